@@ -1,0 +1,106 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import pickle
+import tempfile
+
+import numpy as np
+import torch
+
+
+@contextlib.contextmanager
+def written_whole(path):
+    """Give a temporary path beside ``path`` to write to; rename it to ``path`` when all went well.
+
+    Whatever was at ``path`` stays untouched until then. The folder is made if missing.
+
+    Raises:
+        OSError: with ``path`` and the reason, where the disk is full or the folder is read-only.
+    """
+    path = pathlib.Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        yield pathlib.Path(temporary)
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_text(path, text):
+    """Write ``text`` to ``path``, whole or not at all."""
+    with written_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def fingerprint(contents):
+    """SHA-256 of a nest of dicts, lists, arrays, tensors and plain values: equal if and only if the contents are."""
+    digest = hashlib.sha256()
+
+    def feed(value):
+        if torch.is_tensor(value):
+            value = value.detach().cpu().numpy()
+        if isinstance(value, np.ndarray):
+            digest.update(f"array {value.dtype.str} {value.shape} ".encode() + np.ascontiguousarray(value).tobytes())
+        elif isinstance(value, dict):
+            digest.update(f"dict {len(value)} ".encode())
+            for key in sorted(value, key=str):
+                feed(key)
+                feed(value[key])
+        elif isinstance(value, list | tuple):
+            digest.update(f"list {len(value)} ".encode())
+            for item in value:
+                feed(item)
+        else:
+            digest.update(f"{type(value).__name__} {value!r} ".encode())
+
+    feed(contents)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path, kind, version, contents):
+    """Write a dict of tensors and plain values to ``path``, whole or not at all, with its kind and fingerprint."""
+    checkpoint = {"format": kind, "version": version, **contents}
+    with written_whole(path) as temporary:
+        torch.save(checkpoint | {"fingerprint": fingerprint(checkpoint)}, temporary)
+
+
+def load_checkpoint(path, kind, version):
+    """Read what `save_checkpoint` wrote; only tensors and plain values are read, never code.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is truncated, of another kind or version, or was changed since it was saved.
+    """
+    if not pathlib.Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint, it is truncated or something else: {reason}") from None
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != kind:
+        raise ValueError(f"{path} is not a checkpoint of the kind {kind}")
+    if checkpoint.get("version") != version:
+        raise ValueError(f"{path} has format version {checkpoint.get('version')}; this library reads version {version}")
+    if checkpoint.pop("fingerprint", None) != fingerprint(checkpoint):
+        raise ValueError(f"{path} was changed after it was saved: its contents do not match its fingerprint")
+    return checkpoint
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
