@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import pathlib
 import pickle
@@ -73,8 +74,10 @@ def fingerprint(contents):
 def save_checkpoint(path, kind, version, contents):
     """Write a dict of tensors and plain values to ``path``, whole or not at all, with its kind and fingerprint."""
     checkpoint = {"format": kind, "version": version, **contents}
+    serialized = io.BytesIO()  # torch's own file writer hides a full disk behind a RuntimeError
+    torch.save(checkpoint | {"fingerprint": fingerprint(checkpoint)}, serialized)
     with written_whole(path) as temporary:
-        torch.save(checkpoint | {"fingerprint": fingerprint(checkpoint)}, temporary)
+        temporary.write_bytes(serialized.getbuffer())
 
 
 def load_checkpoint(path, kind, version):
@@ -88,7 +91,9 @@ def load_checkpoint(path, kind, version):
         raise FileNotFoundError(f"{path} does not exist")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError:  # torch's own message recommends the unsafe way to read it
+        raise ValueError(f"{path} is not read as a checkpoint: it holds more than tensors and plain values") from None
+    except Exception as error:  # broken bytes can make an unpickler fail in any way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as a checkpoint, it is truncated or something else: {reason}") from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != kind:

@@ -45,8 +45,8 @@ class TRCConfig:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is int:
-                checking.whole(field.name, value)
+            if field.type is int:  # a plain int, for NumPy's own would make the checkpoint unreadable
+                object.__setattr__(self, field.name, checking.whole(field.name, value))
             elif not isinstance(value, bool):
                 raise TypeError(f"{field.name}={value!r} is not accepted; give True or False")
 

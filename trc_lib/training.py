@@ -48,16 +48,21 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self):
+        plain = {"seed": checking.whole("seed", self.seed, at_least=0),
+                 "clip_norm": checking.positive("clip_norm", self.clip_norm)}
         for name in ("epochs", "batch_size", "patience"):
-            checking.whole(name, getattr(self, name))
-        checking.whole("seed", self.seed, at_least=0)
+            plain[name] = checking.whole(name, getattr(self, name))
         for name in ("lr", "weight_decay", "cycle_weight", "warmup"):
-            checking.positive(name, getattr(self, name), or_zero=True)
-        checking.positive("clip_norm", self.clip_norm)
+            plain[name] = checking.positive(name, getattr(self, name), or_zero=True)
+        plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", e, at_least=0) for e in self.snapshot_epochs)
+        for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
+            object.__setattr__(self, name, value)
         if self.warmup >= 1:
             raise ValueError(f"warmup={self.warmup} is not accepted; give a share of the steps, 0 or above and below 1")
-        for epoch in self.snapshot_epochs:
-            checking.whole("snapshot_epochs", epoch, at_least=0)
+
+
+class OtherRecipe(ValueError):
+    """The folder holds the state of a run with another recipe."""
 
 
 def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0):
@@ -136,7 +141,8 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         the `History`.
 
     Raises:
-        ValueError: if ``folder`` holds a run with another recipe, or a set does not fit the model.
+        OtherRecipe: a ValueError, if ``folder`` holds a run with another recipe.
+        ValueError: if a set does not fit the model.
         FloatingPointError: if the loss is no longer finite.
         KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
     """
@@ -155,11 +161,11 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     history, snapshots, best_weights = History(), {}, _weights(model)
 
     if folder is not None and resume and (folder / "last.pt").exists():
-        state = files.load_checkpoint(folder / "last.pt", "trc_lib.training", VERSION)
+        state = _load_state(folder)
         if state["recipe"] != recipe:
             changed = ", ".join(name for name in recipe if state["recipe"].get(name) != recipe[name])
-            raise ValueError(f"folder={str(folder)!r} holds a run with another recipe (differs in: {changed}); "
-                             "give another folder, or resume=False to write over it")
+            raise OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe (differs in: {changed}); "
+                              "give another folder, or resume=False to write over it")
         model.load_state_dict(state["weights"])
         optimizer.load_state_dict(state["optimizer"])
         order.set_state(state["order"])
@@ -178,6 +184,11 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     steps_per_epoch = math.ceil(num_samples / config.batch_size)
     total_steps = config.epochs * steps_per_epoch
     bar = tqdm(total=total_steps, initial=len(history) * steps_per_epoch, unit="step", desc="training", disable=not progress)
+    threads = torch.get_num_threads()
+    if config.batch_size < 256:
+        # So little work gains nothing from a second core, and threads that wait for each other
+        # make training many times slower on a machine that has anything else to do.
+        torch.set_num_threads(1)
     try:
         while len(history) < config.epochs and not _stalled(history, config):
             epoch, started = len(history) + 1, time.perf_counter()
@@ -219,6 +230,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
             kept = f"{len(history)} whole epochs are kept in {folder}; run again to go on"
         raise KeyboardInterrupt(f"training stopped in epoch {len(history) + 1}: {kept}") from None
     finally:
+        torch.set_num_threads(threads)
         bar.close()
         model.block.mixed_precision = False
     model.load_state_dict(best_weights)
@@ -229,6 +241,15 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
 def load_snapshots(path):
     """The weights that `train` kept at ``snapshot_epochs``: ``{epoch: state_dict}``."""
     return files.load_checkpoint(path, "trc_lib.snapshots", VERSION)["snapshots"]
+
+
+def epochs_kept(folder):
+    """How many whole epochs of a run ``folder`` holds; 0 if there is none."""
+    return len(_load_state(folder)["history"]) if (pathlib.Path(folder) / "last.pt").exists() else 0
+
+
+def _load_state(folder):
+    return files.load_checkpoint(pathlib.Path(folder) / "last.pt", "trc_lib.training", VERSION)
 
 
 def _keep(folder, model, optimizer, order, history, best_weights, snapshots, recipe):

@@ -1,0 +1,98 @@
+"""What the notebooks share on disk: datasets, checkpoints and figures; loaded, or made if missing."""
+
+import json
+import pathlib
+
+import trc_lib
+from trc_lib import files
+from trc_lib.course.lanes import EVAL_SEED
+from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib.model import TinyRecursiveControl
+from trc_lib.training import OtherRecipe, epochs_kept, load_snapshots, train
+
+
+def root():
+    """The folder of the course: the first at or above the working folder that holds notebooks/ and trc_lib/.
+
+    Where there is none, the one that this library was installed from; failing that, the working folder.
+    """
+    here = pathlib.Path.cwd()
+    for candidate in (here, *here.parents, pathlib.Path(trc_lib.__file__).resolve().parents[1]):
+        if (candidate / "notebooks").is_dir() and (candidate / "trc_lib").is_dir():
+            return candidate
+    return here
+
+
+def folder(lane):
+    """Where a lane's files go: ``data/<lane>/seed-<seed>``."""
+    return root() / "data" / lane.name / f"seed-{lane.seed}"
+
+
+def training_folder(lane):
+    """Where its training run goes: the same folder, or one named after what a batch run changed."""
+    return folder(lane) / ",".join(lane.changes) if lane.changes else folder(lane)
+
+
+def shown(path):
+    """A path as the reader finds it: from the folder of the course on."""
+    path = pathlib.Path(path)
+    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
+
+
+def load_or_make_datasets(lane, say=print):
+    """The training and the eval set of a lane, ``lqr_dataset.npz`` and ``lqr_dataset_eval.npz``.
+
+    A file that is missing, or was made by another recipe, is made anew; a damaged one is refused.
+    ``say`` is told which it was.
+    """
+    return tuple(_load_or_make(folder(lane) / name, num_samples, seed, say) for name, num_samples, seed in (
+        ("lqr_dataset.npz", lane.num_train, lane.seed),
+        ("lqr_dataset_eval.npz", lane.num_eval, lane.seed + EVAL_SEED)))
+
+
+def _load_or_make(path, num_samples, seed, say):
+    if path.exists():
+        dataset = LQRDataset.load(path)
+        if (len(dataset), dataset.seed) == (num_samples, seed):
+            say(f"loaded {shown(path)}: {num_samples:,} problems, seed {seed}")
+            return dataset
+    dataset = generate_dataset(num_samples, seed)
+    dataset.save(path)
+    say(f"made {shown(path)}: {num_samples:,} problems, seed {seed}")
+    return dataset
+
+
+def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_epoch=None, say=print):
+    """The lane's trained network, its history and its snapshots: loaded if that very run is finished, else trained.
+
+    A run that was stopped goes on where it was. ``say`` is told which it was.
+
+    Returns:
+        model, `History` and ``{epoch: weights}``.
+    """
+    where, model = training_folder(lane), lane.make_model()
+    options = {"folder": where, "progress": progress, "on_epoch": on_epoch}
+    before = 0 if retrain else epochs_kept(where)
+    try:
+        history = train(model, train_set, eval_set, lane.training, resume=not retrain, **options)
+    except OtherRecipe:
+        say(f"{shown(where)} holds a run with another recipe: training anew")
+        before = 0
+        history = train(model, train_set, eval_set, lane.training, resume=False, **options)
+    path = shown(where / "best_model.pt")
+    if before == len(history):
+        say(f"loaded {path}: trained before, {len(history)} epochs")
+    else:
+        say(f"made {path}: {len(history)} epochs" + (f", the first {before} of them before" if before else ""))
+    return model, history, load_snapshots(where / "snapshots.pt")
+
+
+def pretrained():
+    """The small checkpoint that the course ships, data/pretrained/two_level_medium.pt."""
+    return TinyRecursiveControl.load(root() / "data" / "pretrained" / "two_level_medium.pt")
+
+
+def record(lane, chapter, figures):
+    """Keep a chapter's figures (plain numbers by name) for the course's results: ``results/<chapter>.json``."""
+    path = folder(lane) / "results" / f"{chapter}.json"
+    files.write_text(path, json.dumps(figures, indent=2) + "\n")

@@ -1,0 +1,76 @@
+"""How much of it to run: ``smoke`` to see that all works, ``cpu`` for a laptop, ``gpu`` for a node."""
+
+import dataclasses
+
+from trc_lib import checking
+from trc_lib.model import TinyRecursiveControl
+from trc_lib.training import TrainConfig
+
+EVAL_SEED = 1_000_000  # is added to the seed of the training set, so that the two never draw the same problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """How much data, which network, how much training.
+
+    Attributes:
+        name: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
+        num_train, num_eval: problems to train on, and unseen ones to test on.
+        network: ``"small"`` or ``"medium"``, as in ``TinyRecursiveControl.create_two_level_medium``.
+        training: the `TrainConfig`.
+        seed: of the training set, the weights and the order of the samples.
+        feedback: simulate the controls before each cycle and feed the final error back.
+        changes: what differs from the lane as it was, as ``name=value`` words.
+    """
+
+    name: str
+    num_train: int
+    num_eval: int
+    network: str
+    training: TrainConfig
+    seed: int = 0
+    feedback: bool = True
+    changes: tuple = ()
+
+    def make_model(self):
+        """The untrained network of this lane."""
+        create = {"small": TinyRecursiveControl.create_two_level_small, "medium": TinyRecursiveControl.create_two_level_medium}
+        return create[self.network](seed=self.seed, feedback=self.feedback)
+
+
+_cpu = TrainConfig(epochs=10, batch_size=64, lr=1e-3, cycle_weight=0.1, snapshot_epochs=(0, 1, 2, 3, 5, 10))
+
+LANES = {
+    "smoke": Lane("smoke", 1_000, 200, "small", dataclasses.replace(_cpu, epochs=3, snapshot_epochs=(0, 1, 2, 3))),
+    "cpu": Lane("cpu", 10_000, 2_000, "medium", _cpu),
+    "gpu": Lane("gpu", 1_000_000, 100_000, "medium", dataclasses.replace(
+        _cpu, batch_size=1024, lr=2e-3, epochs=20, snapshot_epochs=(0, 1, 2, 3, 5, 10, 20), mixed_precision=True, compile=True)),
+}
+
+
+def choose_lane(name, seed=0, feedback=True, **training):
+    """The lane called ``name``, with what a batch run varies.
+
+    Args:
+        name: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
+        seed: of everything that is drawn.
+        feedback: as in `TRCConfig`.
+        training: fields of `TrainConfig`; None leaves the lane's own value.
+
+    Raises:
+        TypeError, ValueError: naming what is wrong and what is accepted.
+    """
+    lane = LANES[checking.one_of("lane", name, tuple(LANES))]
+    checking.whole("seed", seed, at_least=0)
+    if not isinstance(feedback, bool):
+        raise TypeError(f"feedback={feedback!r} is not accepted; give True or False")
+    if seed >= EVAL_SEED:
+        raise ValueError(f"seed={seed} is too large; needs to be below {EVAL_SEED}, where the seeds of the eval sets begin")
+    fields = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "seed"]
+    for field in training:
+        checking.one_of("training option", field, fields)
+    changed = {field: value for field, value in training.items()
+               if value is not None and value != getattr(lane.training, field)}
+    words = tuple(f"{field}={value}" for field, value in changed.items()) + (() if feedback else ("feedback=False",))
+    return dataclasses.replace(lane, seed=seed, feedback=feedback, changes=words,
+                               training=dataclasses.replace(lane.training, seed=seed, **changed))

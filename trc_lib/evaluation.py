@@ -1,0 +1,104 @@
+"""How good it is: final errors, success, and the ruler that splits an imitation error into miss and regret."""
+
+import dataclasses
+
+import torch
+
+from trc_lib import checking
+
+SUCCESS = 0.1  # a problem is solved if |x_N - x_T| stays below this: metres and metres a second alike
+
+
+def final_error(system, initial_state, target_state, controls):
+    """|x_N - x_T|: how far from the target the controls end, simulated in float64.
+
+    Args:
+        system: what is steered.
+        initial_state, target_state: ``[..., state_dim]``.
+        controls: ``[..., horizon, control_dim]``.
+
+    Returns:
+        ``[...]``, the Euclidean norm over the state (metres and metres a second mixed, as the description does).
+    """
+    initial_state = checking.array("initial_state", initial_state, (system.state_dim,), torch.float64)
+    target_state = checking.array("target_state", target_state, (system.state_dim,), torch.float64)
+    controls = checking.array("controls", controls, (None, system.control_dim), torch.float64)
+    return (system.rollout(initial_state, controls)[..., -1, :] - target_state).norm(dim=-1)
+
+
+def split(system, controls, optimal_controls):
+    """The ruler: split u - u* into the part that misses the target and the part that wastes energy.
+
+    With C the controllability matrix, x_N - x_T = C (u - u*): only the part of u - u* in the row space of C moves
+    the final state. The rest, in the null space, changes nothing but the energy: for every u that arrives,
+    |u|^2 - |u*|^2 = |u - u*|^2.
+
+    Args:
+        controls, optimal_controls: ``[..., horizon, control_dim]``.
+
+    Returns:
+        ``miss`` and ``regret``, each ``[...]``, (m/s^2)^2: squared lengths that add up to |u - u*|^2.
+    """
+    horizon = controls.shape[-2]
+    difference = (controls.double() - optimal_controls.double()).flatten(-2)     # [..., N * control_dim]
+    Q, _ = torch.linalg.qr(system.controllability_matrix(horizon).T)             # columns span the row space of C
+    in_row_space = difference @ Q.to(difference) @ Q.T.to(difference)
+    return in_row_space.square().sum(dim=-1), (difference - in_row_space).square().sum(dim=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """What the table shows of one controller on one dataset.
+
+    Attributes:
+        final_error_mean, final_error_median, final_error_p99, final_error_max: of |x_N - x_T|.
+        success_rate: share of problems with |x_N - x_T| < 0.1.
+        control_mse: mean of (u - u*)^2, (m/s^2)^2; the training loss.
+        miss, regret: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2.
+        energy_ratio: mean energy over the optimum's; says nothing without the final error beside it.
+    """
+
+    final_error_mean: float
+    final_error_median: float
+    final_error_p99: float
+    final_error_max: float
+    success_rate: float
+    control_mse: float
+    miss: float
+    regret: float
+    energy_ratio: float
+
+
+def measure(dataset, controls):
+    """The `Metrics` of ``controls`` ``[n, horizon, control_dim]`` on the problems of ``dataset``."""
+    system = dataset.system
+    controls = checking.array("controls", controls, tuple(dataset.controls.shape), torch.float64).cpu()
+    errors = final_error(system, dataset.initial_states, dataset.target_states, controls)
+    miss, regret = split(system, controls, dataset.controls)
+    return Metrics(
+        final_error_mean=float(errors.mean()), final_error_median=float(errors.median()),
+        final_error_p99=float(errors.quantile(0.99)), final_error_max=float(errors.max()),
+        success_rate=float((errors < SUCCESS).double().mean()),
+        control_mse=float((controls - dataset.controls).square().mean()),
+        miss=float(miss.mean()), regret=float(regret.mean()),
+        energy_ratio=float(controls.square().sum() / dataset.controls.square().sum()))
+
+
+def cycle_controls(model, dataset, H_cycles=None, batch_size=4096):
+    """The model's controls before the first and after each cycle, ``[H_cycles + 1, n, horizon, control_dim]``, float64."""
+    with torch.no_grad():
+        batches = zip(dataset.initial_states.split(batch_size), dataset.target_states.split(batch_size))
+        return torch.cat([model(*batch, H_cycles)["cycle_controls"].double().cpu() for batch in batches], dim=1)
+
+
+def evaluate(model, dataset, H_cycles=None):
+    """`Metrics` after each cycle, a list of H_cycles + 1; the last is that of the finished controls."""
+    return [measure(dataset, controls) for controls in cycle_controls(model, dataset, H_cycles)]
+
+
+def error_gap(metrics, reference):
+    """The description's "error gap from optimal": mean final error over a reference's, minus one.
+
+    A ratio of two final errors. It says nothing about energy, and with an exact reference it divides by zero.
+    """
+    return metrics.final_error_mean / reference.final_error_mean - 1
