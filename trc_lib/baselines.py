@@ -24,6 +24,5 @@ class LinearMap:
 
     def solve(self, initial_state, target_state):
         """Controls ``[..., horizon, control_dim]``, float64: a teacher's interface."""
-        initial_state = checking.array("initial_state", initial_state, (self.state_dim,), torch.float64)
-        target_state = checking.array("target_state", target_state, (self.state_dim,), torch.float64)
+        initial_state, target_state = checking.state_pair(initial_state, target_state, self.state_dim)
         return (torch.cat([initial_state, target_state], dim=-1) @ self.weights).unflatten(-1, self.shape)

@@ -3,6 +3,7 @@
 import math
 import numbers
 
+import numpy as np
 import torch
 
 
@@ -54,7 +55,7 @@ def array(name, value, last_dims, dtype=None):
     a tensor keeps its device and, unless ``dtype`` is given, its dtype.
     """
     try:
-        tensor = value if torch.is_tensor(value) else torch.as_tensor(value, dtype=torch.float64)
+        tensor = value if torch.is_tensor(value) else torch.tensor(np.asarray(value), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
     if not tensor.is_floating_point():
@@ -67,3 +68,14 @@ def array(name, value, last_dims, dtype=None):
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} holds NaN or infinite values; every value must be finite")
     return tensor if dtype is None else tensor.to(dtype)
+
+
+def state_pair(initial_state, target_state, state_dim):
+    """Start and target as finite float64 tensors ``[..., state_dim]`` with the same leading dimensions."""
+    initial_state = array("initial_state", initial_state, (state_dim,), torch.float64)
+    target_state = array("target_state", target_state, (state_dim,), torch.float64)
+    try:
+        return torch.broadcast_tensors(initial_state, target_state)
+    except RuntimeError:
+        raise ValueError(f"target_state has shape {list(target_state.shape)}, which does not fit "
+                         f"initial_state's {list(initial_state.shape)}") from None

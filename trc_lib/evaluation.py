@@ -20,8 +20,7 @@ def final_error(system, initial_state, target_state, controls):
     Returns:
         ``[...]``, the Euclidean norm over the state (metres and metres a second mixed, as the description does).
     """
-    initial_state = checking.array("initial_state", initial_state, (system.state_dim,), torch.float64)
-    target_state = checking.array("target_state", target_state, (system.state_dim,), torch.float64)
+    initial_state, target_state = checking.state_pair(initial_state, target_state, system.state_dim)
     controls = checking.array("controls", controls, (None, system.control_dim), torch.float64)
     return (system.rollout(initial_state, controls)[..., -1, :] - target_state).norm(dim=-1)
 

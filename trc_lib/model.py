@@ -70,6 +70,11 @@ class Trace:
     z_H: torch.Tensor
     z_L: torch.Tensor
 
+    def one(self, i):
+        """The trace of problem ``i`` alone: the same attributes without the batch dimension."""
+        return Trace(self.initial_state[i], self.target_state[i], self.controls[:, i], self.z_initial[i],
+                     self.z_H[:, i], self.z_L[:, :, i])
+
 
 class SwiGLU(nn.Module):
     """A gated layer: down(silu(gate(x)) * value(x)). Source: Shazeer (2020), arXiv 2002.05202."""
@@ -109,7 +114,8 @@ class TinyRecursiveControl(nn.Module):
             A `DoubleIntegrator` if not given.
         seed: of the initial weights. The global random state is left as it was.
 
-    Sources: Jolicoeur-Martineau (2025), arXiv 2510.04871, for the recursion; arXiv 2512.16824 for its use in control.
+    Sources: Jolicoeur-Martineau (2025), arXiv 2510.04871, for the recursion; Jain and Linares (2025),
+    arXiv 2512.16824, for its use in control.
     """
 
     def __init__(self, config=TRCConfig(), system=None, seed=0):
@@ -241,11 +247,9 @@ class TinyRecursiveControl(nn.Module):
     @torch.no_grad()
     def solve(self, initial_state, target_state):
         """Controls in float64 for states ``[..., state_dim]``: the network behind a teacher's interface."""
-        initial_state = checking.array("initial_state", initial_state, (self.config.state_dim,))
-        target_state = checking.array("target_state", target_state, (self.config.state_dim,))
-        leading = initial_state.shape[:-1]
+        initial_state, target_state = checking.state_pair(initial_state, target_state, self.config.state_dim)
         flat = [state.reshape(-1, self.config.state_dim) for state in (initial_state, target_state)]
-        return self(*flat)["controls"].double().unflatten(0, leading) if leading else self(*flat)["controls"].double()[0]
+        return self(*flat)["controls"].double().reshape(*initial_state.shape[:-1], self.config.horizon, self.config.control_dim)
 
     def _physical(self, controls):
         return controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
@@ -257,7 +261,7 @@ class TinyRecursiveControl(nn.Module):
             state = checking.array(name, state, (None, self.config.state_dim))
             if state.ndim != 2:
                 raise ValueError(f"{name} has shape {list(state.shape)}; needs [batch, {self.config.state_dim}]")
-            states.append(state.to(self.state_scale))
+            states.append(checking.array(name, state.to(self.state_scale), (None, None)))  # finite in its new dtype, too
         if len(states[0]) != len(states[1]):
             raise ValueError(f"target_state has {len(states[1])} rows and initial_state {len(states[0])}; needs as many")
         return states

@@ -34,6 +34,10 @@ class LinearSystem:
     def __repr__(self):
         return f"{type(self).__name__}(state_dim={self.state_dim}, control_dim={self.control_dim}, dt={self.dt:g})"
 
+    def same_as(self, other):
+        """Whether ``other`` has the same A, B and dt, to the bit."""
+        return torch.equal(self.A, other.A) and torch.equal(self.B, other.B) and self.dt == other.dt
+
     def step(self, state, control):
         """One step: ``[..., state_dim]`` and ``[..., control_dim]`` give the next ``[..., state_dim]``."""
         state = checking.array("state", state, (self.state_dim,))

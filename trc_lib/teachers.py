@@ -64,7 +64,7 @@ class MinimumEnergyController:
         Raises:
             TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
         """
-        initial_state, target_state = _state_pair(self.system, initial_state, target_state)
+        initial_state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)       # [..., 2 * state_dim]
         controls = problem @ self.gain.T.to(problem.device)              # [..., N * control_dim]
         return controls.unflatten(-1, (self.horizon, self.system.control_dim))
@@ -83,13 +83,13 @@ class SampledContinuousController:
 
     def __init__(self, system=None, horizon=15):
         self.system = DoubleIntegrator() if system is None else system
-        if not isinstance(self.system, DoubleIntegrator):
+        if not isinstance(self.system, LinearSystem) or not self.system.same_as(DoubleIntegrator(self.system.dt)):
             raise TypeError(f"system={system!r} is not accepted; the law u(t) = a + b t needs a DoubleIntegrator")
         self.horizon = checking.whole("horizon", horizon)
 
     def coefficients(self, initial_state, target_state):
         """a (m/s^2) and b (m/s^3) of u(t) = a + b t, each ``[...]``."""
-        initial_state, target_state = _state_pair(self.system, initial_state, target_state)
+        initial_state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
         T = self.horizon * self.system.dt
         drift = initial_state[..., 0] + initial_state[..., 1] * T        # where the cart is at T if left alone
         dp, dv = target_state[..., 0] - drift, target_state[..., 1] - initial_state[..., 1]
@@ -100,14 +100,3 @@ class SampledContinuousController:
         a, b = self.coefficients(initial_state, target_state)
         middle = (torch.arange(self.horizon, dtype=a.dtype, device=a.device) + 0.5) * self.system.dt
         return (a[..., None] + b[..., None] * middle)[..., None]
-
-
-def _state_pair(system, initial_state, target_state):
-    """Both states checked, in float64, with the same leading dimensions."""
-    initial_state = checking.array("initial_state", initial_state, (system.state_dim,), torch.float64)
-    target_state = checking.array("target_state", target_state, (system.state_dim,), torch.float64)
-    try:
-        return torch.broadcast_tensors(initial_state, target_state)
-    except RuntimeError:
-        raise ValueError(f"target_state has shape {list(target_state.shape)}, which does not fit "
-                         f"initial_state's {list(initial_state.shape)}") from None

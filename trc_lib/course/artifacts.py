@@ -1,26 +1,13 @@
 """What the notebooks share on disk: datasets, checkpoints and figures; loaded, or made if missing."""
 
 import json
-import pathlib
 
-import trc_lib
 from trc_lib import files
 from trc_lib.course.lanes import EVAL_SEED
 from trc_lib.datasets import LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.places import root, shown
 from trc_lib.training import OtherRecipe, epochs_kept, load_snapshots, train
-
-
-def root():
-    """The folder of the course: the first at or above the working folder that holds notebooks/ and trc_lib/.
-
-    Where there is none, the one that this library was installed from; failing that, the working folder.
-    """
-    here = pathlib.Path.cwd()
-    for candidate in (here, *here.parents, pathlib.Path(trc_lib.__file__).resolve().parents[1]):
-        if (candidate / "notebooks").is_dir() and (candidate / "trc_lib").is_dir():
-            return candidate
-    return here
 
 
 def folder(lane):
@@ -31,12 +18,6 @@ def folder(lane):
 def training_folder(lane):
     """Where its training run goes: the same folder, or one named after what a batch run changed."""
     return folder(lane) / ",".join(lane.changes) if lane.changes else folder(lane)
-
-
-def shown(path):
-    """A path as the reader finds it: from the folder of the course on."""
-    path = pathlib.Path(path)
-    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
 
 
 def load_or_make_datasets(lane, say=print):
@@ -68,7 +49,7 @@ def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_ep
     A run that was stopped goes on where it was. ``say`` is told which it was.
 
     Returns:
-        model, `History` and ``{epoch: weights}``.
+        model (on the CPU), `History` and ``{epoch: weights}``.
     """
     where, model = training_folder(lane), lane.make_model()
     options = {"folder": where, "progress": progress, "on_epoch": on_epoch}
@@ -84,7 +65,7 @@ def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_ep
         say(f"loaded {path}: trained before, {len(history)} epochs")
     else:
         say(f"made {path}: {len(history)} epochs" + (f", the first {before} of them before" if before else ""))
-    return model, history, load_snapshots(where / "snapshots.pt")
+    return model.cpu().eval(), history, load_snapshots(where / "snapshots.pt")
 
 
 def pretrained():

@@ -1,0 +1,27 @@
+"""What several test modules share: one thread, a tiny network and small datasets."""
+
+import functools
+
+import pytest
+import torch
+
+from trc_lib.datasets import generate_dataset
+from trc_lib.model import TinyRecursiveControl
+
+torch.set_num_threads(1)  # the networks are so small that a second thread costs more than it brings
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Makes the smallest network that is still worth training: ``tiny(H_cycles=2)``."""
+    return functools.partial(TinyRecursiveControl.create_two_level_small, latent_dim=16, block_hidden=16, head_hidden=16)
+
+
+@pytest.fixture(scope="session")
+def dataset():
+    return generate_dataset(64, seed=1)
+
+
+@pytest.fixture(scope="session")
+def other_dataset():
+    return generate_dataset(48, seed=2)

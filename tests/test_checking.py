@@ -1,0 +1,102 @@
+import numpy as np
+import pytest
+import torch
+
+from trc_lib import checking
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int64(3), np.uint8(2)])
+def test_whole_accepts_integers_and_returns_a_plain_int(value):
+    assert type(checking.whole("n", value)) is int and checking.whole("n", value) == value
+
+
+@pytest.mark.parametrize("value", [1.0, True, "3", None, np.float64(2.0)])
+def test_whole_refuses_what_is_no_integer_and_names_the_argument(value):
+    with pytest.raises(TypeError, match=r"horizon=.* is not a whole number"):
+        checking.whole("horizon", value)
+
+
+def test_whole_keeps_to_its_bound():
+    assert checking.whole("seed", 0, at_least=0) == 0
+    with pytest.raises(ValueError, match=r"horizon=0 is too small; needs at least 1"):
+        checking.whole("horizon", 0)
+
+
+@pytest.mark.parametrize("value", [0.5, 2, np.float32(0.25)])
+def test_positive_accepts_numbers_and_returns_a_plain_float(value):
+    assert type(checking.positive("dt", value)) is float and checking.positive("dt", value) == value
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+def test_positive_refuses_zero_negative_and_not_finite(value):
+    with pytest.raises(ValueError, match=r"dt=.* give a finite number above zero"):
+        checking.positive("dt", value)
+
+
+@pytest.mark.parametrize("value", ["1", None, True, [1.0]])
+def test_positive_refuses_what_is_no_number(value):
+    with pytest.raises(TypeError, match=r"dt=.* is not a number"):
+        checking.positive("dt", value)
+
+
+def test_positive_accepts_zero_only_on_request():
+    assert checking.positive("warmup", 0, or_zero=True) == 0.0
+    with pytest.raises(ValueError, match="zero or above"):
+        checking.positive("warmup", -1e-9, or_zero=True)
+
+
+def test_one_of_returns_the_accepted_and_lists_it_otherwise():
+    assert checking.one_of("size", "small", ("small", "medium")) == "small"
+    with pytest.raises(ValueError, match=r"size='large' is unknown; accepted are 'small', 'medium'"):
+        checking.one_of("size", "large", ("small", "medium"))
+
+
+def test_device_auto_takes_cuda_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert checking.device("auto") == checking.device("cpu") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert checking.device("auto") == torch.device("cuda")
+
+
+@pytest.mark.parametrize(("name", "reason"), [("tpu9", "is unknown"), ("mps", "needs float64"), ("cuda:0", "sees no CUDA device"),
+                                              (1.5, "is unknown")])
+def test_device_refuses_with_the_reason(monkeypatch, name, reason):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"device=.*{reason}"):
+        checking.device(name)
+
+
+@pytest.mark.parametrize("value", [[[1, 2], [3, 4]], np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)])
+def test_array_reads_lists_and_numpy_as_float64(value):
+    tensor = checking.array("state", value, (2,))
+    assert tensor.dtype == torch.float64 and tensor.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_array_keeps_a_tensor_as_it_is_unless_asked():
+    tensor = torch.ones(3, 2)
+    assert checking.array("state", tensor, (None, 2)) is tensor
+    assert checking.array("state", tensor, (2,), torch.float64).dtype == torch.float64
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3), (0,)])
+def test_array_refuses_other_last_dimensions_and_says_which_it_needs(shape):
+    with pytest.raises(ValueError, match=r"state has shape .*; needs \[\.\.\., 2\]"):
+        checking.array("state", torch.zeros(shape), (2,))
+
+
+def test_array_refuses_too_few_dimensions():
+    with pytest.raises(ValueError, match=r"controls has shape \[1\]; needs \[\.\.\., any, 1\]"):
+        checking.array("controls", torch.zeros(1), (None, 1))
+
+
+@pytest.mark.parametrize("value", [torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.bool),
+                                   torch.zeros(2, dtype=torch.complex64), "ab", ["a", "b"], None, [[1.0], [1.0, 2.0]]])
+def test_array_refuses_what_is_not_made_of_floats(value):
+    with pytest.raises(TypeError, match="state"):
+        checking.array("state", value, (2,))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_array_refuses_values_that_are_not_finite(value):
+    with pytest.raises(ValueError, match="state holds NaN or infinite"):
+        checking.array("state", [0.0, value], (2,))

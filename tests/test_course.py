@@ -1,0 +1,289 @@
+"""Lanes, artifacts, the runner, the report and the command line."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+import torch
+
+from trc_lib import course
+from trc_lib.__main__ import main
+from trc_lib.course import report, runner
+from trc_lib.datasets import LQRDataset
+from trc_lib.evaluation import evaluate
+from trc_lib.places import root
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def scratch_course(tmp_path, monkeypatch):
+    """An empty course to make a mess in: a folder that looks like the root, with nothing in it."""
+    for name in ("notebooks", "trc_lib"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_lane():
+    """A lane that trains in a second."""
+    lane = course.choose_lane("smoke", epochs=2, batch_size=32, snapshot_epochs=(0, 1, 2))
+    return dataclasses.replace(lane, num_train=64, num_eval=32, changes=())
+
+
+# ---------------------------------------------------------------- lanes
+
+
+@pytest.mark.parametrize("words, message", [
+    ({"name": "fast"}, "lane='fast' is unknown; accepted are 'smoke', 'cpu', 'gpu'"),
+    ({"name": "cpu", "seed": -1}, "seed=-1"),
+    ({"name": "cpu", "seed": "1"}, "seed='1'"),
+    ({"name": "cpu", "seed": 1_000_000}, "seed=1000000"),
+    ({"name": "cpu", "feedback": "yes"}, "feedback='yes'"),
+    ({"name": "cpu", "epochs": 0}, "epochs=0"),
+    ({"name": "cpu", "lr": "1e-3"}, "lr='1e-3'"),
+    ({"name": "cpu", "cycle_weight": -0.1}, "cycle_weight=-0.1"),
+    ({"name": "cpu", "momentum": 0.9}, "momentum"),
+])
+def test_a_lane_names_what_is_wrong(words, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        course.choose_lane(**words)
+
+
+def test_a_changed_lane_gets_a_folder_of_its_own(scratch_course):
+    plain, changed = course.choose_lane("cpu"), course.choose_lane("cpu", lr=0.002, feedback=False)
+    assert course.folder(plain) == course.folder(changed) == scratch_course / "data/cpu/seed-0"
+    assert changed.changes == ("lr=0.002", "feedback=False") and not changed.make_model().config.feedback
+
+
+def test_every_lane_tests_on_problems_that_it_does_not_train_on(scratch_course, tiny_lane):
+    train_set, eval_set = course.load_or_make_datasets(tiny_lane, say=lambda text: None)
+    seen = {tuple(row) for row in train_set.initial_states.tolist()}
+    assert not seen & {tuple(row) for row in eval_set.initial_states.tolist()}
+
+
+# ---------------------------------------------------------------- artifacts
+
+
+def test_datasets_are_made_then_loaded_and_remade_for_another_recipe(scratch_course, tiny_lane):
+    said = []
+    first, _ = course.load_or_make_datasets(tiny_lane, say=said.append)
+    again, _ = course.load_or_make_datasets(tiny_lane, say=said.append)
+    larger, _ = course.load_or_make_datasets(dataclasses.replace(tiny_lane, num_train=65), say=said.append)
+    assert first.fingerprint == again.fingerprint and len(larger) == 65
+    assert [text.split()[0] for text in said] == ["made", "made", "loaded", "loaded", "made", "loaded"]
+
+
+def test_a_damaged_dataset_is_refused_and_left_alone(scratch_course, tiny_lane):
+    course.load_or_make_datasets(tiny_lane, say=lambda text: None)
+    path = course.folder(tiny_lane) / "lqr_dataset.npz"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"lqr_dataset\.npz"):
+        course.load_or_make_datasets(tiny_lane)
+    assert path.stat().st_size == 500
+
+
+def test_training_is_done_once_and_again_when_asked_or_when_the_recipe_changes(scratch_course, tiny_lane):
+    sets = course.load_or_make_datasets(tiny_lane, say=lambda text: None)
+
+    def outcome(lane, **options):
+        said = []
+        model, history, snapshots = course.load_or_train(lane, *sets, progress=False, say=said.append, **options)
+        return model.solve([0, 0], [1, 0]), history, sorted(snapshots), said
+
+    made, history, snapshots, said = outcome(tiny_lane)
+    assert snapshots == [0, 1, 2] and len(history) == 2 and said[0].startswith("made")
+    loaded, *_, said = outcome(tiny_lane)
+    assert torch.equal(made, loaded) and said[0].startswith("loaded")
+    anew, *_, said = outcome(tiny_lane, retrain=True)
+    assert torch.equal(made, anew) and said[0].startswith("made")
+    other = dataclasses.replace(tiny_lane, training=dataclasses.replace(tiny_lane.training, lr=1e-4))
+    different, *_, said = outcome(other)
+    assert not torch.equal(made, different) and "another recipe" in said[0]
+
+
+# ---------------------------------------------------------------- the shipped checkpoint
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return ROOT / "data" / "pretrained" / "two_level_medium.pt"
+
+
+def test_the_shipped_checkpoint_is_the_one_in_its_card(shipped):
+    card = json.loads(shipped.with_suffix(".json").read_text())
+    assert card["sha256"] == hashlib.sha256(shipped.read_bytes()).hexdigest()
+    from trc_lib.model import TinyRecursiveControl
+
+    assert card["recipe"] == TinyRecursiveControl.load(shipped).recipe
+    assert shipped.stat().st_size < 2.5e6
+
+
+def test_the_shipped_checkpoint_reaches_the_headline():
+    lane = course.LANES["cpu"]
+    from trc_lib.course.lanes import EVAL_SEED
+    from trc_lib.datasets import generate_dataset
+
+    model = course.pretrained()
+    final = evaluate(model, generate_dataset(lane.num_eval, lane.seed + EVAL_SEED))[-1]
+    assert abs(model.num_parameters / 600_000 - 1) < 0.1
+    assert final.final_error_mean <= 0.010 and final.success_rate == 1 and final.control_mse <= 4.9e-5
+
+
+# ---------------------------------------------------------------- the runner
+
+
+def _notebook(path, cells):
+    """A notebook with a parameters cell and the given code cells."""
+    kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
+    notebook.cells = [nbformat.v4.new_code_cell('lane = "cpu"\nseed = 0\ncheckpoint = ""', metadata={"tags": ["parameters"]}),
+                      *(nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells)]
+    nbformat.write(notebook, path)
+
+
+def test_a_failing_notebook_is_named_with_its_cell_and_kept(scratch_course, monkeypatch, capsys):
+    _notebook(scratch_course / "notebooks" / "one.ipynb", [("1 / 0", [])])
+    monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
+    assert main(["course", "--lane", "smoke"]) == 1
+    assert "error: one, cell 3: ZeroDivisionError" in capsys.readouterr().err
+    assert "ZeroDivisionError" in (scratch_course / "runs/smoke/one.ipynb").read_text()
+    assert not list((scratch_course / "runs/smoke").glob(".*"))
+
+
+def test_the_runner_passes_the_lane_and_takes_the_tagged_pictures(scratch_course):
+    source = "import matplotlib.pyplot as plt\nprint('lane is', lane)\nplt.plot([0, 1])\nplt.show()"
+    _notebook(scratch_course / "notebooks" / "one.ipynb", [(source, ["figure=line"])])
+    out = scratch_course / "runs" / "one.ipynb"
+    runner._run_notebook("one", out, {"lane": "smoke"})
+    assert "lane is smoke" in out.read_text()
+    pictures = runner.tagged_pictures(out)
+    assert list(pictures) == ["line"] and pictures["line"].startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------- results and README
+
+
+@pytest.fixture(scope="module")
+def results():
+    return json.loads((ROOT / "data" / "results" / "course.json").read_text())
+
+
+def test_the_readme_shows_the_results_of_the_course(results):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert report.readme_table(results) in readme
+    assert readme == report.replace_results(readme, report.readme_table(results))
+
+
+def test_the_course_reached_its_headline(results):
+    network = results["05_evaluation"]["this network"]
+    assert results["lane"] == "cpu" and results["05_evaluation"]["checkpoint"] == "trained"
+    assert network["final_error_mean"] <= 0.010 and network["success_rate"] == 1 and network["control_mse"] <= 4.9e-5
+
+
+def test_every_picture_and_file_that_the_readme_names_is_there():
+    import re
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", readme)
+    local = {first or second for first, second in named if not (first or second).startswith("http")}
+    assert len(local) > 15 and not [name for name in local if not (ROOT / name).exists()]
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_generate_train_evaluate_from_the_command_line(tmp_path, capsys):
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    assert main(["generate", "--num-samples", "128", "--num-eval", "32", "--out", data]) == 0
+    printed = capsys.readouterr().out
+    assert "Initial states: (128, 2)" in printed and "Control sequences: (128, 15, 1)" in printed
+    train_set = LQRDataset.load(tmp_path / "data" / "lqr_dataset.npz")
+    assert f"{train_set.controls.square().sum(dim=(1, 2)).mean():.4f}" in printed
+
+    words = ["train", "--data", data, "--out", out, "--network", "small", "--epochs", "2", "--cycle-weight", "0.1"]
+    assert main(words) == 0
+    assert "Epoch 2/2" in capsys.readouterr().out
+    assert main(["evaluate", "--checkpoint", f"{out}/best_model.pt", "--data", f"{data}/lqr_dataset_eval.npz", "--json"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["num_problems"] == 32 and len(measured["cycles"]) == 4
+    rows = (tmp_path / "out" / "history.csv").read_text().splitlines()
+    assert float(rows[-1].split(",")[2]) == pytest.approx(measured["cycles"][-1]["control_mse"], rel=1e-4)
+    assert main(["evaluate", "--checkpoint", f"{out}/best_model.pt", "--data", f"{data}/lqr_dataset_eval.npz"]) == 0
+    assert "final_error_mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words, code, message", [
+    ([], 2, "COMMAND"),
+    (["dance"], 2, "dance"),
+    (["generate", "--num-samples", "many"], 2, "--num-samples"),
+    (["course", "--lane", "fast"], 2, "fast"),
+    (["generate", "--num-samples", "0", "--out", "unused"], 1, "num_samples=0"),
+    (["generate", "--dt", "-1", "--out", "unused"], 1, "dt=-1"),
+    (["generate", "--horizon", "1", "--out", "unused"], 1, "needs at least 2 steps"),
+    (["train", "--data", "nowhere"], 1, "nowhere"),
+    (["evaluate", "--checkpoint", "nowhere.pt"], 1, "nowhere.pt does not exist"),
+    (["train", "--data", "nowhere", "--device", "tpu"], 1, "nowhere"),
+])
+def test_wrong_words_give_two_and_failed_runs_give_one(words, code, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    try:
+        returned = main(words)
+    except SystemExit as stop:
+        returned = stop.code
+    assert returned == code and message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_option_of_every_command(capsys):
+    for command in ("generate", "train", "evaluate", "course"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, "--help"])
+        assert stop.value.code == 0 and "default" in capsys.readouterr().out
+
+
+def test_ctrl_c_in_training_keeps_the_whole_epochs_and_the_next_run_goes_on(tmp_path):
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    base = [sys.executable, "-m", "trc_lib"]
+    subprocess.run([*base, "generate", "--num-samples", "256", "--num-eval", "16", "--out", str(tmp_path)], check=True,
+                   env=environment, stdout=subprocess.DEVNULL)
+    words = [*base, "train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--network", "small", "--epochs", "300"]
+    running = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "run" / "last.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 1 and "whole epochs are kept" in said and "Traceback" not in said
+    from trc_lib.training import epochs_kept
+
+    assert 1 <= epochs_kept(tmp_path / "run") < 300
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
+
+
+# ---------------------------------------------------------------- the doctor
+
+
+def test_the_doctor_passes_here_and_names_the_remedy_where_something_is_missing(monkeypatch, capsys):
+    assert main(["doctor"]) == 0
+    assert "FAIL" not in capsys.readouterr().out
+    real = __import__("importlib.metadata").metadata.version
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "papermill" else real(name))
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if "papermill" in line)
+    assert line.startswith("FAIL") and "pip install" in line and "1 of" in printed
+
+
+def test_the_course_is_found_from_its_notebooks_folder(monkeypatch):
+    monkeypatch.chdir(ROOT / "notebooks")
+    assert root() == ROOT

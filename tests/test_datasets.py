@@ -1,0 +1,216 @@
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
+from trc_lib.systems import LinearSystem
+from trc_lib.teachers import MinimumEnergyController
+
+
+@pytest.fixture
+def saved(dataset, tmp_path):
+    path = tmp_path / "saved.npz"
+    dataset.save(path)
+    return path
+
+
+def resaved(path, **changes):
+    """The arrays of ``path`` with some changed (or left out: None), written by NumPy and not by the library."""
+    arrays = {**np.load(path), **changes}
+    np.savez(path.with_name("resaved.npz"), **{name: value for name, value in arrays.items() if value is not None})
+    return path.with_name("resaved.npz")
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        generate_dataset(50, seed).save(tmp_path / name)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_another_seed_gives_other_problems():
+    a, b = sample_states(100, seed=0)[0], sample_states(100, seed=1)[0]
+    assert not np.isin(a.numpy(), b.numpy()).any()
+
+
+def test_sampling_leaves_the_global_random_state_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    generate_dataset(10, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_larger_dataset_begins_with_the_smaller_one_of_its_seed():
+    small, large = generate_dataset(100, seed=6), generate_dataset(10_000, seed=6)
+    assert torch.equal(large.initial_states[:100], small.initial_states)
+    assert torch.equal(large.target_states[:100], small.target_states)
+    torch.testing.assert_close(large.controls[:100], small.controls, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("side", [0.5, 2.5])
+def test_states_are_uniform_in_the_box_and_independent(side):
+    states = torch.cat(sample_states(5000, seed=7, state_range=side), dim=1).numpy()  # [n, 4]
+    assert np.abs(states).max() <= side
+    for column in states.T:
+        assert scipy.stats.kstest(column, scipy.stats.uniform(-side, 2 * side).cdf).pvalue > 1e-3
+    assert np.abs(np.corrcoef(states.T) - np.eye(4)).max() < 0.06
+
+
+def arrival_errors(dataset):
+    """How far each stored answer ends from its target, by NumPy and a plain loop over the time steps."""
+    A, B, x = dataset.A.numpy(), dataset.B.numpy(), dataset.initial_states.numpy()
+    for k in range(dataset.horizon):
+        x = x @ A.T + dataset.controls.numpy()[:, k] @ B.T
+    return np.abs(x - dataset.target_states.numpy()).max(axis=1)
+
+
+def test_every_stored_answer_arrives(tmp_path):
+    made = generate_dataset(10_000, seed=8)
+    made.save(tmp_path / "a.npz")
+    for dataset in (made, LQRDataset.load(tmp_path / "a.npz")):
+        assert len(dataset) == 10_000 and arrival_errors(dataset).max() <= 1e-9
+
+
+def test_a_dataset_of_another_system_holds_that_system():
+    system = LinearSystem([[1.0, 0.1, 0.0], [0.0, 1.0, 0.1], [0.0, 0.0, 0.9]], [[0.0, 0.1], [0.1, 0.0], [0.2, 0.3]], dt=0.1)
+    dataset = generate_dataset(20, teacher=MinimumEnergyController(system, horizon=7), state_range=1)
+    assert dataset.controls.shape == (20, 7, 2) and arrival_errors(dataset).max() <= 1e-9
+    assert torch.equal(dataset.system.A, system.A) and torch.equal(dataset.system.B, system.B) and dataset.system.dt == 0.1
+
+
+def test_a_round_trip_changes_nothing(dataset, saved):
+    loaded = LQRDataset.load(saved)
+    for name in ("initial_states", "target_states", "controls", "A", "B"):
+        assert torch.equal(getattr(loaded, name), getattr(dataset, name))
+    assert loaded.origin == dataset.origin
+    assert (loaded.dt, loaded.horizon, loaded.state_range, loaded.seed, loaded.teacher) == (
+        0.33, 15, 2.5, 1, "MinimumEnergyController")
+
+
+def test_the_file_holds_the_names_and_shapes_of_the_description(saved):
+    with np.load(saved, allow_pickle=False) as archive:
+        shapes = {name: archive[name].shape for name in ("initial_states", "target_states", "controls")}
+        assert archive["controls"].dtype == np.float64
+    assert shapes == {"initial_states": (64, 2), "target_states": (64, 2), "controls": (64, 15, 1)}
+
+
+def test_an_item_is_one_problem_and_a_slice_several(dataset):
+    item, several = dataset[3], dataset[2:5]
+    assert {name: tuple(value.shape) for name, value in item.items()} == {
+        "initial_state": (2,), "target_state": (2,), "controls": (15, 1)}
+    assert all(torch.equal(several[name][1], item[name]) for name in item) and several["controls"].shape == (3, 15, 1)
+
+
+def test_mean_energy_is_the_mean_of_the_sums_of_squares(dataset):
+    assert dataset.mean_energy == pytest.approx((dataset.controls.numpy()**2).sum() / 64, rel=1e-12)
+
+
+# ---------------------------------------------------------------- refusals
+
+def refused(path, reason):
+    with pytest.raises(ValueError, match=reason) as error:
+        LQRDataset.load(path)
+    assert path.name in str(error.value)
+
+
+@pytest.mark.parametrize("share", [0, 0.01, 0.3, 0.7, 0.99, 0.9999])
+def test_a_truncated_file_is_refused(saved, share):
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[:int(share * len(whole))])
+    refused(saved, "cannot be read as an npz file, it is truncated or something else")
+
+
+def test_a_text_file_a_single_array_and_a_folder_are_refused(tmp_path):
+    (tmp_path / "text.npz").write_text("initial_states,target_states\n1,2\n")
+    np.save(tmp_path / "array.npy", np.zeros((4, 2)))
+    for path in (tmp_path / "text.npz", tmp_path / "array.npy", tmp_path):
+        refused(path, "cannot be read as an npz file")
+
+
+def test_a_foreign_npz_is_refused_with_what_it_lacks(saved, tmp_path):
+    np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
+    refused(tmp_path / "foreign.npz", "is not a dataset of this course: it lacks A, B, controls")
+    refused(resaved(saved, seed=None, fingerprint=None), "it lacks fingerprint, seed$")
+
+
+@pytest.mark.parametrize(("name", "index"), [("initial_states", (3, 1)), ("controls", (63, 14, 0)), ("A", (0, 1))])
+def test_a_changed_value_is_refused(saved, name, index):
+    changed = np.load(saved)[name]
+    changed[index] = np.nextafter(changed[index], 9)
+    refused(resaved(saved, **{name: changed}), "was changed after it was saved")
+
+
+@pytest.mark.parametrize("change", [{"dt": np.array(0.34)}, {"seed": np.array(2)}, {"state_range": np.array(1.0)},
+                                    {"teacher": np.array("somebody")}, {"fingerprint": np.array("0" * 64)}], ids=str)
+def test_a_changed_origin_is_refused(saved, change):
+    refused(resaved(saved, **change), "was changed after it was saved")
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    ({"controls": np.full((64, 15, 1), np.nan)}, "controls holds NaN or infinite values"),
+    ({"A": np.array([[1, np.inf], [0, 1]])}, "A holds NaN or infinite values"),
+    ({"version": np.array(2)}, "has format version 2; this library reads version 1"),
+    ({"horizon": np.array(14)}, r"controls has shape \[64, 15, 1\]; needs \[64, 14, 1\]"),
+    ({"target_states": np.zeros((63, 2))}, r"target_states has shape \[63, 2\]; needs \[64, 2\]"),
+    ({"initial_states": np.zeros((0, 2)), "target_states": np.zeros((0, 2)), "controls": np.zeros((0, 15, 1))}, "is empty"),
+    ({"initial_states": np.zeros((64, 2), dtype=int)}, r"initial_states has dtype torch\.int64"),
+    ({"initial_states": np.array(["a", "b"])}, "refused"),
+    ({"dt": np.zeros(3)}, "refused"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_contents_that_make_no_sense_are_refused_with_the_reason(saved, change, reason):
+    refused(resaved(saved, **change), reason)
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.witness,)
+
+
+def test_a_malicious_file_is_refused_and_not_executed(saved, tmp_path):
+    witness = tmp_path / "executed"
+    refused(resaved(saved, controls=np.array([Evil(witness)], dtype=object)), "cannot be read as an npz file.*pickle")
+    (tmp_path / "bare.npz").write_bytes(pickle.dumps(Evil(witness)))
+    refused(tmp_path / "bare.npz", "cannot be read as an npz file")
+    assert not witness.exists()
+    np.load(tmp_path / "resaved.npz", allow_pickle=True)["controls"]
+    assert witness.exists()  # so the file was malicious indeed
+
+
+def test_no_turned_bit_gets_through(tmp_path):
+    """Refused by ValueError, or read with the contents it had (a date in the zip's directory may change)."""
+    whole_set, rng = generate_dataset(2), np.random.default_rng(0)
+    whole_set.save(tmp_path / "a.npz")
+    whole = (tmp_path / "a.npz").read_bytes()
+    for i in range(0, len(whole), 2):
+        (tmp_path / "b.npz").write_bytes(whole[:i] + bytes([whole[i] ^ (1 << rng.integers(8))]) + whole[i + 1:])
+        try:
+            loaded = LQRDataset.load(tmp_path / "b.npz")
+        except ValueError:
+            continue
+        assert torch.equal(loaded.controls, whole_set.controls) and loaded.origin == whole_set.origin
+
+
+def test_a_missing_file_is_refused_with_the_command_that_makes_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.npz does not exist; make it with: python -m trc_lib generate"):
+        LQRDataset.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(("arguments", "error", "reason"), [
+    ({"num_samples": 0}, ValueError, "num_samples=0 is too small"),
+    ({"num_samples": 10.5}, TypeError, r"num_samples=10\.5 is not a whole number"),
+    ({"seed": -1}, ValueError, "seed=-1 is too small"),
+    ({"state_range": 0}, ValueError, "state_range=0 is not accepted"),
+    ({"state_range": float("nan")}, ValueError, "state_range=nan is not accepted"),
+])
+def test_generating_what_makes_no_sense_is_refused(arguments, error, reason):
+    with pytest.raises(error, match=reason):
+        generate_dataset(**arguments)

@@ -1,0 +1,209 @@
+import collections
+import os
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+
+from trc_lib import files
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_written_whole_writes_and_makes_the_folder(tmp_path):
+    path = tmp_path / "new" / "deep" / "a.txt"
+    files.write_text(path, "x₀ → x_T")
+    assert path.read_text(encoding="utf-8") == "x₀ → x_T" and names_in(path.parent) == ["a.txt"]
+
+
+def test_written_file_has_the_permissions_of_any_other_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    files.write_text(tmp_path / "whole", "")
+    assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(type(error)), files.written_whole(path) as temporary:
+        temporary.write_text("half of the new")
+        raise error
+    assert path.read_text() == "old" and names_in(tmp_path) == ["a.txt"]
+
+
+def test_the_old_content_stays_until_the_new_is_whole(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with files.written_whole(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old" and temporary.parent == tmp_path
+    assert path.read_text() == "new"
+
+
+@pytest.fixture
+def foreign_folder():
+    """A folder that we may enter and not write in. Root may write anywhere, so it puts on another user meanwhile."""
+    folder = pathlib.Path(tempfile.mkdtemp())  # pytest's tmp_path lies in a folder that only its owner may enter
+    (folder / "a.txt").write_text("old")
+    folder.chmod(0o555)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    folder.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_a_read_only_folder_is_an_error_that_names_the_path(foreign_folder):
+    with pytest.raises(PermissionError, match=r"cannot write .*a\.txt: .*nothing was changed"):
+        files.write_text(foreign_folder / "a.txt", "new")
+    assert (foreign_folder / "a.txt").read_text() == "old" and names_in(foreign_folder) == ["a.txt"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_that_names_the_path(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match=r"cannot write .*b\.txt"):
+        files.write_text(tmp_path / "a" / "b.txt", "new")
+    assert (tmp_path / "a").read_text() == "old"
+
+
+FULL_DISK = """
+import pathlib, resource, sys, torch
+from trc_lib import datasets, files
+folder = pathlib.Path(sys.argv[1])
+big = datasets.generate_dataset(1000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # as a disk that is full after 5000 bytes
+for name, write in {
+    "a.txt": lambda path: files.write_text(path, "x" * 10_000),
+    "a.npz": big.save,
+    "a.pt": lambda path: files.save_checkpoint(path, "kind", 1, {"x": torch.zeros(5000)}),
+}.items():
+    (folder / name).write_text("old")
+    try:
+        write(folder / name)
+    except OSError as error:
+        assert f"cannot write {folder / name}: " in str(error), error
+    else:
+        raise AssertionError(f"{name} was written on a full disk")
+    assert (folder / name).read_text() == "old"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs resource.setrlimit")
+def test_a_full_disk_is_an_error_that_names_the_path_and_changes_nothing(tmp_path):
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert names_in(tmp_path) == ["a.npz", "a.pt", "a.txt"]
+
+
+CONTENTS = {"a": torch.tensor([1.0, 2.0]), "b": {"c": [1, 2, {"d": "x"}]}, "e": np.arange(4), "f": None, "g": True}
+
+
+def test_fingerprint_of_equal_contents_is_equal():
+    rebuilt = {"g": True, "f": None, "e": np.arange(4), "b": {"c": [1, 2, {"d": "x"}]}, "a": torch.tensor([1.0, 2.0])}
+    assert files.fingerprint(rebuilt) == files.fingerprint(CONTENTS)
+
+
+@pytest.mark.parametrize("change", [
+    {"a": torch.tensor([1.0, 2.0000002])}, {"a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
+    {"a": torch.tensor([[1.0, 2.0]])}, {"a": torch.tensor([2.0, 1.0])}, {"a": torch.tensor([1.0, float("nan")])},
+    {"b": {"c": [1, 2, {"d": "y"}]}},
+    {"b": {"c": [1, 2], "d": "x"}}, {"b": {"C": [1, 2, {"d": "x"}]}}, {"b": {"c": [2, 1, {"d": "x"}]}},
+    {"e": np.arange(4).view(np.uint64)}, {"e": np.arange(4).reshape(2, 2)}, {"f": False}, {"f": "None"}, {"g": 1}, {"h": None},
+], ids=str)
+def test_fingerprint_changes_with_any_value_dtype_shape_or_key(change):
+    assert files.fingerprint(CONTENTS | change) != files.fingerprint(CONTENTS)
+
+
+def test_fingerprint_does_not_hang_on_memory_layout():
+    matrix = torch.arange(6.0).reshape(2, 3)
+    assert files.fingerprint(matrix.T) == files.fingerprint(matrix.T.contiguous()) != files.fingerprint(matrix)
+
+
+def test_checkpoint_round_trip_is_exact(tmp_path):
+    contents = {"x": torch.randn(3, 4, dtype=torch.float64), "nested": {"list": [1, 2.5, "three", None, True]}}
+    files.save_checkpoint(tmp_path / "a.pt", "kind", 1, contents)
+    loaded = files.load_checkpoint(tmp_path / "a.pt", "kind", 1)
+    assert torch.equal(loaded["x"], contents["x"]) and loaded["nested"] == contents["nested"]
+
+
+def test_the_same_checkpoint_is_the_same_bytes(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        files.save_checkpoint(tmp_path / name, "kind", 1, {"x": torch.arange(9.0)})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+class Evil:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, witness):
+        self.witness = witness
+
+    def __reduce__(self):
+        return pathlib.Path.touch, (self.witness,)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["torch file", "bare pickle"])
+def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path, zipped):
+    witness = tmp_path / "executed"
+    evil = {"format": "kind", "version": 1, "x": Evil(witness)}
+    if zipped:
+        torch.save(evil, tmp_path / "evil.pt")
+    else:
+        (tmp_path / "evil.pt").write_bytes(pickle.dumps(evil, protocol=2))
+    with pytest.raises(ValueError, match=r"evil\.pt is not read as a checkpoint: it holds more than tensors"):
+        files.load_checkpoint(tmp_path / "evil.pt", "kind", 1)
+    assert not witness.exists()
+    pickle.loads(pickle.dumps(evil))
+    assert witness.exists()  # so it was malicious indeed
+
+
+def test_another_kind_or_version_or_a_missing_file_is_refused(tmp_path):
+    path = tmp_path / "a.pt"
+    files.save_checkpoint(path, "kind", 1, {"x": torch.zeros(2)})
+    with pytest.raises(ValueError, match="not a checkpoint of the kind other"):
+        files.load_checkpoint(path, "other", 1)
+    with pytest.raises(ValueError, match="has format version 1; this library reads version 2"):
+        files.load_checkpoint(path, "kind", 2)
+    with pytest.raises(FileNotFoundError, match=r"missing\.pt does not exist"):
+        files.load_checkpoint(tmp_path / "missing.pt", "kind", 1)
+
+
+@pytest.mark.parametrize("value", [[1, 2], torch.zeros(3), collections.OrderedDict(x=1)], ids=["list", "tensor", "state_dict"])
+def test_a_foreign_torch_file_is_refused(tmp_path, value):
+    torch.save(value, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="not a checkpoint of the kind"):
+        files.load_checkpoint(tmp_path / "a.pt", "kind", 1)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_no_damage_to_the_bytes_gets_through(tmp_path):
+    """Cut short anywhere, one bit turned over anywhere, or noise: refused by ValueError, or read with the contents it had."""
+    path, broken = tmp_path / "a.pt", tmp_path / "broken.pt"
+    files.save_checkpoint(path, "kind", 1, {"x": torch.arange(5.0), "name": "a"})
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    cut = [whole[:n] for n in range(0, len(whole), 37)]
+    flipped = [whole[:i] + bytes([whole[i] ^ (1 << rng.integers(8))]) + whole[i + 1:] for i in range(0, len(whole), 3)]
+    noise = [rng.bytes(n) for n in rng.integers(0, 60, 300)] + [b"some text\n"]
+    refused = 0
+    for content in cut + flipped + noise:
+        broken.write_bytes(content)
+        try:
+            loaded = files.load_checkpoint(broken, "kind", 1)
+        except ValueError as error:
+            refused += 1
+            assert str(broken) in str(error)
+        else:
+            assert len(content) == len(whole) and torch.equal(loaded["x"], torch.arange(5.0)) and loaded["name"] == "a"
+    assert refused >= len(cut) + len(noise)

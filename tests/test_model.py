@@ -1,0 +1,383 @@
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from trc_lib import files
+from trc_lib.model import TinyRecursiveControl, TRCConfig
+from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.training import imitation_loss
+
+SWITCHES = list(itertools.product([True, False], repeat=2))  # feedback, last_cycle_gradient
+
+
+@pytest.fixture
+def problems(dataset):
+    return dataset.initial_states[:8].float(), dataset.target_states[:8].float()
+
+
+@pytest.fixture
+def scaled(tiny, dataset):
+    """Makes a tiny network whose scaling is that of a dataset, so that a scale forgotten somewhere shows."""
+    def make(**changes):
+        model = tiny(**changes)
+        model.set_scaling(dataset)
+        return model
+    return make
+
+
+def refined_by_hand(model, x0, xT, first_gradient_cycle=0):
+    """The controls after every cycle, from the weights alone, with plain loops; cycles before the first run without gradient."""
+    w, c = dict(model.named_parameters()), model.config
+
+    def linear(name, x):
+        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
+
+    def silu(x):
+        return x / (1 + torch.exp(-x))
+
+    def block(x):
+        for i in range(c.block_layers):
+            gate, value = linear(f"block.layers.{i}.gate_and_value", x).split(c.block_hidden, dim=-1)
+            x = x + linear(f"block.layers.{i}.down", silu(gate) * value)
+            x = x / (x.square().mean(dim=-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt()
+        return x
+
+    def final_state(u):
+        A, B, x = model.system.A.to(x0), model.system.B.to(x0), x0
+        for k in range(c.horizon):
+            x = x @ A.T + u[:, k] @ B.T
+        return x
+
+    def physical(controls):
+        return controls.reshape(-1, c.horizon, c.control_dim) * model.control_scale
+
+    time = torch.full((len(x0), 1), c.horizon * model.system.dt, dtype=x0.dtype)
+    x = torch.cat([x0 / model.state_scale, xT / model.state_scale, time], dim=1)
+    z_initial = linear("encoder.4", silu(linear("encoder.2", silu(linear("encoder.0", x)))))
+    controls = linear("initial_generator.2", silu(linear("initial_generator.0", z_initial)))
+    z_H, z_L, all_controls = z_initial, torch.zeros_like(z_initial), [physical(controls)]
+    for h in range(c.H_cycles):
+        with torch.set_grad_enabled(h >= first_gradient_cycle):
+            x = z_initial + linear("control_embedding", controls)
+            if c.feedback:
+                x = x + linear("error_embedding", (final_state(physical(controls)) - xT) / model.state_scale)
+            for _ in range(c.L_cycles):
+                z_L = block(z_L + z_H + x)
+            z_H = block(z_H + z_L)
+            correction = linear("decoder.2", silu(linear("decoder.0", z_H)))
+        controls = controls + correction
+        all_controls.append(physical(controls))
+    return torch.stack(all_controls)
+
+
+def gradients(model, cycle_controls, optimal_controls, cycle_weight=0.0):
+    model.zero_grad()
+    imitation_loss(cycle_controls, optimal_controls, cycle_weight)[0].backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+# ---------------------------------------------------------------- the recursion
+
+@pytest.mark.parametrize(("create", "size"), [(TinyRecursiveControl.create_two_level_small, 150_000),
+                                              (TinyRecursiveControl.create_two_level_medium, 600_000)])
+def test_network_has_about_the_parameters_of_the_description(create, size):
+    model = create()
+    assert model.num_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad) == pytest.approx(size, rel=0.1)
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+@pytest.mark.parametrize("sizes", [{}, {"H_cycles": 1, "L_cycles": 1, "block_layers": 1}, {"H_cycles": 5}], ids=str)
+def test_forward_is_the_recursion_written_out_by_hand(scaled, problems, feedback, sizes):
+    model = scaled(feedback=feedback, **sizes)
+    expected = refined_by_hand(model, *problems)
+    output = model(*problems)
+    torch.testing.assert_close(output["cycle_controls"], expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(output["controls"], output["cycle_controls"][-1])
+
+
+def test_forward_serves_systems_of_several_states_and_controls(tiny):
+    rng = np.random.default_rng(0)
+    system = LinearSystem(rng.normal(size=(3, 3)) / 3, rng.normal(size=(3, 2)), dt=0.1)
+    model = tiny(system=system, state_dim=3, control_dim=2, horizon=6)
+    model.control_scale.copy_(torch.tensor([0.5, 3.0]))
+    problems = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(*problems)["cycle_controls"], refined_by_hand(model, *problems), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("feedback", "last_cycle_gradient"), SWITCHES)
+@pytest.mark.parametrize("cycle_weight", [0, 0.1])
+def test_every_parameter_learns(scaled, dataset, problems, feedback, last_cycle_gradient, cycle_weight):
+    model = scaled(feedback=feedback, last_cycle_gradient=last_cycle_gradient)
+    got = gradients(model, model(*problems)["cycle_controls"], dataset.controls[:8].float(), cycle_weight)
+    assert [name for name, gradient in got.items() if not gradient.any()] == []
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, dataset, problems, feedback):
+    model = scaled(feedback=feedback, L_cycles=2).double()
+    problems = [states.double() for states in problems]
+
+    def loss():
+        return imitation_loss(model(*problems)["cycle_controls"], dataset.controls[:8], cycle_weight=0.1)[0]
+
+    loss().backward()
+    for name, parameter in model.named_parameters():
+        direction = torch.randn(parameter.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        ends = []
+        with torch.no_grad():
+            for shift in (1e-6, -2e-6, 1e-6):  # there, to the other side, and back
+                parameter += shift * direction
+                ends.append(loss())
+        slope = float(ends[0] - ends[1]) / 2e-6
+        assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-5, abs=1e-7), name
+
+
+def test_last_cycle_gradient_is_that_of_earlier_cycles_without_gradient(scaled, dataset, problems):
+    truncated, full = scaled(last_cycle_gradient=True), scaled(last_cycle_gradient=False)
+    optimal = dataset.controls[:8].float()
+    got = gradients(truncated, truncated(*problems)["cycle_controls"], optimal)
+    by_hand = gradients(full, refined_by_hand(full, *problems, first_gradient_cycle=2), optimal)
+    whole = gradients(full, full(*problems)["cycle_controls"], optimal)
+    assert torch.equal(truncated(*problems)["controls"], full(*problems)["controls"])
+    for name in got:
+        torch.testing.assert_close(got[name], by_hand[name], rtol=1e-4, atol=1e-6)
+        assert not torch.allclose(got[name], whole[name], rtol=1e-2), name
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_the_simulated_error_reaches_the_controls_only_with_feedback(scaled, problems, feedback):
+    model = scaled(feedback=feedback)
+    before = model(*problems)["cycle_controls"]
+    model.final_error = lambda *arguments: type(model).final_error(model, *arguments) + 0.5
+    after = model(*problems)["cycle_controls"]
+    assert torch.equal(before[0], after[0])
+    assert all(torch.equal(b, a) != feedback for b, a in zip(before[1:], after[1:]))
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_the_matrices_of_the_system_are_seen_only_through_feedback(scaled, problems, feedback):
+    cart = DoubleIntegrator()
+    heavy = LinearSystem(cart.A, cart.B / 3, cart.dt)
+    light, heavy = (scaled(feedback=feedback, system=system)(*problems)["controls"] for system in (cart, heavy))
+    assert torch.equal(light, heavy) != feedback
+
+
+def test_final_error_is_where_the_scaled_controls_end_minus_the_target(scaled, dataset):
+    model = scaled()
+    x0, xT, u = dataset.initial_states.float(), dataset.target_states.float(), dataset.controls.float()
+    arrived = model.final_error(x0, xT, (u / model.control_scale).flatten(1))
+    assert float(arrived.abs().max()) < 1e-5  # the teacher arrives
+    missed = model.final_error(x0, xT + torch.tensor([0.3, -0.2]), (u / model.control_scale).flatten(1))
+    torch.testing.assert_close(missed, (torch.tensor([-0.3, 0.2]) / model.state_scale).expand(len(x0), 2), rtol=0, atol=1e-5)
+
+
+def test_scaling_is_the_root_mean_square_of_the_dataset(scaled, dataset):
+    model = scaled()
+    states = np.concatenate([dataset.initial_states, dataset.target_states])
+    np.testing.assert_allclose(model.state_scale, np.sqrt((states**2).mean(axis=0)), rtol=1e-6)
+    np.testing.assert_allclose(model.control_scale, np.sqrt((dataset.controls.numpy()**2).mean(axis=(0, 1))), rtol=1e-6)
+
+
+# ---------------------------------------------------------------- ways to call it
+
+def test_trace_shows_the_refinement_of_forward(scaled, problems):
+    model = scaled(H_cycles=3, L_cycles=4)
+    trace = model.trace(*problems)
+    assert torch.equal(trace.controls, model(*problems)["cycle_controls"])
+    assert {name: tuple(getattr(trace, name).shape) for name in ("controls", "z_initial", "z_H", "z_L")} == {
+        "controls": (4, 8, 15, 1), "z_initial": (8, 16), "z_H": (4, 8, 16), "z_L": (3, 5, 8, 16)}
+    assert not any(getattr(trace, field.name).requires_grad for field in dataclasses.fields(trace))
+    assert torch.equal(trace.initial_state, problems[0]) and torch.equal(trace.target_state, problems[1])
+
+
+def test_trace_keeps_each_latent_in_its_place(scaled, problems):
+    model = scaled(H_cycles=3, L_cycles=2)
+    trace = model.trace(*problems)
+    assert torch.equal(trace.z_H[0], trace.z_initial) and not trace.z_L[0, 0].any()
+    assert torch.equal(trace.z_L[1:, 0], trace.z_L[:-1, -1])  # each cycle goes on with the z_L of the one before
+    for h in range(3):
+        torch.testing.assert_close(trace.z_H[h + 1], model.block(trace.z_H[h] + trace.z_L[h, -1]))
+
+
+def test_the_trace_of_one_problem_is_its_share_of_the_batch(scaled, problems):
+    model = scaled()
+    one, alone = model.trace(*problems).one(2), model.trace(problems[0][2:3], problems[1][2:3])
+    for name, batch in {"initial_state": 0, "target_state": 0, "controls": 1, "z_initial": 0, "z_H": 1, "z_L": 2}.items():
+        expected = getattr(alone, name).squeeze(batch)
+        torch.testing.assert_close(getattr(one, name), expected, rtol=0, atol=1e-5)
+
+
+def test_fewer_or_more_cycles_are_the_same_refinement_cut_or_continued(scaled, problems):
+    model = scaled(H_cycles=3)
+    controls = model(*problems)["cycle_controls"]
+    for H_cycles in (0, 1, 2, 6):
+        output = model(*problems, H_cycles=H_cycles)
+        shared = min(H_cycles, 3) + 1
+        assert output["cycle_controls"].shape[0] == H_cycles + 1
+        assert torch.equal(output["cycle_controls"][:shared], controls[:shared])
+        assert torch.equal(output["controls"], output["cycle_controls"][-1])
+    assert model.trace(*problems, H_cycles=5).z_L.shape[:2] == (5, 5)
+    assert torch.equal(model(*problems)["cycle_controls"], controls)  # nothing stayed behind on the module
+
+
+def test_a_batch_has_the_answers_of_its_rows(scaled, problems):
+    model = scaled()
+    rows = torch.cat([model(x0[None], xT[None])["controls"] for x0, xT in zip(*problems)])
+    torch.testing.assert_close(model(*problems)["controls"], rows, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("leading", [(), (3,), (2, 4)])
+def test_solve_has_the_interface_of_a_teacher(scaled, leading):
+    model = scaled()
+    x0, xT = torch.rand(2, *leading, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    controls = model.solve(x0, xT)
+    assert controls.dtype == torch.float64 and tuple(controls.shape) == (*leading, 15, 1) and not controls.requires_grad
+    torch.testing.assert_close(controls.reshape(-1, 15, 1), model(x0.reshape(-1, 2), xT.reshape(-1, 2))["controls"].double())
+
+
+@pytest.mark.parametrize("call", ["forward", "trace"])
+@pytest.mark.parametrize(("bad", "error", "reason"), [
+    (torch.zeros(4, 3), ValueError, r"has shape \[4, 3\]; needs \[\.\.\., any, 2\]"),
+    (torch.zeros(2), ValueError, r"has shape \[2\]; needs"),
+    (torch.zeros(1, 4, 2), ValueError, r"has shape \[1, 4, 2\]; needs \[batch, 2\]"),
+    (torch.full((4, 2), torch.nan), ValueError, "holds NaN or infinite values"),
+    (torch.zeros(4, 2, dtype=torch.int64), TypeError, r"has dtype torch\.int64"),
+    ("here", TypeError, "cannot be read"),
+])
+def test_states_that_make_no_sense_are_refused_by_name(tiny, call, bad, error, reason):
+    model, good = tiny(), torch.zeros(4, 2)
+    with pytest.raises(error, match=f"initial_state {reason}"):
+        getattr(model, call)(bad, good)
+    with pytest.raises(error, match=f"target_state {reason}"):
+        getattr(model, call)(good, bad)
+
+
+def test_starts_and_targets_of_different_number_are_refused(tiny):
+    with pytest.raises(ValueError, match="target_state has 3 rows and initial_state 4"):
+        tiny()(torch.zeros(4, 2), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize(("H_cycles", "error"), [(-1, ValueError), (2.0, TypeError), (True, TypeError)])
+def test_a_number_of_cycles_that_makes_no_sense_is_refused(tiny, H_cycles, error):
+    with pytest.raises(error, match=f"H_cycles={H_cycles}"):
+        tiny()(torch.zeros(1, 2), torch.zeros(1, 2), H_cycles=H_cycles)
+
+
+@pytest.mark.parametrize(("change", "error", "reason"), [
+    ({"H_cycles": 0}, ValueError, "H_cycles=0 is too small"),
+    ({"latent_dim": 16.0}, TypeError, r"latent_dim=16\.0 is not a whole number"),
+    ({"feedback": 1}, TypeError, "feedback=1 is not accepted; give True or False"),
+])
+def test_a_configuration_that_makes_no_sense_is_refused(change, error, reason):
+    with pytest.raises(error, match=reason):
+        TRCConfig(**change)
+
+
+def test_a_system_that_does_not_fit_is_refused(tiny):
+    with pytest.raises(ValueError, match="does not fit state_dim=3, control_dim=1"):
+        tiny(state_dim=3)
+
+
+# ---------------------------------------------------------------- weights and checkpoints
+
+def test_seed_decides_the_weights_and_nothing_else_is_touched(tiny):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = tiny(seed=3).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    again, other = tiny(seed=3).state_dict(), tiny(seed=4).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["encoder.0.weight"], other["encoder.0.weight"])
+
+
+@pytest.mark.parametrize(("feedback", "last_cycle_gradient"), SWITCHES)
+def test_a_loaded_model_gives_the_same_controls_to_the_bit(scaled, problems, tmp_path, feedback, last_cycle_gradient):
+    model = scaled(feedback=feedback, last_cycle_gradient=last_cycle_gradient, seed=5, system=DoubleIntegrator(0.2))
+    model.recipe = {"note": "by hand", "epochs": 3}
+    model.save(tmp_path / "model.pt")
+    loaded = TinyRecursiveControl.load(tmp_path / "model.pt")
+    assert torch.equal(loaded(*problems)["cycle_controls"], model(*problems)["cycle_controls"])
+    assert (loaded.config, loaded.recipe, loaded.system.dt) == (model.config, model.recipe, 0.2)
+    assert not loaded.training
+
+
+def test_a_configuration_of_numpy_numbers_can_be_saved_and_loaded(tiny, tmp_path):
+    tiny(H_cycles=np.int64(2)).save(tmp_path / "model.pt")
+    assert TinyRecursiveControl.load(tmp_path / "model.pt").config.H_cycles == 2
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved(tiny, tmp_path, broken):
+    model = tiny()
+    with torch.no_grad():
+        model.decoder[0].bias[3] = broken
+    with pytest.raises(ValueError, match=r"the model is not saved: decoder\.0\.bias holds NaN or infinite"):
+        model.save(tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_checkpoint_is_refused(tiny, tmp_path, share):
+    tiny().save(tmp_path / "model.pt")
+    whole = (tmp_path / "model.pt").read_bytes()
+    (tmp_path / "model.pt").write_bytes(whole[:int(share * len(whole))])
+    with pytest.raises(ValueError, match=r"model\.pt .*read as a checkpoint"):
+        TinyRecursiveControl.load(tmp_path / "model.pt")
+
+
+def test_a_missing_or_foreign_checkpoint_is_refused(tiny, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist"):
+        TinyRecursiveControl.load(tmp_path / "none.pt")
+    torch.save(tiny().state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ValueError, match=r"weights\.pt is not a checkpoint of the kind trc_lib\.model"):
+        TinyRecursiveControl.load(tmp_path / "weights.pt")
+    (tmp_path / "text.pt").write_text("weights: 1, 2, 3\n")
+    with pytest.raises(ValueError, match=r"text\.pt .*read as a checkpoint"):
+        TinyRecursiveControl.load(tmp_path / "text.pt")
+
+
+def tamper_weight(checkpoint):
+    checkpoint["weights"]["encoder.0.bias"][0] += 1e-7
+
+
+def tamper_scale(checkpoint):
+    checkpoint["weights"]["control_scale"] *= 2
+
+
+def tamper_system(checkpoint):
+    checkpoint["system"]["B"][0, 0] += 1e-12
+
+
+def tamper_config(checkpoint):
+    checkpoint["config"]["H_cycles"] = 4
+
+
+def tamper_recipe(checkpoint):
+    checkpoint["recipe"]["trained_by"] = "somebody else"
+
+
+@pytest.mark.parametrize("tamper", [tamper_weight, tamper_scale, tamper_system, tamper_config, tamper_recipe])
+def test_a_checkpoint_that_was_changed_is_refused(tiny, tmp_path, tamper):
+    path = tmp_path / "model.pt"
+    tiny().save(path)
+    checkpoint = torch.load(path, weights_only=True)
+    tamper(checkpoint)
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match=r"model\.pt was changed after it was saved"):
+        TinyRecursiveControl.load(path)
+
+
+@pytest.mark.parametrize("change", [
+    {"config": {"latent_dim": 32}}, {"config": {"no_such_field": 1}}, {"config": {"H_cycles": 0}}, {"weights": {}},
+    {"system": {"A": torch.eye(3), "B": torch.ones(3, 1), "dt": 0.1}}, {"system": {}}], ids=str)
+def test_a_checkpoint_whose_parts_do_not_fit_is_refused(tiny, tmp_path, change):
+    path = tmp_path / "model.pt"
+    tiny().save(path)
+    contents = files.load_checkpoint(path, "trc_lib.model", 1)
+    files.save_checkpoint(path, "trc_lib.model", 1, contents | change)  # with a fingerprint that is right
+    with pytest.raises(ValueError, match=r"model\.pt is refused"):
+        TinyRecursiveControl.load(path)

@@ -1,0 +1,103 @@
+"""The project's own files: one dependency list in three places, and notebooks that were really run."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+
+
+def _pyproject():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
+
+
+def _conda_lines():
+    text = (ROOT / "environment.yml").read_text()
+    return [line.strip()[2:] for line in text.splitlines() if line.startswith("  - ")]
+
+
+def test_environment_yml_names_what_pyproject_names():
+    lines = _conda_lines()
+    assert lines[0] == "conda-forge" and lines[-1] == "pip:" and "      - -e ." in (ROOT / "environment.yml").read_text()
+    conda = {Requirement(line).name: Requirement(line).specifier for line in lines[1:-1]}
+    assert conda.pop("pip") == "" and str(conda.pop("python")) == ">=3.11"
+    assert conda == {CONDA_NAMES.get(requirement.name, requirement.name): requirement.specifier for requirement in _pyproject()}
+
+
+def test_constraints_pin_everything_within_its_range():
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
+    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    for requirement in _pyproject():
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+    assert pins["torch"] == "2.13.0"
+
+
+def test_importing_the_library_loads_nothing_from_the_upper_floors():
+    code = ("import sys, trc_lib, trc_lib.evaluation, trc_lib.baselines, trc_lib.training; "
+            "print([name for name in ('matplotlib', 'ipywidgets', 'papermill', 'scipy') if name in sys.modules])")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request):
+    return json.loads(request.param.read_text(encoding="utf-8"))
+
+
+def _code(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def test_there_are_five_notebooks():
+    assert [path.stem for path in NOTEBOOKS] == ["01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation"]
+
+
+def test_every_cell_was_run_once_in_order_and_none_is_skipped_or_failed(notebook):
+    assert [cell["execution_count"] for cell in _code(notebook)] == list(range(1, len(_code(notebook)) + 1))
+    for cell in _code(notebook):
+        assert "NBVAL_SKIP" not in "".join(cell["source"])
+        assert not [output for output in cell["outputs"] if output["output_type"] == "error"]
+
+
+def test_at_most_a_third_of_the_cells_is_exempt_from_comparison(notebook):
+    exempt = [cell for cell in _code(notebook) if "NBVAL_IGNORE_OUTPUT" in "".join(cell["source"])]
+    assert len(exempt) * 3 <= len(_code(notebook))
+    # nbval sees the marker only where it is a line of its own
+    assert all(re.search(r"^# NBVAL_IGNORE_OUTPUT$", "".join(cell["source"]), re.MULTILINE) for cell in exempt)
+
+
+def test_it_can_be_parameterised_and_checks_its_parameters(notebook):
+    tagged = [cell for cell in _code(notebook) if "parameters" in cell["metadata"].get("tags", [])]
+    assert len(tagged) == 1 and 'lane = "cpu"' in "".join(tagged[0]["source"])
+    after = _code(notebook)[_code(notebook).index(tagged[0]) + 1]
+    assert "course.choose_lane(lane" in "".join(after["source"])
+
+
+def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):
+    kinds = [kind for cell in _code(notebook) for output in cell["outputs"] for kind in output.get("data", {})]
+    assert kinds.count("image/png") >= 3 and "application/vnd.jupyter.widget-view+json" in kinds
+    lengths = sorted(len(cell["source"]) for cell in _code(notebook))
+    assert lengths[-1] <= 35 and lengths[len(lengths) // 2] <= 10
+
+
+def test_it_holds_no_path_of_a_machine(notebook):
+    assert not re.search(r"/(root|work|home|tmp|Users)/", json.dumps(notebook))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in NOTEBOOKS])
+def test_a_wrong_lane_fails_with_a_message(name, tmp_path):
+    """Only the first two code cells are run: the parameters, as papermill would set them, and their check."""
+    cells = _code(json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")))
+    source = "".join(cells[0]["source"]).replace('lane = "cpu"', 'lane = "fast"') + "\n" + "".join(cells[1]["source"])
+    run = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, cwd=tmp_path,
+                         env={"MPLBACKEND": "agg", "HOME": str(tmp_path)})
+    assert run.returncode == 1 and "lane='fast' is unknown; accepted are 'smoke', 'cpu', 'gpu'" in run.stderr

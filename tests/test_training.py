@@ -1,0 +1,410 @@
+import csv
+import dataclasses
+import functools
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from trc_lib import files, training
+from trc_lib.datasets import generate_dataset
+from trc_lib.model import TinyRecursiveControl
+from trc_lib.systems import DoubleIntegrator
+from trc_lib.teachers import MinimumEnergyController
+from trc_lib.training import TrainConfig, imitation_loss, learning_rate, load_snapshots, loop, state
+
+train = functools.partial(training.train, device="cpu", progress=False)
+SHORT = TrainConfig(epochs=4, batch_size=24, snapshot_epochs=(0, 2, 4))  # 64 problems: batches of 24, 24 and 16
+
+
+def assert_same_weights(first, second):
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+def without_seconds(history):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history.rows]
+
+
+# ---------------------------------------------------------------- loss and schedule
+
+@pytest.mark.parametrize("cycle_weight", [0.0, 0.1, 2.0])
+def test_imitation_loss_is_the_mean_squared_error_of_the_last_cycle_and_a_share_of_the_others(cycle_weight):
+    rng = np.random.default_rng(0)
+    cycles, optimal = rng.normal(size=(4, 6, 5, 2)), rng.normal(size=(6, 5, 2))
+    each = [((cycle - optimal)**2).sum() / (6 * 5 * 2) for cycle in cycles]
+    objective, loss = imitation_loss(torch.tensor(cycles), torch.tensor(optimal), cycle_weight)
+    assert float(loss) == pytest.approx(each[3], rel=1e-12)
+    assert float(objective) == pytest.approx(each[3] + cycle_weight * (each[0] + each[1] + each[2]), rel=1e-12)
+
+
+def test_learning_rate_warms_up_then_falls_to_zero():
+    config = TrainConfig(lr=0.01, warmup=0.2)
+    rates = np.array([learning_rate(step, 100, config) for step in range(101)])
+    np.testing.assert_allclose(rates[:20], 0.01 * np.arange(1, 21) / 20)         # a straight line up to lr
+    assert rates.max() == 0.01 and (np.diff(rates[20:]) < 0).all()
+    assert rates[60] == pytest.approx(0.005) and rates[100] == pytest.approx(0, abs=1e-12)
+    assert rates[99] < 1e-5                                                      # the last step that is taken
+
+
+def test_learning_rate_needs_no_warm_up():
+    rates = [learning_rate(step, 10, TrainConfig(lr=0.5, warmup=0)) for step in range(10)]
+    assert max(rates) == 0.5 and all(0 < rate <= 0.5 for rate in rates)
+
+
+# ---------------------------------------------------------------- the loop
+
+def test_a_tiny_model_learns(tiny):
+    data = generate_dataset(256, seed=3)
+    history = train(tiny(), data, data, TrainConfig(epochs=30, batch_size=32, lr=3e-3))
+    assert min(history["train_loss"]) < history["train_loss"][0] / 10
+    assert history.best["eval_loss"] < history["eval_loss"][0] / 10
+    assert history.best["eval_final_error"] < history["eval_final_error"][0] / 10
+    assert history.best["eval_success"] > 0.2 > history["eval_success"][0]
+
+
+@pytest.mark.parametrize("cycle_weight", [0.0, 0.1])
+def test_train_loss_and_eval_loss_are_the_same_quantity(tiny, dataset, cycle_weight):
+    still = TrainConfig(epochs=1, batch_size=24, lr=0, weight_decay=0, cycle_weight=cycle_weight)
+    model = tiny()
+    row = train(model, dataset, dataset, still).rows[0]
+    assert row["train_loss"] == pytest.approx(row["eval_loss"], rel=1e-5)
+    answers = model(dataset.initial_states, dataset.target_states)["controls"].detach().double()
+    assert row["eval_loss"] == pytest.approx(float((answers - dataset.controls).square().mean()), rel=1e-5)
+
+
+def test_eval_error_and_success_are_those_of_a_simulation(tiny, dataset):
+    model = tiny()
+    row = train(model, generate_dataset(256, seed=3), dataset, TrainConfig(epochs=15, batch_size=32, lr=3e-3)).best
+    controls = model(dataset.initial_states, dataset.target_states)["controls"].detach().double().numpy()
+    (p, v), dt = dataset.initial_states.numpy().T, 0.33
+    for u in controls[:, :, 0].T:
+        p, v = p + v * dt + u * dt**2 / 2, v + u * dt
+    errors = np.hypot(p - dataset.target_states[:, 0].numpy(), v - dataset.target_states[:, 1].numpy())
+    assert row["eval_final_error"] == pytest.approx(errors.mean(), rel=1e-4)
+    assert 0 < row["eval_success"] < 1 and row["eval_success"] == pytest.approx((errors < 0.1).mean())
+
+
+def test_training_is_the_plain_loop_that_it_claims_to_be(tiny, dataset, tmp_path):
+    """AdamW, clipped gradients and the schedule, in a loop that shares nothing with the library's but the network."""
+    config = TrainConfig(epochs=3, batch_size=24, lr=2e-3, weight_decay=0.1, clip_norm=0.3, cycle_weight=0.1, seed=7,
+                         snapshot_epochs=(3,))
+    train(tiny(), dataset, dataset, config, folder=tmp_path)
+    model = tiny()
+    model.set_scaling(dataset)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, weight_decay=0.1, fused=False)
+    order = torch.Generator().manual_seed(7)
+    x0, xT, optimal = dataset.initial_states.float(), dataset.target_states.float(), dataset.controls.float()
+    step = 0
+    for _ in range(3):
+        for rows in torch.randperm(64, generator=order).split(24):
+            cycles = model(x0[rows], xT[rows])["cycle_controls"]
+            each = [torch.nn.functional.mse_loss(cycle, optimal[rows]) for cycle in cycles]
+            model.zero_grad()
+            (each[-1] + 0.1 * sum(each[:-1])).backward()
+            norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+            for p in model.parameters():
+                p.grad *= min(1.0, 0.3 / float(norm))
+            optimizer.param_groups[0]["lr"] = learning_rate(step, 9, config)
+            optimizer.step()
+            step += 1
+    trained = load_snapshots(tmp_path / "snapshots.pt")[3]
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-3, atol=2e-5)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny, dataset, other_dataset):
+    runs = [tiny(), tiny(), tiny()]
+    histories = [train(model, dataset, other_dataset, TrainConfig(epochs=2, batch_size=24, seed=seed))
+                 for model, seed in zip(runs, (0, 0, 1))]
+    assert_same_weights(runs[0].state_dict(), runs[1].state_dict())
+    assert without_seconds(histories[0]) == without_seconds(histories[1]) != without_seconds(histories[2])
+
+
+def script_eval_losses(monkeypatch, losses):
+    losses = iter(losses)
+    monkeypatch.setattr(loop, "evaluate", lambda model, data: (next(losses), 1.0, 0.0))
+
+
+def test_training_stops_early_and_ends_with_the_best_weights(tiny, dataset, tmp_path, monkeypatch):
+    script_eval_losses(monkeypatch, [5.0, 4.0, 3.0, 3.5, 3.0, 2.0])
+    model = tiny()
+    history = train(model, dataset, dataset, TrainConfig(epochs=6, patience=2, snapshot_epochs=(3, 5)), folder=tmp_path)
+    snapshots = load_snapshots(tmp_path / "snapshots.pt")
+    assert history["eval_loss"] == [5.0, 4.0, 3.0, 3.5, 3.0]  # an equal loss is no better
+    assert history.best["epoch"] == model.recipe["best_epoch"] == 3
+    assert_same_weights(model.state_dict(), snapshots[3])
+    assert not torch.equal(snapshots[3]["encoder.0.weight"], snapshots[5]["encoder.0.weight"])
+    best = TinyRecursiveControl.load(tmp_path / "best_model.pt")
+    assert_same_weights(best.state_dict(), model.state_dict())
+    assert best.recipe == model.recipe
+
+
+def test_a_better_epoch_gives_new_patience(tiny, dataset, monkeypatch):
+    script_eval_losses(monkeypatch, [5.0, 6.0, 4.0, 6.0, 3.0, 6.0])
+    assert len(train(tiny(), dataset, dataset, TrainConfig(epochs=6, patience=2))) == 6
+
+
+def test_snapshots_hold_the_weights_after_the_epochs_asked_for(tiny, dataset, tmp_path):
+    untrained = tiny()
+    untrained.set_scaling(dataset)
+    train(tiny(), dataset, dataset, SHORT, folder=tmp_path)
+    snapshots = load_snapshots(tmp_path / "snapshots.pt")
+    assert list(snapshots) == [0, 2, 4]
+    assert_same_weights(snapshots[0], untrained.state_dict())
+    assert not torch.equal(snapshots[2]["encoder.0.weight"], snapshots[0]["encoder.0.weight"])
+
+
+def test_history_csv_holds_the_history(tiny, dataset, tmp_path):
+    seen = []
+    history = train(tiny(), dataset, dataset, SHORT, folder=tmp_path, on_epoch=lambda history: seen.append(len(history)))
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "train_loss", "eval_loss", "eval_final_error", "eval_success", "lr", "seconds"]
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == history.rows
+    assert history["epoch"] == seen == [1, 2, 3, 4]
+
+
+def test_nothing_is_written_without_a_folder(tiny, dataset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(tiny(), dataset, dataset, TrainConfig(epochs=1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trained_model_knows_its_recipe(tiny, dataset, other_dataset):
+    model, config = tiny(seed=5), TrainConfig(epochs=1)
+    train(model, dataset, other_dataset, config)
+    assert model.recipe["training"] == {**dataclasses.asdict(config), "snapshot_epochs": []}
+    assert (model.recipe["train_set"], model.recipe["eval_set"]) == (dataset.origin, other_dataset.origin)
+    assert (model.recipe["model_seed"], model.recipe["best_epoch"]) == (5, 1)
+
+
+# ---------------------------------------------------------------- stop and go on
+
+@pytest.fixture(scope="module")
+def never_stopped(tiny, dataset, other_dataset, tmp_path_factory):
+    folder, model = tmp_path_factory.mktemp("never_stopped"), tiny()
+    return folder, model, train(model, dataset, other_dataset, SHORT, folder=folder)
+
+
+def stop_in_the_middle_of_an_epoch(monkeypatch):
+    calls = iter(range(1000))
+
+    def stopping(*arguments):
+        if next(calls) == 9:  # an epoch calls it four times: this is the second batch of the third
+            raise KeyboardInterrupt
+        return imitation_loss(*arguments)
+    monkeypatch.setattr(loop, "imitation_loss", stopping)
+
+
+def stop_after_an_epoch(monkeypatch):
+    real, calls = state.Run.keep, iter(range(1000))
+
+    def stopping(run):
+        real(run)
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+    monkeypatch.setattr(state.Run, "keep", stopping)
+
+
+def stop_while_an_epoch_is_written(monkeypatch):
+    real, calls = files.save_checkpoint, iter(range(1000))
+
+    def stopping(path, *arguments):
+        if path.name == "last.pt" and next(calls) == 2:  # the best model, the snapshots and the history are new already
+            raise KeyboardInterrupt
+        real(path, *arguments)
+    monkeypatch.setattr(files, "save_checkpoint", stopping)
+
+
+def stop_in_the_first_epoch(monkeypatch):
+    def stopping(*arguments):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(loop, "imitation_loss", stopping)
+
+
+@pytest.mark.parametrize("stop", [stop_in_the_middle_of_an_epoch, stop_after_an_epoch, stop_while_an_epoch_is_written,
+                                  stop_in_the_first_epoch])
+def test_a_run_that_was_stopped_ends_like_one_that_was_not(tiny, dataset, other_dataset, never_stopped, tmp_path, stop):
+    with pytest.MonkeyPatch.context() as patch:
+        stop(patch)
+        with pytest.raises(KeyboardInterrupt, match=r"training was stopped: \d whole epochs are kept in"):
+            train(tiny(), dataset, other_dataset, SHORT, folder=tmp_path)
+    model = tiny()
+    history = train(model, dataset, other_dataset, SHORT, folder=tmp_path)
+    folder, expected_model, expected_history = never_stopped
+    assert without_seconds(history) == without_seconds(expected_history)
+    assert_same_weights(model.state_dict(), expected_model.state_dict())
+    assert model.recipe == expected_model.recipe
+    ended, expected = (files.load_checkpoint(path / "last.pt", "trc_lib.training", 1) for path in (tmp_path, folder))
+    for part in ("weights", "best_weights", "order"):
+        assert files.fingerprint(ended[part]) == files.fingerprint(expected[part])
+    assert files.fingerprint(ended["optimizer"]["state"]) == files.fingerprint(expected["optimizer"]["state"])
+    for name in ("best_model.pt", "snapshots.pt"):
+        ended, expected = (torch.load(path / name, weights_only=True) for path in (tmp_path, folder))
+        assert ended["fingerprint"] == expected["fingerprint"]
+
+
+def test_the_best_weights_outlive_a_stop(tiny, dataset, tmp_path, monkeypatch):
+    def stop(history):
+        if len(history) == 3:
+            raise KeyboardInterrupt
+    config = TrainConfig(epochs=5, snapshot_epochs=(1,))
+    script_eval_losses(monkeypatch, [1.0, 2.0, 3.0, 4.0, 5.0])
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), dataset, dataset, config, folder=tmp_path, on_epoch=stop)
+    model = tiny()
+    history = train(model, dataset, dataset, config, folder=tmp_path)
+    assert history["eval_loss"] == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert_same_weights(model.state_dict(), load_snapshots(tmp_path / "snapshots.pt")[1])
+
+
+def test_interrupt_says_how_many_epochs_are_kept(tiny, dataset, tmp_path):
+    def stop(history):
+        if len(history) == 2:
+            raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match=r"stopped: 2 whole epochs are kept in .*; run again to go on"):
+        train(tiny(), dataset, dataset, SHORT, folder=tmp_path, on_epoch=stop)
+    with pytest.raises(KeyboardInterrupt, match="nothing was kept: no folder was given"):
+        train(tiny(), dataset, dataset, SHORT, on_epoch=stop)
+
+
+def test_a_finished_run_is_only_read_again(tiny, dataset, other_dataset, never_stopped, tmp_path):
+    folder, expected_model, expected_history = never_stopped
+    shutil.copytree(folder, tmp_path / "copy")
+    model = tiny()
+    history = train(model, dataset, other_dataset, SHORT, folder=tmp_path / "copy")
+    assert history.rows == expected_history.rows
+    assert_same_weights(model.state_dict(), expected_model.state_dict())
+
+
+@pytest.fixture
+def kept(never_stopped, tmp_path):
+    """A copy of the folder of a finished run, and what is in it."""
+    folder = tmp_path / "kept"
+    shutil.copytree(never_stopped[0], folder)
+    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("difference", "named"), [
+    ({"config": dataclasses.replace(SHORT, lr=2e-3)}, "training"),
+    ({"model": {"L_cycles": 3}}, "model"), ({"model": {"seed": 1}}, "model_seed, initial_weights"),
+    ({"train_set": generate_dataset(64, seed=9)}, "train_set"), ({"eval_set": generate_dataset(48, seed=9)}, "eval_set"),
+], ids=lambda value: value if isinstance(value, str) else "")
+def test_another_recipe_in_the_folder_is_refused_and_nothing_is_lost(tiny, dataset, other_dataset, kept, difference, named):
+    folder, contents = kept
+    model = tiny(**difference.get("model", {}))
+    sets = difference.get("train_set", dataset), difference.get("eval_set", other_dataset)
+    with pytest.raises(ValueError, match=rf"folder=.* holds a run with another recipe \(differs in: {named}\)"):
+        train(model, *sets, difference.get("config", SHORT), folder=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+
+
+def test_a_trained_network_does_not_take_up_the_run_that_trained_it(tiny, dataset, other_dataset, kept):
+    folder, contents = kept
+    trained = TinyRecursiveControl.load(folder / "best_model.pt")
+    with pytest.raises(ValueError, match=r"differs in: initial_weights"):
+        train(trained, dataset, other_dataset, SHORT, folder=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+
+
+def test_resume_false_begins_anew(tiny, dataset, other_dataset, kept):
+    folder, _ = kept
+    model, config = tiny(seed=8), TrainConfig(epochs=1)
+    history = train(model, dataset, other_dataset, config, folder=folder, resume=False)
+    assert len(history) == 1 and not (folder / "snapshots.pt").exists()
+    assert_same_weights(TinyRecursiveControl.load(folder / "best_model.pt").state_dict(), model.state_dict())
+    assert train(tiny(seed=8), dataset, other_dataset, config, folder=folder).rows == history.rows
+
+
+def test_a_truncated_state_is_refused_and_not_written_over(tiny, dataset, other_dataset, kept):
+    folder, contents = kept
+    (folder / "last.pt").write_bytes(contents["last.pt"][:5000])
+    with pytest.raises(ValueError, match=r"last\.pt .*read as a checkpoint"):
+        train(tiny(), dataset, other_dataset, SHORT, folder=folder)
+    assert (folder / "last.pt").read_bytes() == contents["last.pt"][:5000]
+
+
+def test_settings_given_as_numpy_numbers_can_be_resumed(tiny, dataset, tmp_path):
+    config = TrainConfig(epochs=np.int64(1), lr=np.float64(1e-3), snapshot_epochs=np.arange(2))
+    data = generate_dataset(np.int64(32), seed=np.int64(4))
+    rows = train(tiny(), data, data, config, folder=tmp_path).rows
+    assert train(tiny(), data, data, config, folder=tmp_path).rows == rows
+    assert config == TrainConfig(epochs=1, snapshot_epochs=(0, 1))
+
+
+# ---------------------------------------------------------------- refusals
+
+@pytest.mark.parametrize("which", ["train_set", "eval_set"])
+@pytest.mark.parametrize(("system", "horizon", "reason"), [
+    (DoubleIntegrator(), 14, r"has controls \[n, 14, 1\] for 2 states; the model needs \[n, 15, 1\] for 2"),
+    (DoubleIntegrator(0.1), 15, "was made for another system than the model's"),
+])
+def test_data_that_does_not_fit_is_refused_and_the_model_untouched(tiny, dataset, tmp_path, which, system, horizon, reason):
+    other = generate_dataset(8, teacher=MinimumEnergyController(system, horizon))
+    model = tiny()
+    sets = {"train_set": dataset, "eval_set": dataset} | {which: other}
+    with pytest.raises(ValueError, match=f"{which} {reason}"):
+        train(model, **sets, folder=tmp_path / "run")
+    assert_same_weights(model.state_dict(), tiny().state_dict())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_kept(tiny, dataset, tmp_path):
+    explosive = TrainConfig(epochs=3, lr=1e38, warmup=0, batch_size=16)
+    with pytest.raises(FloatingPointError, match=r"the loss is no longer finite in epoch 1; try a smaller lr than 1e\+38"):
+        train(tiny(), dataset, dataset, explosive, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("change", "error"), [
+    ({"epochs": 0}, ValueError), ({"batch_size": 1.5}, TypeError), ({"patience": 0}, ValueError), ({"seed": -1}, ValueError),
+    ({"lr": -1e-3}, ValueError), ({"lr": "fast"}, TypeError), ({"weight_decay": float("nan")}, ValueError),
+    ({"clip_norm": 0}, ValueError), ({"warmup": 1.0}, ValueError), ({"cycle_weight": -0.1}, ValueError),
+    ({"snapshot_epochs": (-1,)}, ValueError),
+], ids=str)
+def test_settings_that_make_no_sense_are_refused_by_name(change, error):
+    with pytest.raises(error, match=f"^{next(iter(change))}="):
+        TrainConfig(**change)
+
+
+def test_an_unknown_device_is_refused(tiny, dataset):
+    with pytest.raises(ValueError, match="device='abacus' is unknown"):
+        train(tiny(), dataset, dataset, device="abacus")
+
+
+# ---------------------------------------------------------------- faster ways to the same
+
+def test_mixed_precision_learns_nearly_the_same(tiny, dataset):
+    model = tiny()
+    exact, mixed = (train(network, dataset, dataset, TrainConfig(epochs=5, batch_size=16, mixed_precision=on))
+                    for network, on in ((tiny(), False), (model, True)))
+    assert exact["eval_loss"] != mixed["eval_loss"]  # so it was on
+    np.testing.assert_allclose(mixed["eval_loss"], exact["eval_loss"], rtol=0.02)
+    assert model.block.mixed_precision is False and all(p.dtype == torch.float32 for p in model.parameters())
+
+
+needs_patience = pytest.mark.skipif("TRC_SLOW_TESTS" not in os.environ, reason="takes a minute; set TRC_SLOW_TESTS=1 to run it")
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler; there is no g++")
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[needs_patience, needs_compiler])])
+def test_a_compiled_network_has_the_same_loss(tiny, dataset, tmp_path, monkeypatch, backend):
+    """``aot_eager`` captures the network and its gradient like the default, ``inductor``, and spares the C++ compiler."""
+    compiled = []
+
+    def compile_with_backend(function, compile=torch.compile):
+        compiled.append(function)
+        return compile(function, backend=backend)
+    monkeypatch.setattr(torch, "compile", compile_with_backend)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    small, config = functools.partial(tiny, H_cycles=2, L_cycles=1, block_layers=1), {"epochs": 1, "batch_size": 64}
+    model = small()
+    fast = train(model, dataset, dataset, TrainConfig(**config, compile=True)).rows[0]
+    assert compiled == [model.predict]
+    plain = train(small(), dataset, dataset, TrainConfig(**config)).rows[0]
+    assert fast["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
+    assert fast["eval_loss"] == pytest.approx(plain["eval_loss"], rel=1e-3)  # after a step, so the gradient agrees as well
+    torch.compiler.reset()

@@ -1,0 +1,19 @@
+"""``python -m trc_lib <command>``: see `trc_lib.commands`, or ``--help``."""
+
+import sys
+
+
+def main(words=None):
+    """Run one command; returns the exit code."""
+    words = sys.argv[1:] if words is None else words
+    if words == ["doctor"]:  # before anything is imported that the doctor might find missing
+        from trc_lib.doctor import diagnose, report
+
+        return 0 if report(diagnose()) else 1
+    from trc_lib.commands import run
+
+    return run(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The commands of ``python -m trc_lib``; ``--help`` tells what each takes.
+
+Exit codes: 0 all went well, 1 the run failed (the reason is the last line), 2 wrong words.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+
+from trc_lib.course.lanes import EVAL_SEED, LANES
+from trc_lib.course.runner import NotebookFailed, run_course
+from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib.evaluation import evaluate
+from trc_lib.model import TinyRecursiveControl
+from trc_lib.systems import DoubleIntegrator
+from trc_lib.teachers import MinimumEnergyController
+from trc_lib.training import TrainConfig, train
+
+
+def generate(options):
+    """Sample problems, solve them exactly, and store a training and an eval set."""
+    teacher = MinimumEnergyController(DoubleIntegrator(options.dt), options.horizon)
+    for name, num_samples, seed in (("lqr_dataset.npz", options.num_samples, options.seed),
+                                    ("lqr_dataset_eval.npz", options.num_eval, options.seed + EVAL_SEED)):
+        print(f"Generating {num_samples} optimal trajectories, seed {seed}...")
+        dataset = generate_dataset(num_samples, seed, teacher, options.state_range)
+        dataset.save(options.out / name)
+        print(f"  - Initial states: {tuple(dataset.initial_states.shape)}")
+        print(f"  - Target states: {tuple(dataset.target_states.shape)}")
+        print(f"  - Control sequences: {tuple(dataset.controls.shape)}")
+        print(f"  - Average energy: {dataset.mean_energy:.4f} (m/s^2)^2")
+        print(f"Dataset saved to {options.out / name}")
+
+
+def train_command(options):
+    """Train a network to imitate a dataset; a stopped run goes on when the same command is given again."""
+    train_set = LQRDataset.load(options.data / "lqr_dataset.npz")
+    eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
+    create = {"small": TinyRecursiveControl.create_two_level_small, "medium": TinyRecursiveControl.create_two_level_medium}
+    model = create[options.network](system=train_set.system, seed=options.seed, feedback=options.feedback,
+                                    horizon=train_set.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
+    config = TrainConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)
+                            if hasattr(options, field.name)})
+    print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
+    history = train(model, train_set, eval_set, config, options.out, device=options.device, resume=not options.fresh)
+    for row in history.rows:
+        print(f"Epoch {row['epoch']}/{config.epochs}: Train Loss = {row['train_loss']:.6f}, Eval Loss = {row['eval_loss']:.6f}, "
+              f"Final Error = {row['eval_final_error']:.4f}")
+    if len(history) < config.epochs:
+        print(f"Early stopping at epoch {len(history)}")
+    print(f"Training complete! Best eval loss: {history.best['eval_loss']:.6f} (epoch {history.best['epoch']})")
+    print(f"Best model saved to {options.out / 'best_model.pt'}")
+
+
+def evaluate_command(options):
+    """Measure a checkpoint on an eval set, cycle by cycle."""
+    model = TinyRecursiveControl.load(options.checkpoint, options.device)
+    dataset = LQRDataset.load(options.data)
+    cycles = [dataclasses.asdict(metrics) for metrics in evaluate(model, dataset)]
+    if options.json:
+        print(json.dumps({"checkpoint": str(options.checkpoint), "num_problems": len(dataset), "cycles": cycles}, indent=2))
+        return
+    print(f"{options.checkpoint} on {len(dataset):,} problems; cycle 0 is the first proposal")
+    print(f"{'':22s}" + "".join(f"{f'cycle {k}':>12s}" for k in range(len(cycles))))
+    for name in cycles[0]:
+        print(f"{name:22s}" + "".join(f"{metrics[name]:12.4g}" for metrics in cycles))
+
+
+def course(options):
+    """Run all notebooks in order, and show the results beside the description's."""
+    run_course(options.lane, options.seed)
+
+
+def parser():
+    """The words that the command line takes."""
+    top = argparse.ArgumentParser(prog="python -m trc_lib",
+                                  description="Tiny Recursive Control: data, training, evaluation, and the course.",
+                                  epilog="A first session: generate, then train --epochs 10 --cycle-weight 0.1, then evaluate.")
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name, run, **words):
+        made = commands.add_parser(name, help=run.__doc__.splitlines()[0], description=run.__doc__, **words,
+                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        made.set_defaults(run=run)
+        return made
+
+    made = command("generate", generate)
+    made.add_argument("--num-samples", type=int, default=10_000, help="training problems")
+    made.add_argument("--num-eval", type=int, default=2_000, help="unseen problems, from another seed")
+    made.add_argument("--seed", type=int, default=0, help="of the training problems")
+    made.add_argument("--horizon", type=int, default=15, help="control steps")
+    made.add_argument("--dt", type=float, default=0.33, help="seconds a step")
+    made.add_argument("--state-range", type=float, default=2.5, help="starts and targets are uniform in plus or minus this")
+    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data"), help="folder for the two files")
+
+    made = command("train", train_command)
+    made.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data"), help="folder that `generate` wrote to")
+    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data/training"), help="folder for its checkpoints")
+    made.add_argument("--network", choices=("small", "medium"), default="medium", help="about 150K or 600K parameters")
+    made.add_argument("--H-cycles", type=int, default=3, help="outer cycles")
+    made.add_argument("--L-cycles", type=int, default=4, help="inner steps in each")
+    made.add_argument("--no-feedback", dest="feedback", action="store_false", help="do not feed the final error back")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    made.add_argument("--fresh", action="store_true", help="begin anew, over what --out holds, instead of going on")
+    helps = {"epochs": "most passes over the data", "batch_size": "problems a step", "lr": "highest learning rate",
+             "weight_decay": "of AdamW", "patience": "epochs without improvement before stopping early",
+             "cycle_weight": "weight of the earlier cycles' errors", "seed": "of the weights and the order of the samples"}
+    for name, text in helps.items():
+        default = getattr(TrainConfig(), name)
+        made.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)
+    made.add_argument("--mixed-precision", action="store_true", help="bfloat16 inside the block (for GPUs)")
+    made.add_argument("--compile", action="store_true", help="use torch.compile (takes a minute or two first)")
+
+    made = command("evaluate", evaluate_command)
+    made.add_argument("--checkpoint", type=pathlib.Path, default=pathlib.Path("data/training/best_model.pt"),
+                      help="what `train` saved")
+    made.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data/lqr_dataset_eval.npz"), help="the eval set")
+    made.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    made.add_argument("--json", action="store_true", help="for machines")
+
+    made = command("course", course)
+    made.add_argument("--lane", choices=tuple(LANES), default="cpu", help="how much of it to run")
+    made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+
+    commands.add_parser("doctor", help="Check that all that the course needs is here.")  # runs in `trc_lib.__main__`
+    return top
+
+
+def run(words):
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(words)
+    try:
+        options.run(options)
+        return 0
+    except KeyboardInterrupt as error:
+        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
+    except (ValueError, TypeError, OSError, FloatingPointError, NotebookFailed) as error:
+        print(f"error: {error}", file=sys.stderr)
+    return 1

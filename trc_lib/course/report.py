@@ -1,0 +1,51 @@
+"""The course's results beside the description's, as a table for the terminal and for the README."""
+
+BEGIN, END = "<!-- results: written by `make course` -->", "<!-- end of results -->"
+
+# What the description of the original system reports; quoted, not measured here.
+DESCRIPTION = {"mean final error": "0.016", "success rate (final error < 0.1)": "100 %", "parameters": "~600K", "epochs": "28",
+               "control MSE ((m/s²)²)": "4.9e-05 (last loss)", "training problems": "10,000"}
+
+
+def comparison(results):
+    """Rows of (quantity, this course, the description)."""
+    training, network = results["04_training"], results["05_evaluation"]["this network"]
+    sampled, linear = results["05_evaluation"]["continuous law, sampled"], results["05_evaluation"]["linear map, least squares"]
+    ours = {
+        "mean final error": f"{network['final_error_mean']:.4f}",
+        "99th percentile / largest": f"{network['final_error_p99']:.4f} / {network['final_error_max']:.4f}",
+        "success rate (final error < 0.1)": f"{network['success_rate']:.1%}".replace("%", " %"),
+        "control MSE ((m/s²)²)": f"{network['control_mse']:.1e}",
+        "parameters": f"{network['numbers']:,}",
+        "training problems": f"{results['num_train']:,}",
+        "epochs": f"{training['epochs']}",
+        f"training time (s, {results['device']})": f"{training['seconds']:.0f}",
+        "mean final error of the continuous law, sampled": f"{sampled['final_error_mean']:.4f}",
+        "mean final error of a linear map, 60 numbers": f"{linear['final_error_mean']:.0e}",
+    }
+    return [(quantity, value, DESCRIPTION.get(quantity, "–")) for quantity, value in ours.items()]
+
+
+def closing_table(results):
+    """The comparison for the terminal, and where to look next."""
+    rows = [("", "this course", "the description"), *comparison(results)]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ["  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]))) for row in rows]
+    lines.insert(1, "-" * len(lines[0]))
+    where = f"runs/{results['lane']}/"
+    return "\n".join(["", *lines, "", f"Next: the executed notebooks are in {where}; open the course itself with: make lab"])
+
+
+def readme_table(results):
+    """The comparison as Markdown."""
+    num_eval = results["05_evaluation"]["num_eval"]
+    lines = [f"| {num_eval:,} unseen problems, lane `{results['lane']}` | this course | the description |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in comparison(results)])
+
+
+def replace_results(readme, table):
+    """The README's text with ``table`` between its two marks; unchanged where the marks are missing."""
+    if BEGIN not in readme or END not in readme:
+        return readme
+    before, rest = readme.split(BEGIN, 1)
+    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"

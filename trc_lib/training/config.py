@@ -1,0 +1,76 @@
+"""What to train for and how hard: the settings, the loss, the learning rate."""
+
+import dataclasses
+import math
+
+from trc_lib import checking
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How to train; the defaults are the description's.
+
+    Attributes:
+        epochs: most passes over the training set.
+        batch_size: problems a step.
+        lr: highest learning rate of AdamW; the schedule warms up to it and falls to zero along a cosine.
+        weight_decay: of AdamW.
+        warmup: share of all steps that the warm-up takes.
+        clip_norm: longest gradient that is let through.
+        patience: epochs without a better eval loss after which to stop early.
+        cycle_weight: weight of the error of each earlier cycle's controls; 0 supervises the last cycle only.
+        seed: of the order of the samples.
+        snapshot_epochs: after which epochs to keep the weights, for pictures; 0 is before training.
+        mixed_precision: run the network in bfloat16 where that is safe (for GPUs).
+        compile: compile the network by `torch.compile` (takes a minute or two first).
+    """
+
+    epochs: int = 100
+    batch_size: int = 64
+    lr: float = 1e-3
+    weight_decay: float = 1e-5
+    warmup: float = 0.2
+    clip_norm: float = 1.0
+    patience: int = 20
+    cycle_weight: float = 0.0
+    seed: int = 0
+    snapshot_epochs: tuple = ()
+    mixed_precision: bool = False
+    compile: bool = False
+
+    def __post_init__(self):
+        plain = {"seed": checking.whole("seed", self.seed, at_least=0),
+                 "clip_norm": checking.positive("clip_norm", self.clip_norm)}
+        for name in ("epochs", "batch_size", "patience"):
+            plain[name] = checking.whole(name, getattr(self, name))
+        for name in ("lr", "weight_decay", "cycle_weight", "warmup"):
+            plain[name] = checking.positive(name, getattr(self, name), or_zero=True)
+        plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", e, at_least=0) for e in self.snapshot_epochs)
+        for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
+            object.__setattr__(self, name, value)
+        if self.warmup >= 1:
+            raise ValueError(f"warmup={self.warmup} is not accepted; give a share of the steps, 0 or above and below 1")
+
+
+def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0):
+    """Mean squared error to the teacher's controls.
+
+    Args:
+        cycle_controls: ``[H_cycles + 1, batch, horizon, control_dim]``, physical units.
+        optimal_controls: ``[batch, horizon, control_dim]``.
+        cycle_weight: weight of the mean squared error of each earlier cycle.
+
+    Returns:
+        the objective to descend, and the last cycle's mean squared error: the loss that is reported,
+        in training and in evaluation alike.
+    """
+    errors = (cycle_controls - optimal_controls).square().mean(dim=(1, 2, 3))    # [H_cycles + 1]
+    return errors[-1] + cycle_weight * errors[:-1].sum(), errors[-1]
+
+
+def learning_rate(step, total_steps, config):
+    """The schedule as a formula: linear warm-up over ``warmup`` of the steps, then a cosine down to zero."""
+    warm = max(1, round(config.warmup * total_steps))
+    if step < warm:
+        return config.lr * (step + 1) / warm
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, total_steps - warm)))

@@ -1,0 +1,156 @@
+"""The training loop."""
+
+import contextlib
+import math
+import pathlib
+import time
+
+import torch
+from tqdm.auto import tqdm
+
+from trc_lib import checking
+from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
+from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
+
+
+def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device="auto", resume=True, progress=True,
+          on_epoch=None):
+    """Teach ``model`` to imitate ``train_set``; it ends with the weights that had the lowest eval loss.
+
+    With a ``folder``, each epoch leaves there: ``last.pt`` (all that a resume needs), ``best_model.pt``,
+    ``history.csv`` and, when asked for, ``snapshots.pt``. A run that was stopped, at whatever moment, goes on
+    after its last whole epoch and ends bit-equal to one that was not.
+
+    Args:
+        model: a `TinyRecursiveControl`; trained in place, its scaling taken from ``train_set``.
+        train_set, eval_set: `LQRDataset`.
+        config: a `TrainConfig`.
+        folder: nothing is written if None.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        resume: go on with what ``folder`` holds; otherwise begin anew and write over it.
+        progress: show a progress bar.
+        on_epoch: called after each epoch with the `History` so far.
+
+    Returns:
+        the `History`.
+
+    Raises:
+        OtherRecipe: a ValueError, if ``folder`` holds a run with another recipe.
+        ValueError: if a set does not fit the model.
+        FloatingPointError: if the loss is no longer finite.
+        KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
+    """
+    folder = None if folder is None else pathlib.Path(folder)
+    device = checking.device(device)
+    _check_fit(model, train_set, "train_set")
+    _check_fit(model, eval_set, "eval_set")
+    recipe = recipe_of(model, train_set, eval_set, config)
+    state = load_state(folder, recipe) if resume else None
+
+    model.set_scaling(train_set)
+    model.to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    run = Run(model, optimizer, recipe, config, folder)
+    if state is None:
+        run.begin()
+    else:
+        run.take_up(state)
+
+    predict = torch.compile(model.predict) if config.compile else model.predict
+    train_data, eval_data = _on_device(train_set, device), _on_device(eval_set, device)
+    steps = math.ceil(len(train_set) / config.batch_size)      # in one epoch
+    bar = tqdm(total=config.epochs * steps, initial=len(run.history) * steps, unit="step", desc="training", disable=not progress)
+    try:
+        with bar, _one_thread_for_small_batches(config), _mixed_precision(model, config):
+            while not run.finished:
+                row = _epoch(run, predict, train_data, eval_data, bar)
+                run.add(row)
+                bar.set_postfix(epoch=row["epoch"], train_loss=f"{row['train_loss']:.1e}", eval_loss=f"{row['eval_loss']:.1e}")
+                if on_epoch is not None:
+                    on_epoch(run.history)
+    except KeyboardInterrupt:
+        kept = "nothing was kept: no folder was given"
+        if folder is not None:
+            kept = f"{epochs_kept(folder)} whole epochs are kept in {folder}; run again to go on"
+        raise KeyboardInterrupt(f"training was stopped: {kept}") from None
+    model.load_state_dict(run.best_weights)
+    model.recipe = recipe | {"best_epoch": run.history.best["epoch"]}
+    return run.history
+
+
+def _epoch(run, predict, train_data, eval_data, bar):
+    """One pass over the training set, then a look at the eval set; returns the row for the history."""
+    model, config, epoch, started = run.model, run.config, len(run.history) + 1, time.perf_counter()
+    device, num_samples = train_data[0].device, len(train_data[0])
+    batches = torch.randperm(num_samples, generator=run.order).to(device).split(config.batch_size)
+    summed_loss = torch.zeros((), device=device)
+    model.train()
+    for i, rows in enumerate(batches):
+        lr = learning_rate((epoch - 1) * len(batches) + i, config.epochs * len(batches), config)
+        for group in run.optimizer.param_groups:
+            group["lr"] = lr
+        initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
+        output = predict(initial_state, target_state, model.config.H_cycles)
+        objective, loss = imitation_loss(output["cycle_controls"], optimal_controls, config.cycle_weight)
+        run.optimizer.zero_grad()
+        objective.backward()                               # through every cycle of the recursion
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+        run.optimizer.step()
+        summed_loss += loss.detach() * len(rows)           # stays on the device: no waiting in the loop
+        bar.update()
+    train_loss = float(summed_loss) / num_samples
+    eval_loss, final_error, success = evaluate(model, eval_data)
+    if not math.isfinite(train_loss + eval_loss):
+        raise FloatingPointError(f"the loss is no longer finite in epoch {epoch}; try a smaller lr than {config.lr}")
+    return {"epoch": epoch, "train_loss": train_loss, "eval_loss": eval_loss, "eval_final_error": final_error,
+            "eval_success": success, "lr": lr, "seconds": round(time.perf_counter() - started, 3)}
+
+
+@torch.no_grad()
+def evaluate(model, data, batch_size=4096):
+    """Eval loss (the same quantity as the train loss), mean final error, share of errors below 0.1."""
+    model.eval()
+    losses, errors = [], []
+    for initial_state, target_state, optimal_controls in zip(*(values.split(batch_size) for values in data)):
+        output = model.predict(initial_state, target_state, model.config.H_cycles)
+        losses.append(imitation_loss(output["cycle_controls"], optimal_controls)[1] * len(initial_state))
+        final_state = model.system.predict(initial_state, output["controls"])[:, -1]
+        errors.append((final_state - target_state).norm(dim=-1))
+    errors = torch.cat(errors)
+    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < 0.1).double().mean())
+
+
+@contextlib.contextmanager
+def _one_thread_for_small_batches(config):
+    """So little work gains nothing from a second core, and threads that wait for each other make training
+    many times slower on a machine that has anything else to do."""
+    threads = torch.get_num_threads()
+    if config.batch_size < 256:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _mixed_precision(model, config):
+    """The block's layers in bfloat16 while training, if the configuration says so."""
+    model.block.mixed_precision = config.mixed_precision
+    try:
+        yield
+    finally:
+        model.block.mixed_precision = False
+
+
+def _check_fit(model, dataset, name):
+    c, shape = model.config, tuple(dataset.controls.shape[1:])
+    if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
+        raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
+                         f"the model needs [n, {c.horizon}, {c.control_dim}] for {c.state_dim}")
+    if not dataset.system.same_as(model.system):
+        raise ValueError(f"{name} was made for another system than the model's, {model.system!r}")
+
+
+def _on_device(dataset, device):
+    return [values.to(device, torch.float32) for values in (dataset.initial_states, dataset.target_states, dataset.controls)]

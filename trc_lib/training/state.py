@@ -1,0 +1,144 @@
+"""What a training run remembers, in memory and on disk: its history, its best weights, all that a resume needs."""
+
+import csv
+import dataclasses
+import io
+import pathlib
+
+import torch
+
+from trc_lib import files
+
+VERSION = 1  # of the format of `last.pt` and `snapshots.pt`
+
+
+class OtherRecipe(ValueError):
+    """The folder holds the state of a run with another recipe."""
+
+
+class History:
+    """What happened in each epoch: a list of rows, and the columns of it by name.
+
+    Columns: epoch, train_loss and eval_loss ((m/s^2)^2, the same quantity on the two sets), eval_final_error
+    (mean |x_N - x_T|), eval_success (share below 0.1), lr, seconds.
+    """
+
+    def __init__(self, rows=()):
+        self.rows = list(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, column):
+        return [row[column] for row in self.rows]
+
+    @property
+    def best(self):
+        """The row with the lowest eval loss."""
+        return min(self.rows, key=lambda row: row["eval_loss"])
+
+    def save_csv(self, path):
+        """Write one line an epoch to ``path``, whole or not at all."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        files.write_text(path, text.getvalue())
+
+
+class Run:
+    """One training run: model, optimiser, the order of the samples, and what happened so far.
+
+    With a ``folder``, `begin` takes up what is there and `keep` writes an epoch down.
+    """
+
+    def __init__(self, model, optimizer, recipe, config, folder):
+        self.model, self.optimizer, self.recipe, self.config, self.folder = model, optimizer, recipe, config, folder
+        self.order = torch.Generator().manual_seed(config.seed)  # draws the order of the samples, on the CPU
+        self.history, self.snapshots, self.best_weights = History(), {}, weights_of(model)
+
+    @property
+    def finished(self):
+        """Whether all epochs are done, or the eval loss has not improved for too long."""
+        done = len(self.history)
+        return done >= self.config.epochs or (done > 0 and done - self.history.best["epoch"] >= self.config.patience)
+
+    def begin(self):
+        """Start anew; nothing that an older run left in the folder shall be taken for this one's."""
+        if self.folder is not None:
+            for name in ("last.pt", "snapshots.pt"):
+                (self.folder / name).unlink(missing_ok=True)
+        if 0 in self.config.snapshot_epochs:
+            self.snapshots[0] = weights_of(self.model)
+
+    def take_up(self, state):
+        """Go on with a ``state`` that `load_state` read."""
+        self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order.set_state(state["order"])
+        self.history, self.best_weights = History(state["history"]), state["best_weights"]
+        if (self.folder / "snapshots.pt").exists():
+            self.snapshots = load_snapshots(self.folder / "snapshots.pt")
+
+    def add(self, row):
+        """Take in what happened in an epoch, and write it to disk where there is a folder."""
+        self.history.rows.append(row)
+        if self.history.best is row:
+            self.best_weights = weights_of(self.model)
+        if row["epoch"] in self.config.snapshot_epochs:
+            self.snapshots[row["epoch"]] = weights_of(self.model)
+        if self.folder is not None:
+            self.keep()
+
+    def keep(self):
+        """Write the last epoch down; ``last.pt`` comes last, so that a run killed in between repeats the epoch."""
+        epoch = len(self.history)
+        if self.history.best["epoch"] == epoch:
+            self.model.recipe = self.recipe | {"best_epoch": epoch}
+            self.model.save(self.folder / "best_model.pt")
+        if epoch in self.snapshots or (epoch == 1 and self.snapshots):
+            files.save_checkpoint(self.folder / "snapshots.pt", "trc_lib.snapshots", VERSION, {"snapshots": self.snapshots})
+        self.history.save_csv(self.folder / "history.csv")
+        files.save_checkpoint(self.folder / "last.pt", "trc_lib.training", VERSION, {
+            "recipe": self.recipe, "weights": weights_of(self.model), "best_weights": self.best_weights,
+            "optimizer": self.optimizer.state_dict(), "order": self.order.get_state(), "history": self.history.rows})
+
+
+def recipe_of(model, train_set, eval_set, config):
+    """All that the result depends on, as plain values."""
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    return {"model": dataclasses.asdict(model.config), "model_seed": model.seed, "initial_weights": files.fingerprint(weights),
+            "training": dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)},
+            "train_set": train_set.origin, "eval_set": eval_set.origin}
+
+
+def load_state(folder, recipe):
+    """What a run with ``recipe`` left in ``folder``; None if nothing.
+
+    Raises:
+        OtherRecipe: if a run with another recipe left it.
+    """
+    if folder is None or not (folder / "last.pt").exists():
+        return None
+    state = files.load_checkpoint(folder / "last.pt", "trc_lib.training", VERSION)
+    if state["recipe"] != recipe:
+        changed = ", ".join(name for name in recipe if state["recipe"].get(name) != recipe[name])
+        raise OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe (differs in: {changed}); "
+                          "give another folder, or resume=False to write over it")
+    return state
+
+
+def epochs_kept(folder):
+    """How many whole epochs of a run ``folder`` holds; 0 if there is none."""
+    path = pathlib.Path(folder) / "last.pt"
+    return len(files.load_checkpoint(path, "trc_lib.training", VERSION)["history"]) if path.exists() else 0
+
+
+def load_snapshots(path):
+    """The weights that `train` kept at ``snapshot_epochs``: ``{epoch: state_dict}``."""
+    return files.load_checkpoint(path, "trc_lib.snapshots", VERSION)["snapshots"]
+
+
+def weights_of(model):
+    """A copy of a model's weights and scaling, on the CPU."""
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
