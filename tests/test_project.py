@@ -85,8 +85,8 @@ def test_it_can_be_parameterised_and_checks_its_parameters(notebook):
 def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):
     kinds = [kind for cell in _code(notebook) for output in cell["outputs"] for kind in output.get("data", {})]
     assert kinds.count("image/png") >= 3 and "application/vnd.jupyter.widget-view+json" in kinds
-    lengths = sorted(len(cell["source"]) for cell in _code(notebook))
-    assert lengths[-1] <= 35 and lengths[len(lengths) // 2] <= 10
+    lengths = sorted(len("".join(cell["source"]).splitlines()) for cell in _code(notebook))
+    assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= 10
 
 
 def test_it_holds_no_path_of_a_machine(notebook):
