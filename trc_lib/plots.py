@@ -15,8 +15,9 @@ LOOKS = {
     "optimum": OPTIMUM,
     "network": {"color": "#0072B2"},
     "linear map": {"color": "#E69F00", "linestyle": "-."},
-    "continuous law, sampled": {"color": "#D55E00"},
-    "a guess": {"color": "#CC79A7"},
+    "continuous law, sampled": {"color": "#D55E00", "linewidth": 4.5, "alpha": 0.6},
+    "a guess": {"color": "#CC79A7", "linestyle": ":"},
+    "no push at all": {"color": "0.45", "linestyle": ":"},
 }
 
 
@@ -63,7 +64,7 @@ def steering(dt, runs, target_state, title=""):
     left.set(xlabel="time (s)", ylabel="control u (m/s²)", title=title or "controls")
     middle.set(xlabel="time (s)", ylabel="position (m)", title="position")
     right.set(xlabel="position (m)", ylabel="velocity (m/s)", title="phase plane")
-    left.legend()
+    middle.legend(handles=left.get_legend_handles_labels()[0])
     right.legend()
     return _finished(figure)
 
@@ -79,7 +80,8 @@ def refinement(dt, cycle_controls, cycle_states, optimal_controls, optimal_state
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.8), width_ratios=(1.6, 1))
     cycles = len(cycle_controls) - 1
     for k, (controls, states) in enumerate(zip(_numpy(cycle_controls), _numpy(cycle_states))):
-        label = "first proposal" if k == 0 else f"after cycle {k}"
+        named = cycles <= 4 or k in (0, cycles)  # of many cycles, only the first and the last get a name
+        label = None if not named else "first proposal" if k == 0 else f"after cycle {k}"
         _controls(left, dt, controls, label=label, **cycle_look(k, cycles))
         right.plot(states[:, 0], states[:, 1], **cycle_look(k, cycles))
         right.plot(*states[-1], "o", color=cycle_look(k, cycles)["color"], markersize=6)
@@ -89,13 +91,15 @@ def refinement(dt, cycle_controls, cycle_states, optimal_controls, optimal_state
     left.axhline(0, color="0.6", linewidth=0.8)
     left.set(xlabel="time (s)", ylabel="control u (m/s²)", title=title)
     right.set(xlabel="position (m)", ylabel="velocity (m/s)", title="where they lead")
-    left.legend(ncols=1 + (cycles > 4))
+    left.legend()
     right.legend()
     return _finished(figure)
 
 
 def snapshots(dt, rows, optimal_controls, limits=None):
     """Small multiples: one row a training epoch, one column a cycle, the optimum in each.
+
+    Each panel says how far the controls are off the optimum, root mean square.
 
     Args:
         rows: ``{label: cycle_controls [H_cycles + 1, N, 1]}``.
@@ -109,6 +113,8 @@ def snapshots(dt, rows, optimal_controls, limits=None):
         for axes, controls in zip(row, _numpy(cycle_controls)):
             _controls(axes, dt, controls, **LOOKS["network"], label="network")
             _controls(axes, dt, optimal_controls, **OPTIMUM, label="optimum")
+            off = np.sqrt(np.mean((controls - _numpy(optimal_controls)) ** 2))
+            axes.text(0.03, 0.06, f"off by {off:.4f} m/s²", transform=axes.transAxes, fontsize=9.5)
         row[0].set_ylabel(f"{label}\nu (m/s²)")
     for k, axes in enumerate(grid[0]):
         axes.set_title("first proposal" if k == 0 else f"after cycle {k}")
@@ -125,10 +131,11 @@ def learning_curves(history):
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.5))
     left.semilogy(history["epoch"], history["train_loss"], "o-", color="#56B4E9", label="train loss")
     left.semilogy(history["epoch"], history["eval_loss"], "s-", color="#0072B2", label="eval loss")
+    left.semilogy(history["epoch"], history["lr"], ":", color="0.4", label="learning rate (end of epoch)")
     right.semilogy(history["epoch"], history["eval_final_error"], "s-", color="#0072B2", label="network, eval set")
     right.axhline(0.1, color="0.4", linestyle=":", label="counts as success below")
-    left.set(xlabel="epoch", ylabel="control MSE ((m/s²)²)", title="loss")
-    right.set(xlabel="epoch", ylabel="mean |x_N − x_T|", title="final error")
+    left.set(xlabel="epoch", ylabel="control MSE ((m/s²)²)", ylim=(1e-7, 1), title="loss (the optimum: 0)")
+    right.set(xlabel="epoch", ylabel="mean |x_N − x_T|", title="final error (the optimum: 0)")
     for axes in (left, right):
         axes.legend()
         axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True))
@@ -157,7 +164,7 @@ def latents(z_H, z_L, title="one problem's latents, step by step"):
 
 
 def error_map(positions, velocities, errors, target_state, box=None, title="final error by start"):
-    """Final error over start positions and velocities, colours on a log scale.
+    """Final error over start positions and velocities, colours on a log scale; a line where success ends, at 0.1.
 
     Args:
         positions: ``[P]`` (m); velocities: ``[V]`` (m/s); errors: ``[V, P]``.
@@ -166,6 +173,7 @@ def error_map(positions, velocities, errors, target_state, box=None, title="fina
     figure, axes = plt.subplots(figsize=(6.4, 4.8))
     picture = axes.pcolormesh(_numpy(positions), _numpy(velocities), np.maximum(_numpy(errors), 1e-6),
                               norm=LogNorm(1e-3, 1), shading="nearest")
+    axes.contour(_numpy(positions), _numpy(velocities), _numpy(errors), levels=[0.1], colors="white", linewidths=1.2)
     axes.plot(*_numpy(target_state), "x", color="white", markersize=10, markeredgewidth=2.5, label="target")
     if box is not None:
         axes.add_patch(plt.Rectangle((-box, -box), 2 * box, 2 * box, fill=False, edgecolor="white", linestyle="--",
