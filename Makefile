@@ -4,8 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-help:             ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+help:                ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 course: .venv/ready  ## set up, run the five notebooks on the cpu lane, show the results
 	$(BIN)/python -m trc_lib course --lane cpu
@@ -30,6 +30,7 @@ clean:            ## remove the environment, the runs and all generated data
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
+	@echo "installing into .venv: takes a few minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
 	touch $@

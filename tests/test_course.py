@@ -2,9 +2,12 @@
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +20,12 @@ import torch
 from trc_lib import course
 from trc_lib.__main__ import main
 from trc_lib.course import report, runner
-from trc_lib.datasets import LQRDataset
+from trc_lib.course.lanes import EVAL_SEED
+from trc_lib.datasets import LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
+from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root
+from trc_lib.training import epochs_kept
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -122,17 +128,12 @@ def shipped():
 def test_the_shipped_checkpoint_is_the_one_in_its_card(shipped):
     card = json.loads(shipped.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(shipped.read_bytes()).hexdigest()
-    from trc_lib.model import TinyRecursiveControl
-
     assert card["recipe"] == TinyRecursiveControl.load(shipped).recipe
     assert shipped.stat().st_size < 2.5e6
 
 
 def test_the_shipped_checkpoint_reaches_the_headline():
     lane = course.LANES["cpu"]
-    from trc_lib.course.lanes import EVAL_SEED
-    from trc_lib.datasets import generate_dataset
-
     model = course.pretrained()
     final = evaluate(model, generate_dataset(lane.num_eval, lane.seed + EVAL_SEED))[-1]
     assert abs(model.num_parameters / 600_000 - 1) < 0.1
@@ -170,6 +171,49 @@ def test_the_runner_passes_the_lane_and_takes_the_tagged_pictures(scratch_course
     assert list(pictures) == ["line"] and pictures["line"].startswith(b"\x89PNG")
 
 
+def test_a_dead_kernel_is_named_and_not_a_traceback(scratch_course, monkeypatch, capsys):
+    _notebook(scratch_course / "notebooks" / "one.ipynb", [("import os\nos._exit(9)", [])])
+    monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
+    assert main(["course", "--lane", "smoke"]) == 1
+    assert "error: one: its kernel died" in capsys.readouterr().err
+
+
+def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch_course, capsys):
+    for name in runner.NOTEBOOKS:
+        shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", scratch_course / "notebooks")
+    shutil.copytree(ROOT / "data" / "pretrained", scratch_course / "data" / "pretrained")
+    assert main(["course", "--lane", "smoke"]) == 0
+    printed = capsys.readouterr().out
+    for row in ("mean final error", "success rate", "146,718"):
+        assert row in printed
+    assert printed.count("will make data/smoke/seed-0/lqr_dataset") == 2 and "will train data/smoke" in printed
+    results = json.loads((scratch_course / "runs/smoke/course.json").read_text())
+    assert results["05_evaluation"]["num_eval"] == 200 and set(results["seconds"]) == set(runner.NOTEBOOKS)
+    assert not (scratch_course / "figures").exists() and not (scratch_course / "data/results").exists()
+
+    runner._say_what_is_reused(course.choose_lane("smoke"), print)
+    printed = capsys.readouterr().out
+    assert printed.count("reusing data/smoke/seed-0/lqr_dataset") == 2 and "reusing (3 epochs) data/smoke" in printed
+
+
+def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_course, monkeypatch, results, capsys):
+    source = "import matplotlib.pyplot as plt\nplt.plot([0, 1])\nplt.show()"
+    _notebook(scratch_course / "notebooks" / "one.ipynb", [(source, ["figure=line"])])
+    (scratch_course / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
+    monkeypatch.setattr(runner, "OWN_PARAMETERS", {})
+    monkeypatch.setattr(runner, "_collect", lambda lane, seconds: results | {"lane": lane.name})
+    for lane, seed in (("gpu", 0), ("cpu", 1)):
+        runner.run_course(lane, seed)
+        assert "old" in (scratch_course / "README.md").read_text(encoding="utf-8") and not (scratch_course / "figures").exists()
+    assert {path.name for path in (scratch_course / "runs").iterdir()} == {"gpu", "cpu-seed-1"}
+    runner.run_course("cpu", 0)
+    readme = (scratch_course / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("before") and readme.endswith("after\n") and "old" not in readme and "607,262" in readme
+    assert (scratch_course / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((scratch_course / "data/results/course.json").read_text()) == results
+
+
 # ---------------------------------------------------------------- results and README
 
 
@@ -186,13 +230,12 @@ def test_the_readme_shows_the_results_of_the_course(results):
 
 def test_the_course_reached_its_headline(results):
     network = results["05_evaluation"]["this network"]
+    assert results["04_training"]["seconds"] <= 120
     assert results["lane"] == "cpu" and results["05_evaluation"]["checkpoint"] == "trained"
     assert network["final_error_mean"] <= 0.010 and network["success_rate"] == 1 and network["control_mse"] <= 4.9e-5
 
 
 def test_every_picture_and_file_that_the_readme_names_is_there():
-    import re
-
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     named = re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", readme)
     local = {first or second for first, second in named if not (first or second).startswith("http")}
@@ -222,7 +265,39 @@ def test_generate_train_evaluate_from_the_command_line(tmp_path, capsys):
     assert "final_error_mean" in capsys.readouterr().out
 
 
+def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none(tmp_path, capsys):
+    words = ["generate", "--num-samples", "200", "--num-eval", "100", "--seed", "3", "--out", str(tmp_path)]
+    assert main(words) == 0
+    paths = [tmp_path / "lqr_dataset.npz", tmp_path / "lqr_dataset_eval.npz"]
+    train_set, eval_set = map(LQRDataset.load, paths)
+    assert train_set.seed == 3 != eval_set.seed
+    assert not set(train_set.initial_states[:, 0].tolist()) & set(eval_set.initial_states[:, 0].tolist())
+    before = [path.read_bytes() for path in paths]
+    assert main([*words[:2], "50", "--num-eval", "0", "--out", str(tmp_path)]) == 1
+    assert [path.read_bytes() for path in paths] == before and "num_samples=0" in capsys.readouterr().err
+
+
+def test_every_training_option_reaches_the_training(tmp_path, capsys):
+    assert main(["generate", "--num-samples", "64", "--num-eval", "16", "--out", str(tmp_path)]) == 0
+    base = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--network", "small", "--device", "cpu"]
+    asked = {"epochs": 1, "batch_size": 16, "lr": 0.002, "weight_decay": 0.01, "patience": 3, "cycle_weight": 0.5, "seed": 4}
+    options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    assert main([*base, *options, "--no-feedback", "--H-cycles", "2", "--L-cycles", "1", "--mixed-precision"]) == 0
+    model = TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt")
+    assert asked.items() <= model.recipe["training"].items() and model.recipe["training"]["mixed_precision"]
+    assert (model.config.H_cycles, model.config.L_cycles, model.config.feedback) == (2, 1, False)
+    assert model.recipe["model_seed"] == 4
+
+    capsys.readouterr()
+    assert main([*base, "--epochs", "1", "--seed", "9"]) == 1
+    assert "--fresh to write over it" in (said := capsys.readouterr().err) and "training.seed: 4 -> 9" in said
+    assert main([*base, "--epochs", "1", "--seed", "9", "--fresh"]) == 0
+    assert TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt").recipe["model_seed"] == 9
+
+
 @pytest.mark.parametrize("words, code, message", [
+    (["generate", "--horizon", "100000", "--out", "unused"], 1, "horizon=100000 is too long"),
+    (["generate", "--num-samples", "1000000000000", "--out", "unused"], 1, "error: "),
     ([], 2, "COMMAND"),
     (["dance"], 2, "dance"),
     (["generate", "--num-samples", "many"], 2, "--num-samples"),
@@ -264,8 +339,6 @@ def test_ctrl_c_in_training_keeps_the_whole_epochs_and_the_next_run_goes_on(tmp_
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 1 and "whole epochs are kept" in said and "Traceback" not in said
-    from trc_lib.training import epochs_kept
-
     assert 1 <= epochs_kept(tmp_path / "run") < 300
     assert not [path for path in (tmp_path / "run").iterdir() if path.name.startswith(".")]
 
@@ -276,12 +349,54 @@ def test_ctrl_c_in_training_keeps_the_whole_epochs_and_the_next_run_goes_on(tmp_
 def test_the_doctor_passes_here_and_names_the_remedy_where_something_is_missing(monkeypatch, capsys):
     assert main(["doctor"]) == 0
     assert "FAIL" not in capsys.readouterr().out
-    real = __import__("importlib.metadata").metadata.version
+    real = importlib.metadata.version
     monkeypatch.setattr("importlib.metadata.version", lambda name: "0.1" if name == "papermill" else real(name))
     assert main(["doctor"]) == 1
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if "papermill" in line)
     assert line.startswith("FAIL") and "pip install" in line and "1 of" in printed
+
+
+def _failures(capsys):
+    assert main(["doctor"]) == 1
+    return [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+
+
+def test_the_doctor_finds_an_old_python(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 10, 0))
+    assert ["Python" in line and "-> install a newer Python" in line for line in _failures(capsys)] == [True]
+
+
+def test_the_doctor_finds_that_nothing_is_installed(monkeypatch, capsys):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", missing)
+    assert ["packages" in line and "-> pip install" in line for line in _failures(capsys)] == [True]
+
+
+def test_the_doctor_finds_a_device_that_does_not_compute(monkeypatch, capsys):
+    def broken(*arguments, **options):
+        raise RuntimeError("CUDA driver version is insufficient")
+
+    monkeypatch.setattr(torch, "ones", broken)
+    assert ["insufficient" in line and "-> " in line for line in _failures(capsys)] == [True]
+
+
+def test_the_doctor_finds_a_kernelspec_of_another_environment(monkeypatch, capsys):
+    from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+
+    other = KernelSpec(argv=["/usr/bin/env", "-m", "ipykernel_launcher"])
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda self, name: other)
+    assert ["kernelspec" in line and "ipykernel install" in line for line in _failures(capsys)] == [True]
+
+
+def test_the_doctor_finds_a_folder_that_cannot_be_written_to(monkeypatch, capsys):
+    def read_only(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    assert len(_failures(capsys)) == 3
 
 
 def test_the_course_is_found_from_its_notebooks_folder(monkeypatch):

@@ -129,3 +129,12 @@ def test_controls_that_do_not_fit_are_refused(dataset, spoil, message):
 def test_final_error_of_another_system_differs(dataset):
     slower = DoubleIntegrator(0.4)
     assert final_error(slower, dataset.initial_states, dataset.target_states, dataset.controls).mean() > 0.1
+
+
+@pytest.mark.parametrize("teacher, message", [
+    (MinimumEnergyController(DoubleIntegrator(0.5)), "dataset was made for another system"),
+    (MinimumEnergyController(horizon=10), r"dataset has controls \[n, 10, 1\]"),
+])
+def test_a_network_is_not_measured_on_problems_of_another_kind(teacher, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(TinyRecursiveControl.create_two_level_small(), generate_dataset(8, teacher=teacher))

@@ -381,3 +381,12 @@ def test_a_checkpoint_whose_parts_do_not_fit_is_refused(tiny, tmp_path, change):
     files.save_checkpoint(path, "trc_lib.model", 1, contents | change)  # with a fingerprint that is right
     with pytest.raises(ValueError, match=r"model\.pt is refused"):
         TinyRecursiveControl.load(path)
+
+
+def test_a_trace_is_immutable_and_holds_nothing_of_the_callers(tiny):
+    x0, xT = torch.zeros(2, 2), torch.ones(2, 2)
+    trace = tiny().trace(x0, xT)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        trace.controls = None
+    x0.fill_(5), xT.fill_(5)
+    assert not trace.initial_state.any() and (trace.target_state == 1).all()

@@ -50,7 +50,7 @@ def test_the_other_pictures_are_drawn_and_labelled(solved):
     _, controls, _ = solved
     model = TinyRecursiveControl.create_two_level_small()
     trace = model.trace(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])).one(0)
-    row = {"epoch": 1, "train_loss": 1.0, "eval_loss": 0.5, "eval_final_error": 0.2}
+    row = {"epoch": 1, "train_loss": 1.0, "eval_loss": 0.5, "eval_final_error": 0.2, "lr": 1e-3}
     rows = {"epoch 0": trace.controls, "epoch 1": trace.controls}
     assert len(plots.snapshots(0.33, rows, controls).axes) == 8
     strips = plots.latents(trace.z_H, trace.z_L).axes
@@ -59,6 +59,14 @@ def test_the_other_pictures_are_drawn_and_labelled(solved):
     for figure in (plots.learning_curves(History([row])), plots.error_map(grid, grid, np.ones((5, 5)), [0, 0], box=0.5)):
         _axes_are_labelled(figure)
     assert plots.data_flow().axes[0].texts
+
+
+def test_the_error_map_has_positions_across_and_velocities_up():
+    errors = np.outer([1, 10, 100], np.ones(5)) * 1e-3                      # grows with the velocity
+    figure = plots.error_map(np.linspace(-2, 2, 5), np.linspace(-1, 1, 3), errors, [0, 0])
+    mesh = figure.axes[0].collections[0]
+    np.testing.assert_allclose(mesh.get_array(), errors)
+    assert figure.axes[0].get_xlim()[1] > figure.axes[0].get_ylim()[1] and "velocity" in figure.axes[0].get_ylabel()
 
 
 def test_every_speaker_has_its_own_look():
@@ -88,7 +96,7 @@ def test_a_widget_follows_its_controls_and_says_what_went_wrong(solved):
 
 def test_a_live_picture_shows_the_latest_news():
     update = live_picture(plots.learning_curves)
-    rows = [{"epoch": k, "train_loss": 1.0 / k, "eval_loss": 1.0 / k, "eval_final_error": 0.2 / k} for k in (1, 2)]
+    rows = [{"epoch": k, "train_loss": 1.0 / k, "eval_loss": 1.0 / k, "eval_final_error": 0.2 / k, "lr": 1e-3} for k in (1, 2)]
     update(History(rows[:1]))
     first = bytes(update.picture.value)
     update(History(rows))

@@ -116,7 +116,7 @@ def test_a_system_that_makes_no_sense_is_refused(arguments, error, reason):
 @pytest.mark.parametrize(("x0", "u", "error", "reason"), [
     (torch.zeros(3), torch.zeros(5, 1), ValueError, r"initial_state has shape \[3\]; needs \[\.\.\., 2\]"),
     (torch.zeros(2), torch.zeros(5, 2), ValueError, r"controls has shape \[5, 2\]; needs \[\.\.\., any, 1\]"),
-    (torch.zeros(2), torch.zeros(5, 1).double(), TypeError, r"initial_state is torch\.float32 and controls are torch\.float64"),
+    (torch.zeros(2), torch.zeros(5, 1).double(), TypeError, r"initial_state has dtype torch\.float32 and controls"),
     (torch.zeros(2), torch.full((5, 1), torch.nan), ValueError, "controls holds NaN"),
     (torch.zeros(2).long(), torch.zeros(5, 1), TypeError, r"initial_state has dtype torch\.int64"),
     (torch.zeros(2), torch.zeros(0, 1), ValueError, "horizon=0 is too small"),
@@ -130,3 +130,21 @@ def test_rollout_refuses_what_does_not_fit(x0, u, error, reason):
 def test_double_integrator_refuses_a_dt_that_is_not_above_zero(dt):
     with pytest.raises(ValueError, match=r"dt=.* is not accepted"):
         DoubleIntegrator(dt)
+
+
+def test_a_returned_controllability_matrix_can_be_changed_without_harm():
+    system, x0 = DoubleIntegrator(), torch.zeros(2, dtype=torch.float64)
+    controls = torch.ones(15, 1, dtype=torch.float64)
+    before = system.rollout(x0, controls)
+    system.controllability_matrix(15).zero_()
+    assert torch.equal(system.rollout(x0, controls), before) and before[-1, 0] > 0
+
+
+def test_a_horizon_that_would_fill_the_memory_is_refused():
+    with pytest.raises(ValueError, match="horizon=100000 is too long; with this system at most 7071 steps"):
+        DoubleIntegrator().controllability_matrix(100_000)
+
+
+def test_leading_dimensions_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="controls has shape"):
+        DoubleIntegrator().rollout(torch.zeros(3, 2), torch.zeros(4, 15, 1))

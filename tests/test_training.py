@@ -289,15 +289,17 @@ def kept(never_stopped, tmp_path):
 
 
 @pytest.mark.parametrize(("difference", "named"), [
-    ({"config": dataclasses.replace(SHORT, lr=2e-3)}, "training"),
-    ({"model": {"L_cycles": 3}}, "model"), ({"model": {"seed": 1}}, "model_seed, initial_weights"),
-    ({"train_set": generate_dataset(64, seed=9)}, "train_set"), ({"eval_set": generate_dataset(48, seed=9)}, "eval_set"),
+    ({"config": dataclasses.replace(SHORT, lr=2e-3)}, r"training\.lr: 0\.001 -> 0\.002"),
+    ({"model": {"L_cycles": 3}}, r"model\.L_cycles: 4 -> 3"),
+    ({"model": {"seed": 1}}, r"model_seed: 0 -> 1, initial_weights: .*"),
+    ({"train_set": generate_dataset(64, seed=9)}, r"train_set\.seed: 1 -> 9, train_set\.fingerprint: .*"),
+    ({"eval_set": generate_dataset(48, seed=9)}, r"eval_set\.seed: 2 -> 9, eval_set\.fingerprint: .*"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_another_recipe_in_the_folder_is_refused_and_nothing_is_lost(tiny, dataset, other_dataset, kept, difference, named):
     folder, contents = kept
     model = tiny(**difference.get("model", {}))
     sets = difference.get("train_set", dataset), difference.get("eval_set", other_dataset)
-    with pytest.raises(ValueError, match=rf"folder=.* holds a run with another recipe \(differs in: {named}\)"):
+    with pytest.raises(ValueError, match=rf"folder=.* holds a run with another recipe \({named}\)"):
         train(model, *sets, difference.get("config", SHORT), folder=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
 
@@ -305,7 +307,7 @@ def test_another_recipe_in_the_folder_is_refused_and_nothing_is_lost(tiny, datas
 def test_a_trained_network_does_not_take_up_the_run_that_trained_it(tiny, dataset, other_dataset, kept):
     folder, contents = kept
     trained = TinyRecursiveControl.load(folder / "best_model.pt")
-    with pytest.raises(ValueError, match=r"differs in: initial_weights"):
+    with pytest.raises(ValueError, match=r"initial_weights: "):
         train(trained, dataset, other_dataset, SHORT, folder=folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
 
@@ -340,7 +342,7 @@ def test_settings_given_as_numpy_numbers_can_be_resumed(tiny, dataset, tmp_path)
 @pytest.mark.parametrize("which", ["train_set", "eval_set"])
 @pytest.mark.parametrize(("system", "horizon", "reason"), [
     (DoubleIntegrator(), 14, r"has controls \[n, 14, 1\] for 2 states; the model needs \[n, 15, 1\] for 2"),
-    (DoubleIntegrator(0.1), 15, "was made for another system than the model's"),
+    (DoubleIntegrator(0.1), 15, "was made for another system, .*, than the model's"),
 ])
 def test_data_that_does_not_fit_is_refused_and_the_model_untouched(tiny, dataset, tmp_path, which, system, horizon, reason):
     other = generate_dataset(8, teacher=MinimumEnergyController(system, horizon))
@@ -408,3 +410,27 @@ def test_a_compiled_network_has_the_same_loss(tiny, dataset, tmp_path, monkeypat
     assert fast["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-5)
     assert fast["eval_loss"] == pytest.approx(plain["eval_loss"], rel=1e-3)  # after a step, so the gradient agrees as well
     torch.compiler.reset()
+
+
+def test_with_mixed_precision_the_reported_losses_are_those_of_the_network_that_is_kept(tiny, dataset, other_dataset):
+    model = tiny()
+    history = train(model, dataset, other_dataset, TrainConfig(epochs=2, mixed_precision=True))
+    controls = model.solve(other_dataset.initial_states, other_dataset.target_states)
+    measured = float((controls - other_dataset.controls).square().mean())
+    assert history.best["eval_loss"] == pytest.approx(measured, rel=1e-5)
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_the_first_epoch(tiny, dataset, tmp_path):
+    blocked, seen = tmp_path / "a_file", []
+    blocked.write_text("in the way")
+    with pytest.raises(OSError, match=r"cannot write to .*a_file"):
+        train(tiny(), dataset, dataset, SHORT, folder=blocked / "run", on_epoch=seen.append)
+    assert not seen and blocked.read_text() == "in the way"
+
+
+def test_a_new_run_leaves_nothing_of_the_old_one(tiny, dataset, other_dataset, kept, monkeypatch):
+    folder, _ = kept
+    stop_in_the_first_epoch(monkeypatch)
+    with pytest.raises(KeyboardInterrupt, match="0 whole epochs"):
+        train(tiny(seed=5), dataset, other_dataset, SHORT, folder=folder, resume=False)
+    assert not list(folder.iterdir())

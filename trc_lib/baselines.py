@@ -25,4 +25,5 @@ class LinearMap:
     def solve(self, initial_state, target_state):
         """Controls ``[..., horizon, control_dim]``, float64: a teacher's interface."""
         initial_state, target_state = checking.state_pair(initial_state, target_state, self.state_dim)
-        return (torch.cat([initial_state, target_state], dim=-1) @ self.weights).unflatten(-1, self.shape)
+        problem = torch.cat([initial_state, target_state], dim=-1)                           # [..., 2 * state_dim]
+        return (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)

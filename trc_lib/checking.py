@@ -55,6 +55,8 @@ def array(name, value, last_dims, dtype=None):
     a tensor keeps its device and, unless ``dtype`` is given, its dtype.
     """
     try:
+        if not torch.is_tensor(value) and np.iscomplexobj(value):
+            raise TypeError("it holds complex numbers")
         tensor = value if torch.is_tensor(value) else torch.tensor(np.asarray(value), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
@@ -70,12 +72,19 @@ def array(name, value, last_dims, dtype=None):
     return tensor if dtype is None else tensor.to(dtype)
 
 
+def same_kind(name, value, leading, other_name, other, other_leading):
+    """Say so where two tensors have different dtypes, or leading dimensions that do not broadcast."""
+    if value.dtype != other.dtype:
+        raise TypeError(f"{name} has dtype {value.dtype} and {other_name} has {other.dtype}; give both one dtype")
+    try:
+        torch.broadcast_shapes(leading, other_leading)
+    except RuntimeError:
+        raise ValueError(f"{other_name} has shape {list(other.shape)}, which does not fit {name}'s {list(value.shape)}") from None
+
+
 def state_pair(initial_state, target_state, state_dim):
     """Start and target as finite float64 tensors ``[..., state_dim]`` with the same leading dimensions."""
     initial_state = array("initial_state", initial_state, (state_dim,), torch.float64)
     target_state = array("target_state", target_state, (state_dim,), torch.float64)
-    try:
-        return torch.broadcast_tensors(initial_state, target_state)
-    except RuntimeError:
-        raise ValueError(f"target_state has shape {list(target_state.shape)}, which does not fit "
-                         f"initial_state's {list(initial_state.shape)}") from None
+    same_kind("initial_state", initial_state, initial_state.shape, "target_state", target_state, target_state.shape)
+    return torch.broadcast_tensors(initial_state, target_state)

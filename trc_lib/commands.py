@@ -16,21 +16,22 @@ from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
-from trc_lib.training import TrainConfig, train
+from trc_lib.training import OtherRecipe, TrainConfig, train
 
 
 def generate(options):
     """Sample problems, solve them exactly, and store a training and an eval set."""
-    teacher = MinimumEnergyController(DoubleIntegrator(options.dt), options.horizon)
+    teacher, made = MinimumEnergyController(DoubleIntegrator(options.dt), options.horizon), {}
     for name, num_samples, seed in (("lqr_dataset.npz", options.num_samples, options.seed),
                                     ("lqr_dataset_eval.npz", options.num_eval, options.seed + EVAL_SEED)):
         print(f"Generating {num_samples} optimal trajectories, seed {seed}...")
-        dataset = generate_dataset(num_samples, seed, teacher, options.state_range)
-        dataset.save(options.out / name)
+        made[name] = dataset = generate_dataset(num_samples, seed, teacher, options.state_range)
         print(f"  - Initial states: {tuple(dataset.initial_states.shape)}")
         print(f"  - Target states: {tuple(dataset.target_states.shape)}")
         print(f"  - Control sequences: {tuple(dataset.controls.shape)}")
         print(f"  - Average energy: {dataset.mean_energy:.4f} (m/s^2)^2")
+    for name, dataset in made.items():  # only when both are there: a pair is not half replaced
+        dataset.save(options.out / name)
         print(f"Dataset saved to {options.out / name}")
 
 
@@ -38,13 +39,17 @@ def train_command(options):
     """Train a network to imitate a dataset; a stopped run goes on when the same command is given again."""
     train_set = LQRDataset.load(options.data / "lqr_dataset.npz")
     eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
-    create = {"small": TinyRecursiveControl.create_two_level_small, "medium": TinyRecursiveControl.create_two_level_medium}
-    model = create[options.network](system=train_set.system, seed=options.seed, feedback=options.feedback,
-                                    horizon=train_set.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
+    model = TinyRecursiveControl.create_two_level(
+        options.network, system=train_set.system, seed=options.seed, feedback=options.feedback, horizon=train_set.horizon,
+        H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)
                             if hasattr(options, field.name)})
     print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
-    history = train(model, train_set, eval_set, config, options.out, device=options.device, resume=not options.fresh)
+    try:
+        history = train(model, train_set, eval_set, config, options.out, device=options.device, resume=not options.fresh)
+    except OtherRecipe as error:
+        raise OtherRecipe(f"--out {options.out} holds a run with another recipe: {error.changes}; "
+                          "give another --out, or --fresh to write over it") from None
     for row in history.rows:
         print(f"Epoch {row['epoch']}/{config.epochs}: Train Loss = {row['train_loss']:.6f}, Eval Loss = {row['eval_loss']:.6f}, "
               f"Final Error = {row['eval_final_error']:.4f}")
@@ -101,7 +106,7 @@ def parser():
     made.add_argument("--network", choices=("small", "medium"), default="medium", help="about 150K or 600K parameters")
     made.add_argument("--H-cycles", type=int, default=3, help="outer cycles")
     made.add_argument("--L-cycles", type=int, default=4, help="inner steps in each")
-    made.add_argument("--no-feedback", dest="feedback", action="store_false", help="do not feed the final error back")
+    made.add_argument("--feedback", action=argparse.BooleanOptionalAction, default=True, help="feed the final error back")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     made.add_argument("--fresh", action="store_true", help="begin anew, over what --out holds, instead of going on")
     helps = {"epochs": "most passes over the data", "batch_size": "problems a step", "lr": "highest learning rate",
@@ -136,6 +141,6 @@ def run(words):
         return 0
     except KeyboardInterrupt as error:
         print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
-    except (ValueError, TypeError, OSError, FloatingPointError, NotebookFailed) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError, NotebookFailed) as error:
+        print(f"error: {str(error).splitlines()[0] if str(error) else type(error).__name__}", file=sys.stderr)
     return 1

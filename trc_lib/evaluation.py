@@ -5,8 +5,7 @@ import dataclasses
 import torch
 
 from trc_lib import checking
-
-SUCCESS = 0.1  # a problem is solved if |x_N - x_T| stays below this: metres and metres a second alike
+from trc_lib.systems import SUCCESS
 
 
 def final_error(system, initial_state, target_state, controls):
@@ -84,7 +83,12 @@ def measure(dataset, controls):
 
 
 def cycle_controls(model, dataset, H_cycles=None, batch_size=4096):
-    """The model's controls before the first and after each cycle, ``[H_cycles + 1, n, horizon, control_dim]``, float64."""
+    """The model's controls before the first and after each cycle, ``[H_cycles + 1, n, horizon, control_dim]``, float64.
+
+    Raises:
+        ValueError: if the dataset has another horizon or system than the model.
+    """
+    model.check_fit(dataset, "dataset")
     with torch.no_grad():
         batches = zip(dataset.initial_states.split(batch_size), dataset.target_states.split(batch_size))
         return torch.cat([model(*batch, H_cycles)["cycle_controls"].double().cpu() for batch in batches], dim=1)
@@ -98,6 +102,7 @@ def evaluate(model, dataset, H_cycles=None):
 def error_gap(metrics, reference):
     """The description's "error gap from optimal": mean final error over a reference's, minus one.
 
-    A ratio of two final errors. It says nothing about energy, and with an exact reference it divides by zero.
+    A ratio of two final errors. It says nothing about energy, and against an exact reference, whose error is rounding
+    alone, it is a huge number without meaning.
     """
     return metrics.final_error_mean / reference.final_error_mean - 1

@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import tempfile
+import uuid
 
 import numpy as np
 import torch
@@ -22,22 +23,30 @@ def written_whole(path):
         OSError: with ``path`` and the reason, where the disk is full or the folder is read-only.
     """
     path = pathlib.Path(path)
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        yield pathlib.Path(temporary)
+        temporary.touch(exist_ok=False)
+        yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def check_writable(folder):
+    """Raise an OSError that names ``folder`` if nothing can be written there; the folder is made if missing."""
+    folder = pathlib.Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"trial")
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def write_text(path, text):
@@ -103,9 +112,3 @@ def load_checkpoint(path, kind, version):
     if checkpoint.pop("fingerprint", None) != fingerprint(checkpoint):
         raise ValueError(f"{path} was changed after it was saved: its contents do not match its fingerprint")
     return checkpoint
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -153,6 +153,12 @@ class TinyRecursiveControl(nn.Module):
         """About 600,000 parameters. ``changes`` are fields of `TRCConfig`."""
         return cls(TRCConfig(**changes), system, seed)
 
+    @classmethod
+    def create_two_level(cls, size, system=None, seed=0, **changes):
+        """The network of a ``size``, ``"small"`` or ``"medium"``."""
+        checking.one_of("size", size, ("small", "medium"))
+        return (cls.create_two_level_small if size == "small" else cls.create_two_level_medium)(system, seed, **changes)
+
     @property
     def num_parameters(self):
         return sum(parameter.numel() for parameter in self.parameters())
@@ -163,6 +169,15 @@ class TinyRecursiveControl(nn.Module):
         self.state_scale.copy_(states.square().mean(dim=0).sqrt().clamp(min=1e-6))
         self.control_scale.copy_(dataset.controls.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-6))
 
+    def check_fit(self, dataset, name):
+        """Raise a ValueError if ``dataset``, the argument called ``name``, has another horizon or system than the model."""
+        c, shape = self.config, tuple(dataset.controls.shape[1:])
+        if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
+            raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
+                             f"the model needs [n, {c.horizon}, {c.control_dim}] for {c.state_dim}")
+        if not dataset.system.same_as(self.system):
+            raise ValueError(f"{name} was made for another system, {dataset.system!r}, than the model's, {self.system!r}")
+
     # ------------------------------------------------------------------ the recursion
 
     def encode(self, initial_state, target_state):
@@ -172,14 +187,14 @@ class TinyRecursiveControl(nn.Module):
 
     def final_error(self, initial_state, target_state, controls):
         """x_N - x_T in scaled units, ``[batch, state_dim]``: where the scaled controls would end, simulated."""
-        physical = controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
-        return (self.system.predict(initial_state, physical)[:, -1] - target_state) / self.state_scale
+        return (self.system.predict(initial_state, self._physical(controls))[:, -1] - target_state) / self.state_scale
 
-    def recursive_reasoning(self, initial_state, target_state, H_cycles, watch=lambda name, value: None):
+    def recursive_reasoning(self, initial_state, target_state, H_cycles, watch=lambda name, value: value):
         """The heart: H cycles, each of L_cycles updates of z_L, one of z_H, and one correction of the controls.
 
         In here the controls are scaled and laid end to end, ``[batch, horizon * control_dim]``.
-        ``watch`` is shown every z_H, z_L and controls, in the order in which they arise.
+        ``watch`` is shown every z_H, z_L and error, in the order in which they arise, and gives back what is
+        to be used in its place: what it was shown, if it only looks on.
 
         Returns:
             z_initial, and the controls before the first and after each cycle, ``[H_cycles + 1, batch, ...]``.
@@ -187,21 +202,19 @@ class TinyRecursiveControl(nn.Module):
         config, full_gradient = self.config, torch.is_grad_enabled()
         z_initial = self.encode(initial_state, target_state)                     # [batch, latent_dim]
         controls = self.initial_generator(z_initial)                             # controls_0
-        z_H, z_L = z_initial, torch.zeros_like(z_initial)
+        z_H, z_L = watch("z_H", z_initial), torch.zeros_like(z_initial)
         all_controls = [controls]
-        watch("z_H", z_H)
         for h in range(H_cycles):                                                # outer cycle: strategy
             last = h == H_cycles - 1
             with torch.set_grad_enabled(full_gradient and (last or not config.last_cycle_gradient)):
                 x = z_initial + self.control_embedding(controls)
                 if config.feedback:
-                    x = x + self.error_embedding(self.final_error(initial_state, target_state, controls))
-                watch("z_L", z_L)
+                    error = watch("error", self.final_error(initial_state, target_state, controls))
+                    x = x + self.error_embedding(error)
+                z_L = watch("z_L", z_L)
                 for _ in range(config.L_cycles):                                 # inner cycle: details
-                    z_L = self.block(z_L + z_H + x)
-                    watch("z_L", z_L)
-                z_H = self.block(z_H + z_L)                                      # the same block
-                watch("z_H", z_H)
+                    z_L = watch("z_L", self.block(z_L + z_H + x))
+                z_H = watch("z_H", self.block(z_H + z_L))                        # the same block
                 correction = self.decoder(z_H)
             controls = controls + correction                                     # controls_(h+1)
             all_controls.append(controls)
@@ -234,14 +247,21 @@ class TinyRecursiveControl(nn.Module):
         return {"controls": cycle_controls[-1], "cycle_controls": cycle_controls}
 
     @torch.no_grad()
-    def trace(self, initial_state, target_state, H_cycles=None):
-        """The same refinement as `forward`, with everything on the way kept: a `Trace`."""
+    def trace(self, initial_state, target_state, H_cycles=None, change=lambda name, value: value):
+        """The same refinement as `forward`, with everything on the way kept: a `Trace`.
+
+        ``change(name, value)`` may put something in the place of a ``"z_H"``, ``"z_L"`` or ``"error"`` as it arises.
+        """
         initial_state, target_state = self._checked(initial_state, target_state)
         H_cycles = self.config.H_cycles if H_cycles is None else checking.whole("H_cycles", H_cycles, at_least=1)
-        seen = {"z_H": [], "z_L": []}
-        z_initial, controls = self.recursive_reasoning(
-            initial_state, target_state, H_cycles, watch=lambda name, value: seen[name].append(value))
-        return Trace(initial_state, target_state, self._physical(controls), z_initial, torch.stack(seen["z_H"]),
+        seen = {"z_H": [], "z_L": [], "error": []}
+
+        def watch(name, value):
+            seen[name].append(change(name, value))
+            return seen[name][-1]
+
+        z_initial, controls = self.recursive_reasoning(initial_state, target_state, H_cycles, watch)
+        return Trace(initial_state.clone(), target_state.clone(), self._physical(controls), z_initial, torch.stack(seen["z_H"]),
                      torch.stack(seen["z_L"]).unflatten(0, (H_cycles, self.config.L_cycles + 1)))
 
     @torch.no_grad()

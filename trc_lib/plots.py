@@ -7,6 +7,8 @@ import torch
 from matplotlib.colors import LogNorm
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from trc_lib.systems import SUCCESS
+
 plt.style.use("trc_lib.course")
 
 # One colour and one line style a speaker, the same in every picture; readable in grey.
@@ -14,7 +16,6 @@ OPTIMUM = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.8, "zorder
 LOOKS = {
     "optimum": OPTIMUM,
     "network": {"color": "#0072B2"},
-    "linear map": {"color": "#E69F00", "linestyle": "-."},
     "continuous law, sampled": {"color": "#D55E00", "linewidth": 4.5, "alpha": 0.6},
     "a guess": {"color": "#CC79A7", "linestyle": ":"},
     "no push at all": {"color": "0.45", "linestyle": ":"},
@@ -133,7 +134,7 @@ def learning_curves(history):
     left.semilogy(history["epoch"], history["eval_loss"], "s-", color="#0072B2", label="eval loss")
     left.semilogy(history["epoch"], history["lr"], ":", color="0.4", label="learning rate (end of epoch)")
     right.semilogy(history["epoch"], history["eval_final_error"], "s-", color="#0072B2", label="network, eval set")
-    right.axhline(0.1, color="0.4", linestyle=":", label="counts as success below")
+    right.axhline(SUCCESS, color="0.4", linestyle=":", label="counts as success below")
     left.set(xlabel="epoch", ylabel="control MSE ((m/s²)²)", ylim=(1e-7, 1), title="loss (the optimum: 0)")
     right.set(xlabel="epoch", ylabel="mean |x_N − x_T|", title="final error (the optimum: 0)")
     for axes in (left, right):
@@ -173,7 +174,7 @@ def error_map(positions, velocities, errors, target_state, box=None, title="fina
     figure, axes = plt.subplots(figsize=(6.4, 4.8))
     picture = axes.pcolormesh(_numpy(positions), _numpy(velocities), np.maximum(_numpy(errors), 1e-6),
                               norm=LogNorm(1e-3, 1), shading="nearest")
-    axes.contour(_numpy(positions), _numpy(velocities), _numpy(errors), levels=[0.1], colors="white", linewidths=1.2)
+    axes.contour(_numpy(positions), _numpy(velocities), _numpy(errors), levels=[SUCCESS], colors="white", linewidths=1.2)
     axes.plot(*_numpy(target_state), "x", color="white", markersize=10, markeredgewidth=2.5, label="target")
     if box is not None:
         axes.add_patch(plt.Rectangle((-box, -box), 2 * box, 2 * box, fill=False, edgecolor="white", linestyle="--",

@@ -7,6 +7,9 @@ import torch
 
 from trc_lib import checking
 
+SUCCESS = 0.1  # a problem is solved if |x_N - x_T| stays below this: metres and metres a second alike
+LARGEST_MAP = 10**8  # numbers in the matrices of `prediction_matrices`: 0.8 GB in float64
+
 
 class LinearSystem:
     """A linear system in discrete time, x[k+1] = A x[k] + B u[k].
@@ -42,6 +45,7 @@ class LinearSystem:
         """One step: ``[..., state_dim]`` and ``[..., control_dim]`` give the next ``[..., state_dim]``."""
         state = checking.array("state", state, (self.state_dim,))
         control = checking.array("control", control, (self.control_dim,))
+        checking.same_kind("state", state, state.shape[:-1], "control", control, control.shape[:-1])
         return state @ self.A.T.to(state) + control @ self.B.T.to(control)
 
     def prediction_matrices(self, horizon, like=None):
@@ -53,9 +57,15 @@ class LinearSystem:
 
         Returns:
             F ``[N + 1, state_dim, state_dim]`` and G ``[N + 1, state_dim, N * control_dim]``,
-            where u is the whole control sequence laid end to end.
+            where u is the whole control sequence laid end to end. They are kept and shared: do not change them.
+
+        Raises:
+            ValueError: if the horizon is so long that the matrices would fill the memory.
         """
         horizon = checking.whole("horizon", horizon)
+        if horizon**2 * self.state_dim * self.control_dim > LARGEST_MAP:
+            longest = int((LARGEST_MAP / self.state_dim / self.control_dim) ** 0.5)
+            raise ValueError(f"horizon={horizon} is too long; with this system at most {longest} steps are accepted")
         like = self.A if like is None else like
         key = (horizon, like.dtype, like.device)
         if key not in self._maps:
@@ -73,7 +83,7 @@ class LinearSystem:
 
         The last state is x[N] = A^N x[0] + C u.
         """
-        return self.prediction_matrices(horizon)[1][-1]
+        return self.prediction_matrices(horizon)[1][-1].clone()
 
     def rollout(self, initial_state, controls):
         """All states that ``controls`` lead through, by one matrix product and no loop over time.
@@ -90,8 +100,7 @@ class LinearSystem:
         """
         initial_state = checking.array("initial_state", initial_state, (self.state_dim,))
         controls = checking.array("controls", controls, (None, self.control_dim))
-        if initial_state.dtype != controls.dtype:
-            raise TypeError(f"initial_state is {initial_state.dtype} and controls are {controls.dtype}; give both one dtype")
+        checking.same_kind("initial_state", initial_state, initial_state.shape[:-1], "controls", controls, controls.shape[:-2])
         return self.predict(initial_state, controls)
 
     def predict(self, initial_state, controls):

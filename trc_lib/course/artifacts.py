@@ -75,5 +75,5 @@ def pretrained():
 
 def record(lane, chapter, figures):
     """Keep a chapter's figures (plain numbers by name) for the course's results: ``results/<chapter>.json``."""
-    path = folder(lane) / "results" / f"{chapter}.json"
+    path = training_folder(lane) / "results" / f"{chapter}.json"
     files.write_text(path, json.dumps(figures, indent=2) + "\n")

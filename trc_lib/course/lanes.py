@@ -16,7 +16,7 @@ class Lane:
     Attributes:
         name: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
         num_train, num_eval: problems to train on, and unseen ones to test on.
-        network: ``"small"`` or ``"medium"``, as in ``TinyRecursiveControl.create_two_level_medium``.
+        network: ``"small"`` or ``"medium"``, as in ``TinyRecursiveControl.create_two_level``.
         training: the `TrainConfig`.
         seed: of the training set, the weights and the order of the samples.
         feedback: simulate the controls before each cycle and feed the final error back.
@@ -34,8 +34,7 @@ class Lane:
 
     def make_model(self):
         """The untrained network of this lane."""
-        create = {"small": TinyRecursiveControl.create_two_level_small, "medium": TinyRecursiveControl.create_two_level_medium}
-        return create[self.network](seed=self.seed, feedback=self.feedback)
+        return TinyRecursiveControl.create_two_level(self.network, seed=self.seed, feedback=self.feedback)
 
 
 _cpu = TrainConfig(epochs=10, batch_size=64, lr=1e-3, cycle_weight=0.1, snapshot_epochs=(0, 1, 2, 3, 5, 10))

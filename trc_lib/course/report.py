@@ -19,21 +19,20 @@ def comparison(results):
         "parameters": f"{network['numbers']:,}",
         "training problems": f"{results['num_train']:,}",
         "epochs": f"{training['epochs']}",
-        f"training time (s, {results['device']})": f"{training['seconds']:.0f}",
+        f"training time (s, {training['device']})": f"{training['seconds']:.0f}",
         "mean final error of the continuous law, sampled": f"{sampled['final_error_mean']:.4f}",
         "mean final error of a linear map, 60 numbers": f"{linear['final_error_mean']:.0e}",
     }
     return [(quantity, value, DESCRIPTION.get(quantity, "–")) for quantity, value in ours.items()]
 
 
-def closing_table(results):
-    """The comparison for the terminal, and where to look next."""
+def closing_table(results, folder):
+    """The comparison for the terminal, and where to look next: ``folder`` holds the executed notebooks."""
     rows = [("", "this course", "the description"), *comparison(results)]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = ["  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]))) for row in rows]
     lines.insert(1, "-" * len(lines[0]))
-    where = f"runs/{results['lane']}/"
-    return "\n".join(["", *lines, "", f"Next: the executed notebooks are in {where}; open the course itself with: make lab"])
+    return "\n".join(["", *lines, "", f"Next: the executed notebooks are in {folder}/; open the course itself with: make lab"])
 
 
 def readme_table(results):

@@ -8,9 +8,10 @@ import time
 
 import papermill
 import torch
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from trc_lib import checking, files
+from trc_lib import files
 from trc_lib.course.artifacts import folder
 from trc_lib.course.lanes import choose_lane
 from trc_lib.course.report import closing_table, readme_table, replace_results
@@ -28,8 +29,8 @@ class NotebookFailed(Exception):
 def run_course(lane_name="cpu", seed=0, say=print):
     """Run the course: the executed notebooks go to ``runs/<lane>/``, the results to ``course.json`` beside them.
 
-    On the ``cpu`` and ``gpu`` lanes with seed 0, the pictures in ``figures/``, ``data/results/course.json`` and the README's
-    table are made anew as well.
+    On the ``cpu`` lane with seed 0 the pictures in ``figures/``, ``data/results/course.json`` and the README's table are made
+    anew as well; with another seed the folder is ``runs/<lane>-seed-<seed>/``.
 
     Returns:
         the results, a dict.
@@ -38,7 +39,7 @@ def run_course(lane_name="cpu", seed=0, say=print):
         NotebookFailed: naming the notebook, the cell and the error; its notebook is kept as far as it came.
     """
     lane = choose_lane(lane_name, seed=seed)
-    out = root() / "runs" / lane.name
+    out = root() / "runs" / (lane.name if seed == 0 else f"{lane.name}-seed-{seed}")
     _say_what_is_reused(lane, say)
     seconds = {}
     for name in NOTEBOOKS:
@@ -48,9 +49,9 @@ def run_course(lane_name="cpu", seed=0, say=print):
         say(f"{name}: {seconds[name]:.0f} s, kept as {shown(out / name)}.ipynb")
     results = _collect(lane, seconds)
     files.write_text(out / "course.json", json.dumps(results, indent=2) + "\n")
-    if lane.name != "smoke" and seed == 0:
+    if lane.name == "cpu" and seed == 0:
         _publish(results, out)
-    say(closing_table(results))
+    say(closing_table(results, shown(out)))
     return results
 
 
@@ -59,8 +60,7 @@ def _say_what_is_reused(lane, say):
         path = folder(lane) / name
         say(f"{'reusing' if path.exists() else 'will make'} {shown(path)}")
     kept = epochs_kept(folder(lane))
-    state = "will train" if not kept else "reusing" if kept >= lane.training.epochs else f"will go on after epoch {kept} with"
-    say(f"{state} {shown(folder(lane) / 'best_model.pt')}")
+    say(f"{f'reusing ({kept} epochs)' if kept else 'will train'} {shown(folder(lane) / 'best_model.pt')}")
 
 
 def _run_notebook(name, out, parameters):
@@ -73,6 +73,8 @@ def _run_notebook(name, out, parameters):
                                    extra_arguments=["--log-level=ERROR"])
     except PapermillExecutionError as error:
         raise NotebookFailed(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {shown(out)})") from None
+    except DeadKernelError:
+        raise NotebookFailed(f"{name}: its kernel died, most likely for lack of memory (see {shown(out)})") from None
     finally:
         if running.exists():
             os.replace(running, out)
@@ -81,7 +83,7 @@ def _run_notebook(name, out, parameters):
 def _collect(lane, seconds):
     kept = sorted((folder(lane) / "results").glob("*.json"))
     chapters = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in kept}
-    return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train, "device": checking.device("auto").type,
+    return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train,
             "python": platform.python_version(), "torch": torch.__version__.split("+")[0], "seconds": seconds, **chapters}
 
 

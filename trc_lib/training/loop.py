@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from trc_lib import checking
+from trc_lib.systems import SUCCESS
 from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
 from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
 
@@ -42,8 +43,8 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     """
     folder = None if folder is None else pathlib.Path(folder)
     device = checking.device(device)
-    _check_fit(model, train_set, "train_set")
-    _check_fit(model, eval_set, "eval_set")
+    model.check_fit(train_set, "train_set")
+    model.check_fit(eval_set, "eval_set")
     recipe = recipe_of(model, train_set, eval_set, config)
     state = load_state(folder, recipe) if resume else None
 
@@ -61,7 +62,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     steps = math.ceil(len(train_set) / config.batch_size)      # in one epoch
     bar = tqdm(total=config.epochs * steps, initial=len(run.history) * steps, unit="step", desc="training", disable=not progress)
     try:
-        with bar, _one_thread_for_small_batches(config), _mixed_precision(model, config):
+        with bar, _one_thread_for_small_batches(config):
             while not run.finished:
                 row = _epoch(run, predict, train_data, eval_data, bar)
                 run.add(row)
@@ -85,19 +86,20 @@ def _epoch(run, predict, train_data, eval_data, bar):
     batches = torch.randperm(num_samples, generator=run.order).to(device).split(config.batch_size)
     summed_loss = torch.zeros((), device=device)
     model.train()
-    for i, rows in enumerate(batches):
-        lr = learning_rate((epoch - 1) * len(batches) + i, config.epochs * len(batches), config)
-        for group in run.optimizer.param_groups:
-            group["lr"] = lr
-        initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
-        output = predict(initial_state, target_state, model.config.H_cycles)
-        objective, loss = imitation_loss(output["cycle_controls"], optimal_controls, config.cycle_weight)
-        run.optimizer.zero_grad()
-        objective.backward()                               # through every cycle of the recursion
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-        run.optimizer.step()
-        summed_loss += loss.detach() * len(rows)           # stays on the device: no waiting in the loop
-        bar.update()
+    with _mixed_precision(model, config):
+        for i, rows in enumerate(batches):
+            lr = learning_rate((epoch - 1) * len(batches) + i, config.epochs * len(batches), config)
+            for group in run.optimizer.param_groups:
+                group["lr"] = lr
+            initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
+            output = predict(initial_state, target_state, model.config.H_cycles)
+            objective, loss = imitation_loss(output["cycle_controls"], optimal_controls, config.cycle_weight)
+            run.optimizer.zero_grad()
+            objective.backward()                           # through every cycle of the recursion
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
+            run.optimizer.step()
+            summed_loss += loss.detach() * len(rows)       # stays on the device: no waiting in the loop
+            bar.update()
     train_loss = float(summed_loss) / num_samples
     eval_loss, final_error, success = evaluate(model, eval_data)
     if not math.isfinite(train_loss + eval_loss):
@@ -117,7 +119,7 @@ def evaluate(model, data, batch_size=4096):
         final_state = model.system.predict(initial_state, output["controls"])[:, -1]
         errors.append((final_state - target_state).norm(dim=-1))
     errors = torch.cat(errors)
-    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < 0.1).double().mean())
+    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < SUCCESS).double().mean())
 
 
 @contextlib.contextmanager
@@ -135,21 +137,12 @@ def _one_thread_for_small_batches(config):
 
 @contextlib.contextmanager
 def _mixed_precision(model, config):
-    """The block's layers in bfloat16 while training, if the configuration says so."""
+    """The block's layers in bfloat16, if the configuration says so; what is reported is measured without."""
     model.block.mixed_precision = config.mixed_precision
     try:
         yield
     finally:
         model.block.mixed_precision = False
-
-
-def _check_fit(model, dataset, name):
-    c, shape = model.config, tuple(dataset.controls.shape[1:])
-    if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
-        raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
-                         f"the model needs [n, {c.horizon}, {c.control_dim}] for {c.state_dim}")
-    if not dataset.system.same_as(model.system):
-        raise ValueError(f"{name} was made for another system than the model's, {model.system!r}")
 
 
 def _on_device(dataset, device):

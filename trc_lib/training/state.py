@@ -13,7 +13,9 @@ VERSION = 1  # of the format of `last.pt` and `snapshots.pt`
 
 
 class OtherRecipe(ValueError):
-    """The folder holds the state of a run with another recipe."""
+    """The folder holds the state of a run with another recipe; ``changes`` says where they differ."""
+
+    changes = ""
 
 
 class History:
@@ -66,7 +68,8 @@ class Run:
     def begin(self):
         """Start anew; nothing that an older run left in the folder shall be taken for this one's."""
         if self.folder is not None:
-            for name in ("last.pt", "snapshots.pt"):
+            files.check_writable(self.folder)  # now, and not after the first epoch
+            for name in ("last.pt", "best_model.pt", "snapshots.pt", "history.csv"):
                 (self.folder / name).unlink(missing_ok=True)
         if 0 in self.config.snapshot_epochs:
             self.snapshots[0] = weights_of(self.model)
@@ -122,10 +125,22 @@ def load_state(folder, recipe):
         return None
     state = files.load_checkpoint(folder / "last.pt", "trc_lib.training", VERSION)
     if state["recipe"] != recipe:
-        changed = ", ".join(name for name in recipe if state["recipe"].get(name) != recipe[name])
-        raise OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe (differs in: {changed}); "
-                          "give another folder, or resume=False to write over it")
+        changes = ", ".join(_changes(state["recipe"], recipe))
+        error = OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe ({changes}); "
+                            "give another folder, or resume=False to write over it")
+        error.changes = changes
+        raise error
     return state
+
+
+def _changes(old, new, name=""):
+    """Where two nested recipes differ, as words: ``training.epochs: 2 -> 3``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in new:
+            yield from _changes(old.get(key), new[key], f"{name}.{key}" if name else key)
+    elif old != new:
+        brief = [f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else value for value in (old, new)]
+        yield f"{name}: {brief[0]} -> {brief[1]}"
 
 
 def epochs_kept(folder):

@@ -1,0 +1,172 @@
+"""The refinement microscope: one problem, watched through every H cycle and every L step."""
+
+import functools
+
+import ipywidgets
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from trc_lib import plots
+from trc_lib.evaluation import cycle_controls, final_error, split
+from trc_lib.teachers import MinimumEnergyController
+from trc_lib.widgets.canvas import Canvas, set_controls
+from trc_lib.widgets.shell import LABEL, Shell, state_sliders
+
+VIEWS = ((0.6, 1.8, 1.0), (1.7, 4.5, 2.7), (4.2, 9.0, 4.5))  # half ranges of control, position, velocity: close, middle, far
+SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
+
+
+def meddle(model, switch):
+    """A function for `TinyRecursiveControl.trace` that changes what ``switch`` says.
+
+    ``"latents swapped"`` needs a batch of two problems: after the first cycle each goes on with the other's latents.
+    """
+    seen = {"z_H": [], "z_L": [], "error": []}
+
+    def change(name, value):
+        seen[name].append(value)
+        if switch == "feedback off" and name == "error":
+            return torch.zeros_like(value)
+        if switch == "z_H frozen" and name == "z_H":
+            return seen["z_H"][0]
+        if switch == "z_L zero" and name == "z_L":
+            return torch.zeros_like(value)
+        after_first_cycle = {"z_H": 2, "z_L": model.config.L_cycles + 2, "error": 0}[name]
+        if switch == "latents swapped" and len(seen[name]) == after_first_cycle:
+            return value.flip(0)
+        return value
+
+    return change
+
+
+class Microscope:
+    """The picture of one refinement; a trace is computed once a problem and switch, never once a step.
+
+    Args:
+        model: a `TinyRecursiveControl` for the double integrator.
+        H_cycles: how many cycles to run, also beyond the trained depth.
+        other_problem: [p, v, p, v] of the problem that latents are swapped with.
+    """
+
+    def __init__(self, model, H_cycles=10, other_problem=(-2.0, 1.0, 1.0, -1.0)):
+        self.model, self.H_cycles, self.other = model.cpu().eval(), H_cycles, other_problem
+        self.teacher = MinimumEnergyController(model.system, model.config.horizon)
+        self.compute = functools.lru_cache(maxsize=32)(self._compute)
+        self.scene = functools.lru_cache(maxsize=None)(self._build)
+
+    def _compute(self, problem, switch):
+        """Everything that the picture shows of a problem (p, v, p, v) but the step: arrays by name."""
+        x0, xT = torch.tensor([problem, self.other], dtype=torch.float64).split(2, dim=1)
+        if switch != "latents swapped":
+            x0, xT = x0[:1], xT[:1]
+        trace = self.model.trace(x0, xT, self.H_cycles, meddle(self.model, switch)).one(0)
+        controls, optimum = trace.controls.double(), self.teacher.solve(x0[0], xT[0])
+        miss, regret = split(self.model.system, controls, optimum.expand_as(controls))
+        z_L = torch.cat([trace.z_L[0, :1], trace.z_L[:, 1:].flatten(0, 1)])                    # [H * L + 1, latent_dim]
+        return {"controls": controls[..., 0].numpy(), "optimum": optimum[:, 0].numpy(), "target": xT[0].numpy(),
+                "states": self.model.system.rollout(x0[0].expand(len(controls), 2), controls).numpy(),
+                "optimal_states": self.model.system.rollout(x0[0], optimum).numpy(),
+                "errors": final_error(self.model.system, x0[0], xT[0], controls).numpy(),
+                "miss": miss.clamp(min=1e-12).numpy(), "regret": regret.clamp(min=1e-12).numpy(),
+                "z_H": trace.z_H.numpy(), "z_L": z_L.numpy(),
+                "moved_H": (trace.z_H[1:] - trace.z_H[:-1]).norm(dim=-1).clamp(min=1e-6).numpy(),
+                "moved_L": (z_L[1:] - z_L[:-1]).norm(dim=-1).clamp(min=1e-6).numpy()}
+
+    def _build(self, view):
+        """The figure with the axes of one of `VIEWS`, and its moving parts by name."""
+        c, dt, H = self.model.config, self.model.system.dt, self.H_cycles
+        steps, cycles, control_range, position_range, velocity_range = H * c.L_cycles, range(H + 1), *view
+        figure = Figure(figsize=(12, 6.6), layout="constrained")
+        (left, middle, right), (low_left, low_middle, low_right) = figure.subplots(2, 3)
+        parts, edges = {}, dt * np.arange(c.horizon + 1)
+
+        parts["controls"] = left.stairs(edges[1:], edges, baseline=None, linewidth=2.6, label="network", **plots.LOOKS["network"])
+        parts["optimum"] = left.stairs(edges[1:], edges, baseline=None, label="optimum", **plots.OPTIMUM)
+        left.set(xlabel="time (s)", ylabel="control u (m/s²)", ylim=(-control_range, control_range), title="controls")
+        left.legend(loc="upper right")
+
+        parts["states"], = middle.plot([], [], linewidth=2.6, **plots.LOOKS["network"])
+        parts["end"], = middle.plot([], [], "o", markersize=7, **plots.LOOKS["network"])
+        parts["optimal_states"], = middle.plot([], [], **plots.OPTIMUM)
+        parts["target"], = middle.plot([], [], "x", color="black", markersize=10, markeredgewidth=2.5, zorder=6)
+        middle.set(xlabel="position (m)", ylabel="velocity (m/s)", title="where they lead",
+                   xlim=(-position_range, position_range), ylim=(-velocity_range, velocity_range))
+
+        parts["miss"], = right.plot(cycles, np.ones(H + 1), "o-", color="#0072B2", markersize=4, label="miss")
+        parts["regret"], = right.plot(cycles, np.ones(H + 1), "s--", color="#E69F00", markersize=4, label="waste (regret)")
+        right.axvspan(c.H_cycles, H, color="0.93", zorder=0)
+        right.set(xlabel="cycle (grey: beyond the trained depth)", ylabel="squared length ((m/s²)²)", yscale="log",
+                  ylim=(1e-9, 1e2), title="the ruler, cycle by cycle")
+        right.legend(loc="upper left")
+
+        strip = {"aspect": "auto", "cmap": "RdBu_r", "vmin": -3, "vmax": 3, "interpolation": "nearest"}
+        for name, axes, last, label in (("z_H", low_left, H, "cycle"), ("z_L", low_middle, steps, "L steps, all cycles")):
+            parts[name] = axes.imshow(np.zeros((c.latent_dim, last + 1)), extent=(-0.5, last + 0.5, c.latent_dim, 0), **strip)
+            axes.set(xlabel=label, ylabel=f"component of {name}", title=name)
+            axes.grid(False)
+
+        parts["moved_H"], = low_right.plot(np.arange(1, H + 1) * c.L_cycles, np.ones(H), "ko-", markersize=4, label="z_H")
+        parts["moved_L"], = low_right.plot(np.arange(1, steps + 1), np.ones(steps), ".-", color="#009E73", label="z_L")
+        low_right.set(xlabel="L steps, all cycles", ylabel="distance moved", yscale="log", ylim=(1e-4, 30),
+                      title="how far the latents moved")
+        low_right.legend(loc="upper right")
+
+        for name, axes in (("at_cycle", right), ("at_H", low_left), ("at_L", low_middle), ("at_moved", low_right)):
+            parts[name] = axes.axvline(0, color="black", linewidth=1.2)
+        parts["text"] = figure.suptitle("after cycle", x=0.01, ha="left", fontsize=12)
+        return parts, Canvas(figure, parts.values())
+
+    def draw(self, start_position, start_velocity, target_position, target_velocity, switch, cycle, step):
+        """The picture after ``step`` L steps of the cycle that follows ``cycle``, as PNG bytes."""
+        seen = self.compute((start_position, start_velocity, target_position, target_velocity), switch)
+        moment = min(cycle * self.model.config.L_cycles + step, len(seen["z_L"]) - 1)
+        reach = [np.abs(values).max() for values in (seen["optimum"], *seen["optimal_states"].T)]
+        fitting = [view for view in VIEWS if all(have <= half for have, half in zip(reach, view))]
+        parts, canvas = self.scene((fitting or VIEWS[-1:])[0])
+        set_controls(parts["controls"], seen["controls"][cycle])
+        set_controls(parts["optimum"], seen["optimum"])
+        for name, states in (("states", seen["states"][cycle]), ("end", seen["states"][cycle][-1:]),
+                             ("optimal_states", seen["optimal_states"]), ("target", seen["target"][None])):
+            parts[name].set_data(*states.T)
+        for name in ("miss", "regret", "moved_H", "moved_L"):
+            parts[name].set_ydata(seen[name])
+        for name in ("z_H", "z_L"):
+            parts[name].set_data(seen[name].T)
+        for name, at in (("at_cycle", cycle), ("at_H", cycle), ("at_L", moment), ("at_moved", moment)):
+            parts[name].set_xdata([at, at])
+        parts["text"].set_text(f"after cycle {cycle} and {step} L steps more, {switch}: "
+                               f"these controls end {seen['errors'][cycle]:.4f} from the target")
+        return canvas.png()
+
+
+def microscope(model, dataset, H_cycles=10):
+    """The widget: choose a problem, step or play through its cycles, throw switches.
+
+    Args:
+        model: a `TinyRecursiveControl`.
+        dataset: where sample numbers, and the worst problem, are taken from.
+    """
+    scope = Microscope(model, H_cycles)
+    controls = state_sliders() | {
+        "switch": ipywidgets.Dropdown(options=SWITCHES, description="switch", style=LABEL),
+        "cycle": ipywidgets.IntSlider(value=0, min=0, max=H_cycles, description="H cycle"),
+        "step": ipywidgets.IntSlider(value=0, min=0, max=model.config.L_cycles, description="L step")}
+    number = ipywidgets.BoundedIntText(value=0, min=0, max=len(dataset) - 1, description="sample", style=LABEL)
+    worst = ipywidgets.Button(description="the worst sample")
+    play = ipywidgets.Play(value=0, min=0, max=H_cycles, interval=700, description="play the cycles")
+    ipywidgets.jslink((play, "value"), (controls["cycle"], "value"))
+    shell = Shell(scope.draw, controls, extra=(play, number, worst))
+
+    def show(i):
+        states = [*dataset.initial_states[i].tolist(), *dataset.target_states[i].tolist()]
+        names = ("start_position", "start_velocity", "target_position", "target_velocity")
+        shell.set(**dict(zip(names, states)))
+
+    def show_worst(_):
+        errors = final_error(dataset.system, dataset.initial_states, dataset.target_states, cycle_controls(model, dataset)[-1])
+        number.value = int(errors.argmax())
+
+    number.observe(lambda change: show(change["new"]), names="value")
+    worst.on_click(show_worst)
+    return shell
