@@ -1,19 +1,26 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test lab doctor store clean
+.PHONY: help course test test-browser bench-widgets lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:                ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 course: .venv/ready  ## set up, run the five notebooks on the cpu lane, show the results
 	$(BIN)/python -m trc_lib course --lane cpu
 
-test: .venv/ready    ## set up, run the unit tests, then compare every notebook with its stored outputs
+test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 tests
+	$(BIN)/python -m pytest -n 2 tests --ignore tests/browser
 	$(BIN)/python -m pytest --nbval notebooks
+	$(BIN)/python -m pytest tests/browser
+
+test-browser: .venv/ready  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
+	$(BIN)/python -m pytest tests/browser
+
+bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
+	$(BIN)/python -m tests.benchmarks.bench_widgets
 
 lab: .venv/ready     ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -22,7 +29,7 @@ doctor: .venv/ready  ## check that all that the course needs is here
 	$(BIN)/python -m trc_lib doctor
 
 store: .venv/ready   ## restart and run all notebooks, and store their outputs in place
-	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb
+	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb solutions/*.ipynb
 
 clean:            ## remove the environment, the runs and all generated data
 	rm -rf .venv runs data/smoke data/cpu data/gpu data/training data/*.npz *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -32,5 +39,5 @@ clean:            ## remove the environment, the runs and all generated data
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
 	@echo "installing into .venv: takes a few minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,browser]'
 	touch $@

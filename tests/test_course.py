@@ -14,8 +14,10 @@ import sys
 import time
 
 import nbformat
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from trc_lib import course
 from trc_lib.__main__ import main
@@ -202,6 +204,8 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
     (scratch_course / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8")
     monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
     monkeypatch.setattr(runner, "OWN_PARAMETERS", {})
+    monkeypatch.setattr(runner, "_one_refinement", lambda lane: {
+        "dt": 0.33, "off": np.ones((4, 15, 1)) / 9, "ends": np.ones((4, 2)) / 9, "target_state": np.zeros(2)})
     monkeypatch.setattr(runner, "_collect", lambda lane, seconds: results | {"lane": lane.name})
     for lane, seed in (("gpu", 0), ("cpu", 1)):
         runner.run_course(lane, seed)
@@ -211,6 +215,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
     readme = (scratch_course / "README.md").read_text(encoding="utf-8")
     assert readme.startswith("before") and readme.endswith("after\n") and "old" not in readme and "607,262" in readme
     assert (scratch_course / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
+    assert Image.open(scratch_course / "figures" / "refinement.gif").n_frames == 4
     assert json.loads((scratch_course / "data/results/course.json").read_text()) == results
 
 

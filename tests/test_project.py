@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 
@@ -57,11 +58,29 @@ def _code(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def test_there_are_five_notebooks():
+def test_there_are_five_notebooks_each_with_solutions():
     assert [path.stem for path in NOTEBOOKS] == ["01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation"]
+    assert [path.stem for path in SOLUTIONS] == [path.stem for path in NOTEBOOKS]
 
 
-def test_every_cell_was_run_once_in_order_and_none_is_skipped_or_failed(notebook):
+def test_every_exercise_is_there_unattempted_and_solved_in_the_solutions(notebook, request):
+    def verdicts(nb):
+        shown = [output.get("data", {}).get("text/plain", []) for cell in _code(nb) for output in cell["outputs"]]
+        lines = ["".join(text) for text in shown]
+        return [line.split(":")[0] for line in lines if re.match(r"(Right|Not yet|Not attempted): ", line)]
+
+    name = request.node.callspec.id
+    solutions = json.loads((ROOT / "notebooks" / "solutions" / f"{name}.ipynb").read_text(encoding="utf-8"))
+    open_ones, solved = verdicts(notebook), verdicts(solutions)
+    assert 3 <= len(open_ones) == len(solved) <= 5
+    assert set(open_ones) == {"Not attempted"} and set(solved) == {"Right"}
+    hints = sum("<summary>Hint</summary>" in "".join(cell["source"]) for cell in notebook["cells"])
+    assert hints == len(open_ones)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_cell_was_run_once_in_order_and_none_is_skipped_or_failed(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
     assert [cell["execution_count"] for cell in _code(notebook)] == list(range(1, len(_code(notebook)) + 1))
     for cell in _code(notebook):
         assert "NBVAL_SKIP" not in "".join(cell["source"])

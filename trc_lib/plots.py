@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from matplotlib.colors import LogNorm
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from PIL import Image
 
 from trc_lib.systems import SUCCESS
 
@@ -214,3 +215,34 @@ def data_flow():
     axes.set(xlim=(0, 11.2), ylim=(-0.5, 2.5))
     axes.axis("off")
     return _finished(figure)
+
+
+def refinement_gif(path, dt, off, ends, target_state, milliseconds=1000):
+    """One refinement as an animated GIF: how far each cycle's controls are off the optimum, and where they end.
+
+    Args:
+        path: where to write it.
+        dt: seconds a step.
+        off: the controls of each cycle less the optimum, ``[H_cycles + 1, N, 1]``.
+        ends: the final states, ``[H_cycles + 1, 2]``.
+        target_state: ``[2]``, in the middle of the right panel.
+    """
+    off, ends, target, frames = _numpy(off), _numpy(ends), _numpy(target_state), []
+    width, reach, cycles = 1.1 * np.abs(off).max(), 1.2 * np.abs(ends - target).max(), len(off) - 1
+    for shown in range(cycles + 1):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), width_ratios=(1.6, 1))
+        for k in range(shown + 1):
+            look = cycle_look(k, cycles) | ({} if k == shown else {"alpha": 0.35})
+            _controls(left, dt, off[k], **look)
+            right.plot(*ends[k], "o", markersize=11, color=look["color"], alpha=look.get("alpha", 1))
+        left.axhline(0, **OPTIMUM)
+        right.plot(*target, "x", color="black", markersize=12, markeredgewidth=2.5, zorder=6)
+        left.set(xlabel="time (s)", ylabel="u − u* (m/s²)", ylim=(-width, width),
+                 title="first proposal, less the optimum" if shown == 0 else f"after cycle {shown}, less the optimum")
+        right.set(xlabel="position (m)", ylabel="velocity (m/s)", title="where it ends; x is the target",
+                  xlim=(target[0] - reach, target[0] + reach), ylim=(target[1] - reach, target[1] + reach))
+        figure.canvas.draw()
+        frames.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
+        plt.close(figure)
+    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], loop=0,
+                   duration=[milliseconds] * cycles + [3 * milliseconds])

@@ -36,7 +36,9 @@ def exercise(check):
         except Wrong as wrong:
             return Verdict(False, str(wrong))
         except Exception as error:  # whatever the learner's code did
-            place = traceback.extract_tb(error.__traceback__)[-1]
+            frames = traceback.extract_tb(error.__traceback__)
+            own = [frame for frame in frames if frame.filename == answer.__code__.co_filename]
+            place = (own or frames)[-1]  # the last line of the learner's own, not one inside a library
             return Verdict(False, f"line {place.lineno} of {place.name}, `{place.line}`, raises {type(error).__name__}: {error}")
 
     return checked

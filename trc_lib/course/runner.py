@@ -15,6 +15,9 @@ from trc_lib import files
 from trc_lib.course.artifacts import folder
 from trc_lib.course.lanes import choose_lane
 from trc_lib.course.report import closing_table, readme_table, replace_results
+from trc_lib.datasets import LQRDataset
+from trc_lib.evaluation import cycle_controls
+from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root, shown
 from trc_lib.training import epochs_kept
 
@@ -50,7 +53,7 @@ def run_course(lane_name="cpu", seed=0, say=print):
     results = _collect(lane, seconds)
     files.write_text(out / "course.json", json.dumps(results, indent=2) + "\n")
     if lane.name == "cpu" and seed == 0:
-        _publish(results, out)
+        _publish(lane, results, out)
     say(closing_table(results, shown(out)))
     return results
 
@@ -87,7 +90,7 @@ def _collect(lane, seconds):
             "python": platform.python_version(), "torch": torch.__version__.split("+")[0], "seconds": seconds, **chapters}
 
 
-def _publish(results, out):
+def _publish(lane, results, out):
     """Results, pictures and the README's table, each written whole."""
     from trc_lib import plots  # here, since the rest of the runner needs no pictures
 
@@ -98,9 +101,23 @@ def _publish(results, out):
                 temporary.write_bytes(png)
     with files.written_whole(root() / "figures" / "data_flow.png") as temporary:
         plots.data_flow().savefig(temporary, format="png")
+    with files.written_whole(root() / "figures" / "refinement.gif") as temporary:
+        plots.refinement_gif(temporary, **_one_refinement(lane))
     readme = root() / "README.md"
     if readme.exists():
         files.write_text(readme, replace_results(readme.read_text(encoding="utf-8"), readme_table(results)))
+
+
+def _one_refinement(lane):
+    """What the GIF shows: the unseen problem with the worst first proposal that every cycle improves."""
+    model = TinyRecursiveControl.load(folder(lane) / "best_model.pt")
+    problems = LQRDataset.load(folder(lane) / "lqr_dataset_eval.npz")
+    controls = cycle_controls(model, problems)                                                   # [H+1, n, N, 1]
+    states = problems.system.rollout(problems.initial_states.expand(len(controls), -1, -1), controls)
+    errors = (states[:, :, -1] - problems.target_states).norm(dim=-1)                            # [H+1, n]
+    i = int(errors[0].where((errors[1:] < errors[:-1]).all(dim=0), 0).argmax())
+    return {"dt": problems.dt, "off": controls[:, i] - problems.controls[i], "ends": states[:, i, -1],
+            "target_state": problems.target_states[i]}
 
 
 def tagged_pictures(path):

@@ -34,6 +34,7 @@ class Canvas:
         return stream.getvalue()
 
 
-def set_controls(patch, controls):
-    """Give the `StepPatch` of a control sequence new values, ``[N, 1]``."""
-    patch.set_data(values=np.asarray(controls, dtype=float).ravel())
+def set_controls(patch, controls, dt):
+    """Give the `StepPatch` of a control sequence new values, ``[N, 1]``, each held for ``dt`` seconds."""
+    values = np.asarray(controls, dtype=float).ravel()
+    patch.set_data(values, dt * np.arange(len(values) + 1))

@@ -11,9 +11,9 @@ from trc_lib import plots
 from trc_lib.evaluation import cycle_controls, final_error, split
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.canvas import Canvas, set_controls
-from trc_lib.widgets.shell import LABEL, Shell, state_sliders
+from trc_lib.widgets.scene import closest_view
+from trc_lib.widgets.shell import LABEL, Shell, choice, state_sliders
 
-VIEWS = ((0.6, 1.8, 1.0), (1.7, 4.5, 2.7), (4.2, 9.0, 4.5))  # half ranges of control, position, velocity: close, middle, far
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
 
 
@@ -74,7 +74,7 @@ class Microscope:
                 "moved_L": (z_L[1:] - z_L[:-1]).norm(dim=-1).clamp(min=1e-6).numpy()}
 
     def _build(self, view):
-        """The figure with the axes of one of `VIEWS`, and its moving parts by name."""
+        """The figure with the axes of one of the `VIEWS`, and its moving parts by name."""
         c, dt, H = self.model.config, self.model.system.dt, self.H_cycles
         steps, cycles, control_range, position_range, velocity_range = H * c.L_cycles, range(H + 1), *view
         figure = Figure(figsize=(12, 6.6), layout="constrained")
@@ -121,11 +121,9 @@ class Microscope:
         """The picture after ``step`` L steps of the cycle that follows ``cycle``, as PNG bytes."""
         seen = self.compute((start_position, start_velocity, target_position, target_velocity), switch)
         moment = min(cycle * self.model.config.L_cycles + step, len(seen["z_L"]) - 1)
-        reach = [np.abs(values).max() for values in (seen["optimum"], *seen["optimal_states"].T)]
-        fitting = [view for view in VIEWS if all(have <= half for have, half in zip(reach, view))]
-        parts, canvas = self.scene((fitting or VIEWS[-1:])[0])
-        set_controls(parts["controls"], seen["controls"][cycle])
-        set_controls(parts["optimum"], seen["optimum"])
+        parts, canvas = self.scene(closest_view(seen["optimum"], seen["optimal_states"]))
+        set_controls(parts["controls"], seen["controls"][cycle], self.model.system.dt)
+        set_controls(parts["optimum"], seen["optimum"], self.model.system.dt)
         for name, states in (("states", seen["states"][cycle]), ("end", seen["states"][cycle][-1:]),
                              ("optimal_states", seen["optimal_states"]), ("target", seen["target"][None])):
             parts[name].set_data(*states.T)
@@ -149,7 +147,7 @@ def microscope(model, dataset, H_cycles=10):
     """
     scope = Microscope(model, H_cycles)
     controls = state_sliders() | {
-        "switch": ipywidgets.Dropdown(options=SWITCHES, description="switch", style=LABEL),
+        "switch": choice(SWITCHES, "switch"),
         "cycle": ipywidgets.IntSlider(value=0, min=0, max=H_cycles, description="H cycle"),
         "step": ipywidgets.IntSlider(value=0, min=0, max=model.config.L_cycles, description="L step")}
     number = ipywidgets.BoundedIntText(value=0, min=0, max=len(dataset) - 1, description="sample", style=LABEL)

@@ -8,6 +8,16 @@ import ipywidgets
 LABEL = {"description_width": "initial"}
 
 
+class Picture(ipywidgets.Image):
+    """An image in PNG, as wide as there is room, whose text in a notebook's output is not its bytes."""
+
+    def __init__(self):
+        super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%"))
+
+    def __repr__(self):
+        return "Picture()"
+
+
 class Shell(ipywidgets.VBox):
     """Controls above a picture that follows them.
 
@@ -19,7 +29,7 @@ class Shell(ipywidgets.VBox):
 
     def __init__(self, draw, controls, extra=()):
         self.draw, self.controls = draw, controls
-        self.picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self.picture = Picture()
         self.trouble = ipywidgets.HTML()
         self.waiting = False
         for control in controls.values():
@@ -65,7 +75,7 @@ def live_picture(draw):
     Args:
         draw: a plain function from whatever the news is to a matplotlib `Figure`.
     """
-    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+    picture = Picture()
 
     def update(news):
         picture.value = png(draw(news))
@@ -85,6 +95,12 @@ def slider(value, low, high, step, description):
     """A slider for a physical quantity; the description says its unit."""
     return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=description, readout_format=".2f",
                                   style=LABEL, layout=ipywidgets.Layout(width="310px"))
+
+
+def choice(options, description):
+    """One of a few words, on a slider: in JupyterLab a drop-down list loses its keys to the notebook's own shortcuts."""
+    return ipywidgets.SelectionSlider(options=options, value=options[0], description=description, style=LABEL,
+                                      layout=ipywidgets.Layout(width="310px"))
 
 
 def state_sliders(limit=2.5, target_position=1.0):

@@ -1,0 +1,127 @@
+"""Each exercise of chapter 5: the solution is accepted, and each wrong answer is told what is wrong with it."""
+
+import pytest
+import torch
+
+from trc_lib.checks import evaluation as checks
+
+
+def miss_and_waste(C, difference):
+    in_row_space = difference @ (torch.linalg.pinv(C) @ C)
+    return in_row_space.square().sum(dim=1), (difference - in_row_space).square().sum(dim=1)
+
+
+def ruler(given, projector="torch.linalg.pinv(C) @ C"):
+    """A miss_and_waste that is an expression in C, d, a (row-space part) and b (the rest)."""
+    def answer(C, d):
+        names = {"torch": torch, "C": C, "d": d}
+        names["a"] = d @ eval(projector, names)
+        return eval(given, names | {"b": d - names["a"]})
+    return answer
+
+
+def fit_map(x0, xT, controls):
+    return torch.linalg.lstsq(torch.cat([x0, xT], dim=1), controls[:, :, 0]).solution
+
+
+def ridge(x0, xT, controls, penalty=1e-2):
+    X, Y = torch.cat([x0, xT], dim=1), controls[:, :, 0]
+    return torch.linalg.solve(X.T @ X + penalty * torch.eye(4), X.T @ Y)
+
+
+def with_intercept(x0, xT, controls):
+    X = torch.cat([x0, xT, torch.ones(len(x0), 1)], dim=1)
+    return torch.linalg.pinv(X) @ controls[:, :, 0]
+
+
+def centred(x0, xT, controls):
+    return torch.linalg.pinv(torch.cat([x0 - x0.mean(0), xT - xT.mean(0)], dim=1)) @ (controls - controls.mean(0))[:, :, 0]
+
+
+def cycle_by_cycle(errors):
+    return (errors[1:] < errors[:-1]).double().mean(dim=1), errors.min(dim=0).values.mean()
+
+
+def cycles(shares="(e[1:] < e[:-1]).double().mean(1)", best="e.min(0).values.mean()"):
+    return lambda errors: (eval(shares, {"e": errors}), eval(best, {"e": errors}))
+
+
+SQUARES = "(a.square().sum(1), b.square().sum(1))"
+SOLUTIONS = [
+    (checks.miss_and_waste, miss_and_waste),
+    (checks.miss_and_waste, ruler(SQUARES, "torch.linalg.pinv(C) @ C")),
+    (checks.fit_map, fit_map),
+    (checks.fit_map, lambda x0, xT, controls: torch.linalg.pinv(torch.cat([x0, xT], dim=1)) @ controls.flatten(1)),
+    (checks.cycle_by_cycle, cycle_by_cycle),
+    (checks.cycle_by_cycle, cycles()),
+]
+
+WRONG = [
+    (checks.miss_and_waste, ruler("(b.square().sum(1), a.square().sum(1))"), "swapped"),
+    (checks.miss_and_waste, ruler("(a.norm(dim=1), b.norm(dim=1))"), "lengths"),
+    (checks.miss_and_waste, ruler("(a.square().mean(1), b.square().mean(1))"), "average"),
+    (checks.miss_and_waste, ruler("(a.square().sum(0), b.square().sum(0))"), "wrong axis"),
+    (checks.miss_and_waste, ruler("(a.square().sum(), b.square().sum())"), "wrong axis"),
+    (checks.miss_and_waste, ruler("(a, b)"), "parts themselves"),
+    (checks.miss_and_waste, ruler("((d @ C.T).square().sum(1), b.square().sum(1))"), "final state"),
+    (checks.miss_and_waste, ruler(SQUARES, "C.T @ C"), "no projection"),
+    (checks.miss_and_waste, ruler("(a.square().sum(1), d.square().sum(1))"), "taken off"),
+    (checks.miss_and_waste, ruler("(a.square().sum(1), a.square().sum(1) * 0 + 1)"), "should be"),
+    (checks.miss_and_waste, ruler("a.square().sum(1)"), "two things"),
+    (checks.miss_and_waste, ruler(SQUARES, "C.T @ torch.linalg.solve(C @ C.T, C)"), "no inverse"),
+    (checks.miss_and_waste, ruler(SQUARES, "torch.linalg.qr(C.T)[0] @ torch.linalg.qr(C.T)[0].T"), "direction too many"),
+    (checks.fit_map, lambda *data: fit_map(*data).T, "transposed"),
+    (checks.fit_map, with_intercept, "intercept"),
+    (checks.fit_map, lambda *data: with_intercept(*data)[:4], "five"),
+    (checks.fit_map, centred, "centre"),
+    (checks.fit_map, ridge, "ridge"),
+    (checks.fit_map, lambda *data: fit_map(*(values.float() for values in data)), "single precision"),
+    (checks.fit_map, lambda x0, xT, u: fit_map(x0 / x0.std(0), xT / xT.std(0), u), "normalised"),
+    (checks.fit_map, lambda x0, xT, u: fit_map(x0, xT, u / u.std()), "scaled back"),
+    (checks.fit_map, lambda x0, xT, u: fit_map(xT, x0, u), "swapped"),
+    (checks.fit_map, lambda *data: fit_map(*data)[..., None], "[4, 15]"),
+    (checks.fit_map, lambda x0, xT, u: fit_map(x0, xT, u.abs()), "Plain least squares"),
+    (checks.cycle_by_cycle, cycles("(e[1:] <= e[:-1]).double().mean(1)"), "not <="),
+    (checks.cycle_by_cycle, cycles("(e[1:] > e[:-1]).double().mean(1)"), "made worse"),
+    (checks.cycle_by_cycle, cycles("(e[1:] >= e[:-1]).double().mean(1)"), "did not change"),
+    (checks.cycle_by_cycle, cycles("(e[1:] < e[0]).double().mean(1)"), "first proposal"),
+    (checks.cycle_by_cycle, cycles("(e[1:] < e[:-1]).sum(1)"), "numbers of problems"),
+    (checks.cycle_by_cycle, cycles("100 * (e[1:] < e[:-1]).double().mean(1)"), "percent"),
+    (checks.cycle_by_cycle, cycles("1 - e[1:].mean(1) / e[:-1].mean(1)"), "on how many"),
+    (checks.cycle_by_cycle, cycles("(e[1:] < e[:-1]).double().mean(0)"), "over the cycles"),
+    (checks.cycle_by_cycle, cycles("(e[1:] < e[:-1]).double().mean(1) / 3"), "row k"),
+    (checks.cycle_by_cycle, cycles(best="e.mean(1).min()"), "Let each problem"),
+    (checks.cycle_by_cycle, cycles(best="e.min()"), "smallest error of all"),
+    (checks.cycle_by_cycle, cycles(best="e.min(1).values.mean()"), "over the problems"),
+    (checks.cycle_by_cycle, cycles(best="e[1:].min(0).values.mean()"), "left out"),
+    (checks.cycle_by_cycle, cycles(best="e[-1].mean()"), "last cycle"),
+    (checks.cycle_by_cycle, cycles(best="e.min(0).values.sum()"), "a sum"),
+    (checks.cycle_by_cycle, cycles(best="e.min(0).values"), "should have []"),
+]
+
+
+@pytest.mark.parametrize("check, answer", SOLUTIONS)
+def test_solution_is_accepted(check, answer):
+    verdict = check(answer)
+    assert verdict.passed is True, verdict
+
+
+@pytest.mark.parametrize("check, answer, word", WRONG)
+def test_wrong_answer_is_told_what_is_wrong(check, answer, word):
+    verdict = check(answer)
+    assert verdict.passed is False and word in verdict.message, verdict
+
+
+def broken(*arguments):
+    return 1 / 0
+
+
+def untouched(*arguments):
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize("check", [checks.miss_and_waste, checks.fit_map, checks.cycle_by_cycle])
+def test_answer_that_is_missing_or_raises(check):
+    assert check(untouched).passed is None and check(lambda *arguments: None).passed is None
+    verdict = check(broken)
+    assert verdict.passed is False and "return 1 / 0" in verdict.message and "ZeroDivisionError" in verdict.message

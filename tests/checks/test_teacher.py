@@ -1,0 +1,156 @@
+"""Chapter 1's checks let the solutions pass, and name what is wrong with answers that learners plausibly give."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.linalg
+import torch
+
+from trc_lib.checks import teacher
+
+
+def null_projector(C):
+    return np.eye(C.shape[1]) - C.T @ np.linalg.solve(C @ C.T, C)
+
+
+def enough_steps(x0, xT, T, tolerance, rounded=math.ceil, power=0.5, coast=1, turn=-0.5, least=1):
+    way = abs(xT[0] - x0[0] - coast * x0[1] * T + turn * (xT[1] - x0[1]) * T)
+    return max(least, rounded((way / tolerance) ** power))
+
+
+def least_energy(A, B, N, x0, xT, first=0, drift=0, order=1, sign=1):
+    C = np.hstack([np.linalg.matrix_power(A, k + first) @ B for k in reversed(range(N))][::order])
+    d = sign * (xT - np.linalg.matrix_power(A, N + drift) @ x0)
+    return (C.T @ np.linalg.solve(C @ C.T, d)).reshape(N, B.shape[1])
+
+
+def least_cost(C, d, r, power=1.0):
+    W = C / r**power
+    return W.T @ np.linalg.solve(C @ W.T, d)
+
+
+def wasteful(A, B, N, x0, xT):
+    """Arrives with pushes in the last steps only."""
+    u = np.zeros((N, B.shape[1]))
+    used = len(A) // B.shape[1] + 1
+    x = np.linalg.matrix_power(A, N - used) @ x0
+    u[-used:] = least_energy(A, B, used, x, xT)
+    return u
+
+
+def lazy(A, B, N, x0, xT):
+    """Arrives, but does nothing in the first step."""
+    return np.vstack([0 * B[:1], least_energy(A, B, N - 1, A @ x0, xT)])
+
+
+def slanted_projector(C):
+    """Onto the null space, along the first coordinates and not along the row space."""
+    onto = np.eye(C.shape[1], len(C))
+    return np.eye(C.shape[1]) - onto @ np.linalg.solve(C @ onto, C)
+
+
+def one_direction(C):
+    v = scipy.linalg.null_space(C)[:, :1]
+    return v @ v.T
+
+
+def mixed_up(A, B, N, x0, xT):
+    return least_energy(A, B, N, x0, xT).reshape(B.shape[1], N).T
+
+
+RIGHT = [
+    (teacher.null_projector, null_projector),
+    (teacher.null_projector, lambda C: np.eye(C.shape[1]) - np.linalg.pinv(C) @ C),
+    (teacher.null_projector, lambda C: scipy.linalg.null_space(C) @ scipy.linalg.null_space(C).T),
+    (teacher.null_projector, lambda C: torch.from_numpy(null_projector(C)).requires_grad_()),
+    (teacher.enough_steps, enough_steps),
+    (teacher.least_energy, least_energy),
+    (teacher.least_cost, least_cost),
+    (teacher.least_cost, lambda C, d, r: np.linalg.pinv(C / np.sqrt(r)) @ d / np.sqrt(r)),
+]
+
+WRONG = [
+    (teacher.null_projector, lambda C: np.linalg.pinv(C) @ C, "row space"),
+    (teacher.null_projector, lambda C: scipy.linalg.null_space(C), "basis"),
+    (teacher.null_projector, lambda C: np.eye(C.shape[1]) - C.T @ C, "orthonormal"),
+    (teacher.null_projector, lambda C: np.eye(len(C)) - C @ np.linalg.pinv(C), "states"),
+    (teacher.null_projector, lambda C: -null_projector(C), "sign"),
+    (teacher.null_projector, lambda C: 2 * null_projector(C), "twice"),
+    (teacher.null_projector, lambda C: np.eye(C.shape[1]), "moves the end"),
+    (teacher.null_projector, slanted_projector, "slanted"),
+    (teacher.null_projector, one_direction, "too much"),
+    (teacher.null_projector, lambda C: null_projector(C.astype(np.float32)), "float32"),
+    (teacher.null_projector, lambda C: "P", "array of numbers"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, rounded=math.floor), "Round up"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, rounded=round), "nearest"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, rounded=float), "whole"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, power=1), "root"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, coast=0), "forget v_0 T"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, turn=0), "½ Δv T is missing"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, turn=0.5), "sign"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, coast=0, turn=0), "velocities"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p) + 1, "one step too many"),
+    (teacher.enough_steps, lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
+    (teacher.enough_steps, lambda *p: enough_steps(*p, least=0), "at least 1"),
+    (teacher.enough_steps, lambda *p: 15, "is enough, but so is"),
+    (teacher.enough_steps, lambda *p: 1, "misses by"),
+    (teacher.enough_steps, lambda *p: -1, "no number of steps"),
+    (teacher.least_energy, lambda *p: least_energy(*p, order=-1), "order"),
+    (teacher.least_energy, lambda *p: least_energy(*p, sign=-1), "sign"),
+    (teacher.least_energy, lambda *p: least_energy(*p, drift=-1), "drifts for N steps, not N − 1"),
+    (teacher.least_energy, lambda *p: least_energy(*p, drift=1), "drifts for N steps, not N + 1"),
+    (teacher.least_energy, lambda *p: least_energy(*p, first=1), "not multiplied by A"),
+    (teacher.least_energy, lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT), "forgotten"),
+    (teacher.least_energy, lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT - x0), "drifts to A^N x0"),
+    (teacher.least_energy, lambda A, B, N, x0, xT: least_energy(A, B, N - 1, x0, xT), "one step is missing"),
+    (teacher.least_energy, lambda *p: least_energy(*p).ravel(), "reshape"),
+    (teacher.least_energy, lambda *p: least_energy(*p).T, "axes are swapped"),
+    (teacher.least_energy, mixed_up, "mixed"),
+    (teacher.least_energy, wasteful, "times the least energy"),
+    (teacher.least_energy, lazy, "% energy"),
+    (teacher.least_energy, lambda *p: 0.9 * least_energy(*p), "miss by"),
+    (teacher.least_energy, lambda *p: least_energy(*p).astype(np.float32), "float32"),
+    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=0), "no effect"),
+    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=-1), "wrong way round"),
+    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=2), "root is missing"),
+    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=0.5), "root too many"),
+    (teacher.least_cost, lambda C, d, r: np.sqrt(r) * least_cost(C, d, r), "Undo"),
+    (teacher.least_cost, lambda C, d, r: np.linalg.pinv(C) @ d / r, "inside the inverse"),
+    (teacher.least_cost, lambda C, d, r: np.linalg.pinv(C) @ d / np.sqrt(r), "columns of C"),
+    (teacher.least_cost, lambda C, d, r: -least_cost(C, d, r), "sign"),
+    (teacher.least_cost, lambda C, d, r: 2 * least_cost(C, d, r), "should be d"),
+    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r + 1), "costs"),
+    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r)[:, None], "shape"),
+]
+CHECKS = [teacher.null_projector, teacher.enough_steps, teacher.least_energy, teacher.least_cost]
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass(check, answer):
+    verdict = check(answer)
+    assert verdict.passed is True, verdict
+
+
+@pytest.mark.parametrize(("check", "answer", "word"), WRONG)
+def test_wrong_answers_are_told_what_is_wrong(check, answer, word):
+    verdict = check(answer)
+    assert verdict.passed is False and word in verdict.message, verdict
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_what_was_not_attempted_is_not_wrong(check):
+    def empty(*problem):
+        raise NotImplementedError
+
+    assert check(empty).passed is None
+    assert check(lambda *problem: None).passed is None
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_an_answer_that_raises_is_shown_its_line(check):
+    def broken(*problem):
+        return problem[0] / undefined_name  # noqa: F821
+
+    verdict = check(broken)
+    assert verdict.passed is False and "problem[0] / undefined_name" in verdict.message
