@@ -170,6 +170,7 @@ def test_the_microscope_finds_the_worst_sample(model, problems):
                          model.solve(problems.initial_states, problems.target_states))
     assert number.value == int(errors.argmax())
     assert shell.values()["start_position"] == pytest.approx(problems.initial_states[number.value, 0].item())
+    assert shell.picture.value == shell.draw(**shell.values())
 
 
 # ---------------------------------------------------------------- the error map
