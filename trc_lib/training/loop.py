@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from trc_lib import checking
 from trc_lib.systems import SUCCESS
+from trc_lib.threads import one_thread
 from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
 from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
 
@@ -62,7 +63,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     steps = math.ceil(len(train_set) / config.batch_size)      # in one epoch
     bar = tqdm(total=config.epochs * steps, initial=len(run.history) * steps, unit="step", desc="training", disable=not progress)
     try:
-        with bar, _one_thread_for_small_batches(config):
+        with bar, one_thread() if config.batch_size < 256 else contextlib.nullcontext():
             while not run.finished:
                 row = _epoch(run, predict, train_data, eval_data, bar)
                 run.add(row)
@@ -120,19 +121,6 @@ def evaluate(model, data, batch_size=4096):
         errors.append((final_state - target_state).norm(dim=-1))
     errors = torch.cat(errors)
     return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < SUCCESS).double().mean())
-
-
-@contextlib.contextmanager
-def _one_thread_for_small_batches(config):
-    """So little work gains nothing from a second core, and threads that wait for each other make training
-    many times slower on a machine that has anything else to do."""
-    threads = torch.get_num_threads()
-    if config.batch_size < 256:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @contextlib.contextmanager

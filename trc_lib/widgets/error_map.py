@@ -19,7 +19,7 @@ class ErrorMap:
         box: half the side of the training box. limit: half the side of the map. points: starts along each side.
     """
 
-    def __init__(self, model, box=2.5, limit=5.0, points=21):
+    def __init__(self, model, box=2.5, limit=5.0, points=15):
         self.model, self.limit = model.cpu().eval(), limit
         axis = torch.linspace(-limit, limit, points, dtype=torch.float64)
         self.starts = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)      # [velocities, positions, 2]

@@ -14,6 +14,7 @@ from trc_lib.widgets.canvas import Canvas, set_controls
 from trc_lib.widgets.scene import closest_view
 from trc_lib.widgets.shell import LABEL, Shell, choice, state_sliders
 
+MOVING = ("controls", "optimum", "states", "end", "optimal_states", "target", "at_cycle", "at_H", "at_L", "at_moved", "text")
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
 
 
@@ -115,22 +116,26 @@ class Microscope:
         for name, axes in (("at_cycle", right), ("at_H", low_left), ("at_L", low_middle), ("at_moved", low_right)):
             parts[name] = axes.axvline(0, color="black", linewidth=1.2)
         parts["text"] = figure.suptitle("after cycle", x=0.01, ha="left", fontsize=12)
-        return parts, Canvas(figure, parts.values())
+        still = [part for name, part in parts.items() if name not in MOVING]
+        return parts, Canvas(figure, [parts[name] for name in MOVING], still)
 
     def draw(self, start_position, start_velocity, target_position, target_velocity, switch, cycle, step):
         """The picture after ``step`` L steps of the cycle that follows ``cycle``, as PNG bytes."""
         seen = self.compute((start_position, start_velocity, target_position, target_velocity), switch)
         moment = min(cycle * self.model.config.L_cycles + step, len(seen["z_L"]) - 1)
         parts, canvas = self.scene(closest_view(seen["optimum"], seen["optimal_states"]))
+        if parts.get("shown") is not seen:  # a step changes the moving parts only
+            for name in ("miss", "regret", "moved_H", "moved_L"):
+                parts[name].set_ydata(seen[name])
+            for name in ("z_H", "z_L"):
+                parts[name].set_data(seen[name].T)
+            canvas.settle()
+            parts["shown"] = seen
         set_controls(parts["controls"], seen["controls"][cycle], self.model.system.dt)
         set_controls(parts["optimum"], seen["optimum"], self.model.system.dt)
         for name, states in (("states", seen["states"][cycle]), ("end", seen["states"][cycle][-1:]),
                              ("optimal_states", seen["optimal_states"]), ("target", seen["target"][None])):
             parts[name].set_data(*states.T)
-        for name in ("miss", "regret", "moved_H", "moved_L"):
-            parts[name].set_ydata(seen[name])
-        for name in ("z_H", "z_L"):
-            parts[name].set_data(seen[name].T)
         for name, at in (("at_cycle", cycle), ("at_H", cycle), ("at_L", moment), ("at_moved", moment)):
             parts[name].set_xdata([at, at])
         parts["text"].set_text(f"after cycle {cycle} and {step} L steps more, {switch}: "

@@ -5,6 +5,8 @@ import io
 
 import ipywidgets
 
+from trc_lib.threads import one_thread
+
 LABEL = {"description_width": "initial"}
 
 
@@ -48,7 +50,8 @@ class Shell(ipywidgets.VBox):
         if self.waiting:
             return
         try:
-            self.picture.value = self.draw(**self.values())
+            with one_thread():
+                self.picture.value = self.draw(**self.values())
             self.trouble.value = ""
         except Exception as error:  # whatever it is, the learner shall read it
             self.trouble.value = f"<b>{type(error).__name__}:</b> {html.escape(str(error))}"
