@@ -90,7 +90,6 @@ WRONG = [
     (dataset.physical_loss, lambda s, t, sigma: ((s * sigma - t) ** 2).mean(axis=0), "shape"),
     (dataset.physical_loss, lambda *a: 7 * physical_loss(*a), "7 times"),
 ]
-CHECKS = [dataset.control_bounds, dataset.leaked, dataset.physical_loss]
 
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
@@ -104,23 +103,6 @@ def test_wrong_answers_are_told_what_is_wrong(check, answer, word):
     verdict = check(answer)
     assert verdict.passed is False and word in verdict.message, verdict
 
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_what_was_not_attempted_is_not_wrong(check):
-    def empty(*problem):
-        raise NotImplementedError
-
-    assert check(empty).passed is None
-    assert check(lambda *problem: None).passed is None
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_an_answer_that_raises_is_shown_its_line(check):
-    def broken(*problem):
-        return problem[0] / undefined_name  # noqa: F821
-
-    verdict = check(broken)
-    assert verdict.passed is False and "problem[0] / undefined_name" in verdict.message
 
 
 def test_the_leaky_splits_hold_what_their_makers_say():

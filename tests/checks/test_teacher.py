@@ -123,7 +123,6 @@ WRONG = [
     (teacher.least_cost, lambda C, d, r: least_cost(C, d, r + 1), "costs"),
     (teacher.least_cost, lambda C, d, r: least_cost(C, d, r)[:, None], "shape"),
 ]
-CHECKS = [teacher.null_projector, teacher.enough_steps, teacher.least_energy, teacher.least_cost]
 
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
@@ -136,21 +135,3 @@ def test_right_answers_pass(check, answer):
 def test_wrong_answers_are_told_what_is_wrong(check, answer, word):
     verdict = check(answer)
     assert verdict.passed is False and word in verdict.message, verdict
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_what_was_not_attempted_is_not_wrong(check):
-    def empty(*problem):
-        raise NotImplementedError
-
-    assert check(empty).passed is None
-    assert check(lambda *problem: None).passed is None
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_an_answer_that_raises_is_shown_its_line(check):
-    def broken(*problem):
-        return problem[0] / undefined_name  # noqa: F821
-
-    verdict = check(broken)
-    assert verdict.passed is False and "problem[0] / undefined_name" in verdict.message
