@@ -33,13 +33,13 @@ class ErrorMap:
         self.target, = axes.plot([], [], "x", color="white", markersize=10, markeredgewidth=2.5, label="target")
         self.worst, = axes.plot([], [], "o", color="red", markerfacecolor="none", markeredgewidth=2, markersize=9,
                                 label="the five worst in the box")
-        axes.legend(loc="upper right", facecolor="0.3", labelcolor="white", framealpha=0.8, frameon=True)
+        figure.legend(loc="outside lower center", ncols=3, facecolor="0.3", labelcolor="white", frameon=True)
         axes.set(xlabel="start position (m)", ylabel="start velocity (m/s)")
         axes.grid(False)
         figure.colorbar(self.image, label="|x_N − x_T|", extend="both")
         self.text = figure.suptitle(" ", x=0.02, ha="left", fontsize=12)
         self.inside = (self.starts.abs() <= box).all(dim=-1)
-        self.canvas = Canvas(figure, [self.image, self.box, self.target, self.worst, self.text, axes.get_legend()])
+        self.canvas = Canvas(figure, [self.image, self.box, self.target, self.worst, self.text])
 
     def errors(self, target):
         """Final errors over the starts, ``[velocities, positions]``, for a target [p, v]."""
