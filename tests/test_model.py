@@ -10,7 +10,8 @@ from trc_lib.model import TinyRecursiveControl, TRCConfig
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.training import imitation_loss
 
-SWITCHES = list(itertools.product([True, False], repeat=2))  # feedback, last_cycle_gradient
+SWITCHES = [{"feedback": feedback, "last_cycle_gradient": last}
+            for feedback, last in itertools.product([True, False], repeat=2)] + [{"proportional": True}, {"single_latent": True}]
 
 
 @pytest.fixture
@@ -62,12 +63,19 @@ def refined_by_hand(model, x0, xT, first_gradient_cycle=0):
     for h in range(c.H_cycles):
         with torch.set_grad_enabled(h >= first_gradient_cycle):
             x = z_initial + linear("control_embedding", controls)
+            size = 1
             if c.feedback:
-                x = x + linear("error_embedding", (final_state(physical(controls)) - xT) / model.state_scale)
+                error = (final_state(physical(controls)) - xT) / model.state_scale
+                if c.proportional:
+                    size = ((error ** 2).sum(dim=1, keepdim=True) + 1e-12) ** 0.5
+                    error = torch.cat([error / size, torch.log(size) / 4], dim=1)
+                x = x + linear("error_embedding", error)
+            if c.single_latent:
+                z_H = z_H * 0
             for _ in range(c.L_cycles):
                 z_L = block(z_L + z_H + x)
             z_H = block(z_H + z_L)
-            correction = linear("decoder.2", silu(linear("decoder.0", z_H)))
+            correction = size * linear("decoder.2", silu(linear("decoder.0", z_H)))
         controls = controls + correction
         all_controls.append(physical(controls))
     return torch.stack(all_controls)
@@ -88,10 +96,10 @@ def test_network_has_about_the_parameters_of_the_description(create, size):
     assert model.num_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad) == pytest.approx(size, rel=0.1)
 
 
-@pytest.mark.parametrize("feedback", [True, False])
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("sizes", [{}, {"H_cycles": 1, "L_cycles": 1, "block_layers": 1}, {"H_cycles": 5}], ids=str)
-def test_forward_is_the_recursion_written_out_by_hand(scaled, problems, feedback, sizes):
-    model = scaled(feedback=feedback, **sizes)
+def test_forward_is_the_recursion_written_out_by_hand(scaled, problems, switches, sizes):
+    model = scaled(**switches, **sizes)
     expected = refined_by_hand(model, *problems)
     output = model(*problems)
     torch.testing.assert_close(output["cycle_controls"], expected, rtol=1e-5, atol=1e-5)
@@ -107,17 +115,17 @@ def test_forward_serves_systems_of_several_states_and_controls(tiny):
     torch.testing.assert_close(model(*problems)["cycle_controls"], refined_by_hand(model, *problems), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(("feedback", "last_cycle_gradient"), SWITCHES)
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
 @pytest.mark.parametrize("cycle_weight", [0, 0.1])
-def test_every_parameter_learns(scaled, dataset, problems, feedback, last_cycle_gradient, cycle_weight):
-    model = scaled(feedback=feedback, last_cycle_gradient=last_cycle_gradient)
+def test_every_parameter_learns(scaled, dataset, problems, switches, cycle_weight):
+    model = scaled(**switches)
     got = gradients(model, model(*problems)["cycle_controls"], dataset.controls[:8].float(), cycle_weight)
     assert [name for name, gradient in got.items() if not gradient.any()] == []
 
 
-@pytest.mark.parametrize("feedback", [True, False])
-def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, dataset, problems, feedback):
-    model = scaled(feedback=feedback, L_cycles=2).double()
+@pytest.mark.parametrize("switches", [{"feedback": True}, {"feedback": False}, {"proportional": True}, {"single_latent": True}], ids=str)
+def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, dataset, problems, switches):
+    model = scaled(**switches, L_cycles=2).double()
     problems = [states.double() for states in problems]
 
     def loss():
@@ -172,6 +180,16 @@ def test_final_error_is_where_the_scaled_controls_end_minus_the_target(scaled, d
     assert float(arrived.abs().max()) < 1e-5  # the teacher arrives
     missed = model.final_error(x0, xT + torch.tensor([0.3, -0.2]), (u / model.control_scale).flatten(1))
     torch.testing.assert_close(missed, (torch.tensor([-0.3, 0.2]) / model.state_scale).expand(len(x0), 2), rtol=0, atol=1e-5)
+
+
+def test_a_proportional_network_rests_where_it_arrives(scaled, problems):
+    model = scaled(proportional=True)
+    moved = model(*problems)["cycle_controls"].detach().diff(dim=0).norm(dim=(2, 3))
+    model.final_error = lambda *arguments: type(model).final_error(model, *arguments) * 1e-4
+    rested = model(*problems)["cycle_controls"].detach().diff(dim=0).norm(dim=(2, 3))
+    assert bool((moved > 0).all()) and float((rested / moved).max()) < 1e-2
+    model.final_error = lambda *arguments: type(model).final_error(model, *arguments) * 0
+    assert float(model(*problems)["cycle_controls"].detach().diff(dim=0).abs().max()) < 1e-5
 
 
 def test_scaling_is_the_root_mean_square_of_the_dataset(scaled, dataset):
@@ -269,6 +287,7 @@ def test_a_number_of_cycles_that_makes_no_sense_is_refused(tiny, H_cycles, error
 @pytest.mark.parametrize(("change", "error", "reason"), [
     ({"H_cycles": 0}, ValueError, "H_cycles=0 is too small"),
     ({"latent_dim": 16.0}, TypeError, r"latent_dim=16\.0 is not a whole number"),
+    ({"feedback": False, "proportional": True}, ValueError, "proportional=True needs feedback=True"),
     ({"feedback": 1}, TypeError, "feedback=1 is not accepted; give True or False"),
 ])
 def test_a_configuration_that_makes_no_sense_is_refused(change, error, reason):
@@ -294,9 +313,9 @@ def test_seed_decides_the_weights_and_nothing_else_is_touched(tiny):
     assert not torch.equal(first["encoder.0.weight"], other["encoder.0.weight"])
 
 
-@pytest.mark.parametrize(("feedback", "last_cycle_gradient"), SWITCHES)
-def test_a_loaded_model_gives_the_same_controls_to_the_bit(scaled, problems, tmp_path, feedback, last_cycle_gradient):
-    model = scaled(feedback=feedback, last_cycle_gradient=last_cycle_gradient, seed=5, system=DoubleIntegrator(0.2))
+@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+def test_a_loaded_model_gives_the_same_controls_to_the_bit(scaled, problems, tmp_path, switches):
+    model = scaled(**switches, seed=5, system=DoubleIntegrator(0.2))
     model.recipe = {"note": "by hand", "epochs": 3}
     model.save(tmp_path / "model.pt")
     loaded = TinyRecursiveControl.load(tmp_path / "model.pt")

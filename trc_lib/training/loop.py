@@ -115,7 +115,7 @@ def evaluate(model, data, batch_size=4096):
     model.eval()
     losses, errors = [], []
     for initial_state, target_state, optimal_controls in zip(*(values.split(batch_size) for values in data)):
-        output = model.predict(initial_state, target_state, model.config.H_cycles)
+        output = model.predict(initial_state, target_state)
         losses.append(imitation_loss(output["cycle_controls"], optimal_controls)[1] * len(initial_state))
         final_state = model.system.predict(initial_state, output["controls"])[:, -1]
         errors.append((final_state - target_state).norm(dim=-1))

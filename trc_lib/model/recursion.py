@@ -1,4 +1,4 @@
-"""Who learns: a tiny network that proposes controls and refines them, cycle by cycle."""
+"""The tiny recursive controller: it proposes controls and refines them, cycle by cycle."""
 
 import dataclasses
 
@@ -6,49 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trc_lib import checking, files
-from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib import checking
+from trc_lib.model.config import TRCConfig
+from trc_lib.model.learner import Learner
 
-VERSION = 1  # of the checkpoint format
-
-
-@dataclasses.dataclass(frozen=True)
-class TRCConfig:
-    """The sizes and switches of a `TinyRecursiveControl`; the defaults are those of the medium network.
-
-    Attributes:
-        state_dim: components of the state, n.
-        control_dim: components of the control, m.
-        horizon: number of control steps, N.
-        latent_dim: width of z_initial, z_H and z_L.
-        block_layers: residual layers in the shared block.
-        block_hidden: width inside each layer of the block.
-        head_hidden: width inside the encoder, the initial generator and the decoder.
-        H_cycles: outer cycles, each of which corrects the controls once.
-        L_cycles: inner steps in each outer cycle.
-        feedback: simulate the controls before each cycle and feed the final error back.
-        last_cycle_gradient: let gradients flow through the last H cycle only, as TRM does.
-    """
-
-    state_dim: int = 2
-    control_dim: int = 1
-    horizon: int = 15
-    latent_dim: int = 128
-    block_layers: int = 2
-    block_hidden: int = 384
-    head_hidden: int = 384
-    H_cycles: int = 3
-    L_cycles: int = 4
-    feedback: bool = True
-    last_cycle_gradient: bool = False
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int:  # a plain int, for NumPy's own would make the checkpoint unreadable
-                object.__setattr__(self, field.name, checking.whole(field.name, value))
-            elif not isinstance(value, bool):
-                raise TypeError(f"{field.name}={value!r} is not accepted; give True or False")
+SMALLEST_ERROR = 1e-6  # of a proportional network, in scaled units: where float32 can no longer tell the error from zero
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,7 +67,7 @@ class Block(nn.Module):
         return x
 
 
-class TinyRecursiveControl(nn.Module):
+class TinyRecursiveControl(Learner):
     """Two-level recursive controller: problem in, controls out, refined over H cycles.
 
     Args:
@@ -118,13 +80,11 @@ class TinyRecursiveControl(nn.Module):
     arXiv 2512.16824, for its use in control.
     """
 
+    Config, kind = TRCConfig, "trc_lib.model"
+
     def __init__(self, config=TRCConfig(), system=None, seed=0):
-        super().__init__()
-        self.config = c = config
-        self.system = DoubleIntegrator() if system is None else system
-        if (self.system.state_dim, self.system.control_dim) != (c.state_dim, c.control_dim):
-            raise ValueError(f"system={self.system!r} does not fit state_dim={c.state_dim}, control_dim={c.control_dim}")
-        self.seed = checking.whole("seed", seed, at_least=0)
+        super().__init__(config, system, seed)
+        c = config
         d, sequence = c.latent_dim, c.horizon * c.control_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -134,14 +94,11 @@ class TinyRecursiveControl(nn.Module):
                 nn.Linear(c.head_hidden, d))
             self.initial_generator = nn.Sequential(nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
             self.control_embedding = nn.Linear(sequence, d)
-            self.error_embedding = nn.Linear(c.state_dim, d, bias=False) if c.feedback else None
+            self.error_embedding = nn.Linear(c.state_dim + c.proportional, d, bias=False) if c.feedback else None
             self.block = Block(d, c.block_hidden, c.block_layers)
             self.decoder = nn.Sequential(nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
         with torch.no_grad():
             self.decoder[-1].weight.mul_(0.1)  # first corrections are small, so early training is calm
-        self.register_buffer("state_scale", torch.ones(c.state_dim))
-        self.register_buffer("control_scale", torch.ones(c.control_dim))
-        self.recipe = {}  # what trained it: filled by training, kept in the checkpoint
 
     @classmethod
     def create_two_level_small(cls, system=None, seed=0, **changes):
@@ -158,25 +115,6 @@ class TinyRecursiveControl(nn.Module):
         """The network of a ``size``, ``"small"`` or ``"medium"``."""
         checking.one_of("size", size, ("small", "medium"))
         return (cls.create_two_level_small if size == "small" else cls.create_two_level_medium)(system, seed, **changes)
-
-    @property
-    def num_parameters(self):
-        return sum(parameter.numel() for parameter in self.parameters())
-
-    def set_scaling(self, dataset):
-        """Take the sizes of states and controls from a dataset: one standard deviation becomes 1 inside."""
-        states = torch.cat([dataset.initial_states, dataset.target_states])
-        self.state_scale.copy_(states.square().mean(dim=0).sqrt().clamp(min=1e-6))
-        self.control_scale.copy_(dataset.controls.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-6))
-
-    def check_fit(self, dataset, name):
-        """Raise a ValueError if ``dataset``, the argument called ``name``, has another horizon or system than the model."""
-        c, shape = self.config, tuple(dataset.controls.shape[1:])
-        if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
-            raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
-                             f"the model needs [n, {c.horizon}, {c.control_dim}] for {c.state_dim}")
-        if not dataset.system.same_as(self.system):
-            raise ValueError(f"{name} was made for another system, {dataset.system!r}, than the model's, {self.system!r}")
 
     # ------------------------------------------------------------------ the recursion
 
@@ -210,38 +148,26 @@ class TinyRecursiveControl(nn.Module):
                 x = z_initial + self.control_embedding(controls)
                 if config.feedback:
                     error = watch("error", self.final_error(initial_state, target_state, controls))
+                    if config.proportional:
+                        size = (error.square().sum(dim=-1, keepdim=True) + SMALLEST_ERROR**2).sqrt()
+                        error = torch.cat([error / size, size.log() / 4], dim=-1)
                     x = x + self.error_embedding(error)
+                if config.single_latent:
+                    z_H = torch.zeros_like(z_H)                                  # z_L alone is carried on
                 z_L = watch("z_L", z_L)
                 for _ in range(config.L_cycles):                                 # inner cycle: details
                     z_L = watch("z_L", self.block(z_L + z_H + x))
                 z_H = watch("z_H", self.block(z_H + z_L))                        # the same block
-                correction = self.decoder(z_H)
+                correction = self.decoder(z_H) * size if config.proportional else self.decoder(z_H)
             controls = controls + correction                                     # controls_(h+1)
             all_controls.append(controls)
         return z_initial, torch.stack(all_controls)
 
     # ------------------------------------------------------------------ ways to call it
 
-    def forward(self, initial_state, target_state, H_cycles=None):
-        """Propose and refine controls.
-
-        Args:
-            initial_state, target_state: ``[batch, state_dim]``, physical units.
-            H_cycles: how many cycles to run; those of the configuration if not given.
-
-        Returns:
-            a dict: ``"controls"`` ``[batch, horizon, control_dim]``, and ``"cycle_controls"``
-            ``[H_cycles + 1, batch, horizon, control_dim]``, those before the first and after each cycle.
-
-        Raises:
-            TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
-        """
-        initial_state, target_state = self._checked(initial_state, target_state)
-        H_cycles = self.config.H_cycles if H_cycles is None else checking.whole("H_cycles", H_cycles, at_least=0)
-        return self.predict(initial_state, target_state, H_cycles)
-
-    def predict(self, initial_state, target_state, H_cycles):
+    def predict(self, initial_state, target_state, H_cycles=None):
         """`forward` without its checks, for the training loop: nothing here waits for the device."""
+        H_cycles = self.config.H_cycles if H_cycles is None else H_cycles
         _, controls = self.recursive_reasoning(initial_state, target_state, H_cycles)
         cycle_controls = self._physical(controls)
         return {"controls": cycle_controls[-1], "cycle_controls": cycle_controls}
@@ -263,55 +189,3 @@ class TinyRecursiveControl(nn.Module):
         z_initial, controls = self.recursive_reasoning(initial_state, target_state, H_cycles, watch)
         return Trace(initial_state.clone(), target_state.clone(), self._physical(controls), z_initial, torch.stack(seen["z_H"]),
                      torch.stack(seen["z_L"]).unflatten(0, (H_cycles, self.config.L_cycles + 1)))
-
-    @torch.no_grad()
-    def solve(self, initial_state, target_state):
-        """Controls in float64 for states ``[..., state_dim]``: the network behind a teacher's interface."""
-        initial_state, target_state = checking.state_pair(initial_state, target_state, self.config.state_dim)
-        flat = [state.reshape(-1, self.config.state_dim) for state in (initial_state, target_state)]
-        return self(*flat)["controls"].double().reshape(*initial_state.shape[:-1], self.config.horizon, self.config.control_dim)
-
-    def _physical(self, controls):
-        return controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
-
-    def _checked(self, initial_state, target_state):
-        """Both states checked, in the dtype and on the device of the weights."""
-        states = []
-        for name, state in (("initial_state", initial_state), ("target_state", target_state)):
-            state = checking.array(name, state, (None, self.config.state_dim))
-            if state.ndim != 2:
-                raise ValueError(f"{name} has shape {list(state.shape)}; needs [batch, {self.config.state_dim}]")
-            states.append(checking.array(name, state.to(self.state_scale), (None, None)))  # finite in its new dtype, too
-        if len(states[0]) != len(states[1]):
-            raise ValueError(f"target_state has {len(states[1])} rows and initial_state {len(states[0])}; needs as many")
-        return states
-
-    # ------------------------------------------------------------------ checkpoints
-
-    def save(self, path):
-        """Write configuration, system, weights, scaling and recipe to ``path``, whole or not at all."""
-        weights = {name: value.detach().cpu().clone() for name, value in self.state_dict().items()}
-        broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
-        if broken:
-            raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
-        files.save_checkpoint(path, "trc_lib.model", VERSION, {
-            "config": dataclasses.asdict(self.config), "weights": weights, "recipe": self.recipe,
-            "system": {"A": self.system.A, "B": self.system.B, "dt": self.system.dt}})
-
-    @classmethod
-    def load(cls, path, device="cpu"):
-        """Read what `save` wrote; only tensors and plain values are read, never code.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if the file is truncated, is not such a checkpoint, or was changed since it was saved.
-        """
-        checkpoint = files.load_checkpoint(path, "trc_lib.model", VERSION)
-        try:
-            system = LinearSystem(checkpoint["system"]["A"], checkpoint["system"]["B"], checkpoint["system"]["dt"])
-            model = cls(TRCConfig(**checkpoint["config"]), system)
-            model.load_state_dict(checkpoint["weights"])
-            model.recipe = checkpoint["recipe"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(f"{path} is refused: {error}") from None
-        return model.to(checking.device(device)).eval()

@@ -1,0 +1,125 @@
+"""What every network of the course has in common: scaling inside, checks at the door, checkpoints."""
+
+import dataclasses
+
+import torch
+from torch import nn
+
+from trc_lib import checking, files
+from trc_lib.systems import DoubleIntegrator, LinearSystem
+
+VERSION = 1  # of the checkpoint format
+
+
+class Learner(nn.Module):
+    """A network that maps problems to controls, in physical units at its door and scaled inside.
+
+    A subclass names its ``Config`` and the ``kind`` of its checkpoints, makes its layers from ``self.seed``, and defines
+    ``predict(initial_state, target_state, H_cycles=None)``, which gives a dict of ``"controls"`` and ``"cycle_controls"``.
+
+    Args:
+        config: a frozen dataclass with at least ``state_dim``, ``control_dim`` and ``horizon``.
+        system: what is steered; a `DoubleIntegrator` if not given.
+        seed: of the initial weights.
+    """
+
+    def __init__(self, config, system, seed):
+        super().__init__()
+        self.config, self.system = config, DoubleIntegrator() if system is None else system
+        if (self.system.state_dim, self.system.control_dim) != (config.state_dim, config.control_dim):
+            raise ValueError(f"system={self.system!r} does not fit state_dim={config.state_dim}, "
+                             f"control_dim={config.control_dim}")
+        self.seed = checking.whole("seed", seed, at_least=0)
+        self.register_buffer("state_scale", torch.ones(config.state_dim))
+        self.register_buffer("control_scale", torch.ones(config.control_dim))
+        self.recipe = {}  # what trained it: filled by training, kept in the checkpoint
+
+    @property
+    def num_parameters(self):
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def set_scaling(self, dataset):
+        """Take the sizes of states and controls from a dataset: one standard deviation becomes 1 inside."""
+        states = torch.cat([dataset.initial_states, dataset.target_states])
+        self.state_scale.copy_(states.square().mean(dim=0).sqrt().clamp(min=1e-6))
+        self.control_scale.copy_(dataset.controls.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-6))
+
+    def check_fit(self, dataset, name):
+        """Raise a ValueError if ``dataset``, the argument called ``name``, has another horizon or system than the model."""
+        c, shape = self.config, tuple(dataset.controls.shape[1:])
+        if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
+            raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
+                             f"the model needs [n, {c.horizon}, {c.control_dim}] for {c.state_dim}")
+        if not dataset.system.same_as(self.system):
+            raise ValueError(f"{name} was made for another system, {dataset.system!r}, than the model's, {self.system!r}")
+
+    def forward(self, initial_state, target_state, H_cycles=None):
+        """Controls for a batch of problems.
+
+        Args:
+            initial_state, target_state: ``[batch, state_dim]``, physical units.
+            H_cycles: how many cycles to run; those of the configuration if not given.
+
+        Returns:
+            a dict: ``"controls"`` ``[batch, horizon, control_dim]``, and ``"cycle_controls"``
+            ``[H_cycles + 1, batch, horizon, control_dim]``, those before the first and after each cycle.
+
+        Raises:
+            TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
+        """
+        initial_state, target_state = self._checked(initial_state, target_state)
+        if H_cycles is not None:
+            H_cycles = checking.whole("H_cycles", H_cycles, at_least=0)
+        return self.predict(initial_state, target_state, H_cycles)
+
+    @torch.no_grad()
+    def solve(self, initial_state, target_state):
+        """Controls in float64 for states ``[..., state_dim]``: the network behind a teacher's interface."""
+        initial_state, target_state = checking.state_pair(initial_state, target_state, self.config.state_dim)
+        flat = [state.reshape(-1, self.config.state_dim) for state in (initial_state, target_state)]
+        return self(*flat)["controls"].double().reshape(*initial_state.shape[:-1], self.config.horizon, self.config.control_dim)
+
+    def _physical(self, controls):
+        return controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
+
+    def _checked(self, initial_state, target_state):
+        """Both states checked, in the dtype and on the device of the weights."""
+        states = []
+        for name, state in (("initial_state", initial_state), ("target_state", target_state)):
+            state = checking.array(name, state, (None, self.config.state_dim))
+            if state.ndim != 2:
+                raise ValueError(f"{name} has shape {list(state.shape)}; needs [batch, {self.config.state_dim}]")
+            states.append(checking.array(name, state.to(self.state_scale), (None, None)))  # finite in its new dtype, too
+        if len(states[0]) != len(states[1]):
+            raise ValueError(f"target_state has {len(states[1])} rows and initial_state {len(states[0])}; needs as many")
+        return states
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save(self, path):
+        """Write configuration, system, weights, scaling and recipe to ``path``, whole or not at all."""
+        weights = {name: value.detach().cpu().clone() for name, value in self.state_dict().items()}
+        broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+        if broken:
+            raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
+        files.save_checkpoint(path, self.kind, VERSION, {
+            "config": dataclasses.asdict(self.config), "weights": weights, "recipe": self.recipe,
+            "system": {"A": self.system.A, "B": self.system.B, "dt": self.system.dt}})
+
+    @classmethod
+    def load(cls, path, device="cpu"):
+        """Read what `save` wrote; only tensors and plain values are read, never code.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if the file is truncated, is not such a checkpoint, or was changed since it was saved.
+        """
+        checkpoint = files.load_checkpoint(path, cls.kind, VERSION)
+        try:
+            system = LinearSystem(checkpoint["system"]["A"], checkpoint["system"]["B"], checkpoint["system"]["dt"])
+            model = cls(cls.Config(**checkpoint["config"]), system)
+            model.load_state_dict(checkpoint["weights"])
+            model.recipe = checkpoint["recipe"]
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} is refused: {error}") from None
+        return model.to(checking.device(device)).eval()
