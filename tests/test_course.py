@@ -22,8 +22,7 @@ from PIL import Image
 from trc_lib import course
 from trc_lib.__main__ import main
 from trc_lib.course import report, runner
-from trc_lib.course.lanes import EVAL_SEED
-from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root

@@ -123,7 +123,7 @@ def test_every_parameter_learns(scaled, dataset, problems, switches, cycle_weigh
     assert [name for name, gradient in got.items() if not gradient.any()] == []
 
 
-@pytest.mark.parametrize("switches", [{"feedback": True}, {"feedback": False}, {"proportional": True}, {"single_latent": True}], ids=str)
+@pytest.mark.parametrize("switches", [{}, {"feedback": False}, {"proportional": True}, {"single_latent": True}], ids=str)
 def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, dataset, problems, switches):
     model = scaled(**switches, L_cycles=2).double()
     problems = [states.double() for states in problems]

@@ -9,11 +9,14 @@ import json
 import pathlib
 import sys
 
-from trc_lib.course.lanes import EVAL_SEED, LANES
+from trc_lib import files
+from trc_lib.course.lanes import LANES
 from trc_lib.course.runner import NotebookFailed, run_course
-from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
+from trc_lib.laboratory import RIVALS, SEEDS, run_sweep
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.places import root
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import OtherRecipe, TrainConfig, train
@@ -78,6 +81,21 @@ def course(options):
     run_course(options.lane, options.seed)
 
 
+def sweep(options):
+    """Train every rival of the laboratory with several seeds; runs that are there are kept. Writes data/results/sweep.json."""
+    rivals = [rival for rival in RIVALS if not options.only or rival.name in options.only]
+    table = run_sweep(options.out, rivals, range(options.seeds), options.workers)
+    if not options.only:
+        files.write_text(root() / "data" / "results" / "sweep.json", json.dumps(table, indent=1) + "\n")
+    print(f"{'':48s}{'mean error':>12s}{'spread':>10s}{'largest':>10s}{'success':>9s}{'seconds':>9s}")
+    for row in table["rivals"].values():
+        mean, spread = row["mean"], row["spread"]
+        figures = "   every run failed" if not mean else (
+            f"{mean['final_error_mean']:12.2g}{spread['final_error_mean']:10.1g}{mean['final_error_max']:10.2g}"
+            f"{mean['success_rate']:9.2%}{mean['train_seconds']:9.1f}")
+        print(f"{row['label']:48s}{figures}")
+
+
 def parser():
     """The words that the command line takes."""
     top = argparse.ArgumentParser(prog="python -m trc_lib",
@@ -128,6 +146,13 @@ def parser():
     made = command("course", course)
     made.add_argument("--lane", choices=tuple(LANES), default="cpu", help="how much of it to run")
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+
+    made = command("sweep", sweep)
+    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data/sweep"), help="folder for the runs")
+    made.add_argument("--only", nargs="+", choices=[rival.name for rival in RIVALS], metavar="RIVAL",
+                      help="these alone: " + ", ".join(rival.name for rival in RIVALS))
+    made.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
+    made.add_argument("--workers", type=int, default=2, help="runs at a time, one core each")
 
     commands.add_parser("doctor", help="Check that all that the course needs is here.")  # runs in `trc_lib.__main__`
     return top

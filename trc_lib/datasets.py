@@ -10,6 +10,7 @@ from trc_lib.systems import LinearSystem
 from trc_lib.teachers import MinimumEnergyController
 
 VERSION = 1  # of the file format
+EVAL_SEED = 1_000_000  # is added to the seed of the training set, so that the two never draw the same problems
 ARRAYS = ("initial_states", "target_states", "controls", "A", "B")
 SCALARS = {"dt": float, "horizon": int, "state_range": float, "seed": int, "teacher": str, "version": int}
 

@@ -3,8 +3,7 @@
 import json
 
 from trc_lib import files
-from trc_lib.course.lanes import EVAL_SEED
-from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root, shown
 from trc_lib.training import OtherRecipe, epochs_kept, load_snapshots, train

@@ -3,10 +3,9 @@
 import dataclasses
 
 from trc_lib import checking
+from trc_lib.datasets import EVAL_SEED
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.training import TrainConfig
-
-EVAL_SEED = 1_000_000  # is added to the seed of the training set, so that the two never draw the same problems
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,9 @@ import math
 
 from trc_lib import checking
 
+OBJECTIVES = ("mse", "rms", "improvement", "relative improvement")
+SMALLEST_MSE = 1e-10  # (m/s^2)^2, keeps the slope of a root finite at zero
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -18,7 +21,9 @@ class TrainConfig:
         warmup: share of all steps that the warm-up takes.
         clip_norm: longest gradient that is let through.
         patience: epochs without a better eval loss after which to stop early.
+        objective: how the errors of the cycles make one number, see `imitation_loss`.
         cycle_weight: weight of the error of each earlier cycle's controls; 0 supervises the last cycle only.
+        most_cycles: each batch runs a number of cycles drawn from 1 to this; 0 runs those of the network.
         seed: of the order of the samples.
         snapshot_epochs: after which epochs to keep the weights, for pictures; 0 is before training.
         mixed_precision: run the network in bfloat16 where that is safe (for GPUs).
@@ -32,14 +37,18 @@ class TrainConfig:
     warmup: float = 0.2
     clip_norm: float = 1.0
     patience: int = 20
+    objective: str = "mse"
     cycle_weight: float = 0.0
+    most_cycles: int = 0
     seed: int = 0
     snapshot_epochs: tuple = ()
     mixed_precision: bool = False
     compile: bool = False
 
     def __post_init__(self):
+        checking.one_of("objective", self.objective, OBJECTIVES)
         plain = {"seed": checking.whole("seed", self.seed, at_least=0),
+                 "most_cycles": checking.whole("most_cycles", self.most_cycles, at_least=0),
                  "clip_norm": checking.positive("clip_norm", self.clip_norm)}
         for name in ("epochs", "batch_size", "patience"):
             plain[name] = checking.whole(name, getattr(self, name))
@@ -52,20 +61,32 @@ class TrainConfig:
             raise ValueError(f"warmup={self.warmup} is not accepted; give a share of the steps, 0 or above and below 1")
 
 
-def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0):
-    """Mean squared error to the teacher's controls.
+def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective="mse"):
+    """How far the controls of the cycles are from the teacher's.
+
+    With J[h] the mean squared error after cycle h, H the last cycle and w the ``cycle_weight``, the ``objective`` is
+
+    - ``"mse"``: J[H] + w (J[0] + ... + J[H-1]), every cycle supervised;
+    - ``"rms"``: the same with roots, which pull as hard on small errors as on large ones;
+    - ``"improvement"``: J[H] - w sum of (J[h-1] - J[h]), a reward for what each cycle gains;
+    - ``"relative improvement"``: J[H] - w sum of (1 - J[h] / J[h-1]).
 
     Args:
         cycle_controls: ``[H_cycles + 1, batch, horizon, control_dim]``, physical units.
         optimal_controls: ``[batch, horizon, control_dim]``.
-        cycle_weight: weight of the mean squared error of each earlier cycle.
 
     Returns:
-        the objective to descend, and the last cycle's mean squared error: the loss that is reported,
-        in training and in evaluation alike.
+        the objective to descend, and J[H]: the loss that is reported, in training and in evaluation alike.
     """
-    errors = (cycle_controls - optimal_controls).square().mean(dim=(1, 2, 3))    # [H_cycles + 1]
-    return errors[-1] + cycle_weight * errors[:-1].sum(), errors[-1]
+    J = (cycle_controls - optimal_controls).square().mean(dim=(1, 2, 3))         # [H_cycles + 1]
+    if objective == "mse":
+        return J[-1] + cycle_weight * J[:-1].sum(), J[-1]
+    if objective == "rms":
+        root = (J + SMALLEST_MSE).sqrt()
+        return root[-1] + cycle_weight * root[:-1].sum(), J[-1]
+    before, after = J[:-1] + SMALLEST_MSE, J[1:] + SMALLEST_MSE
+    gains = before - after if objective == "improvement" else 1 - after / before
+    return J[-1] - cycle_weight * gains.sum(), J[-1]
 
 
 def learning_rate(step, total_steps, config):

@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from trc_lib import checking
+from trc_lib.model.recursion import Block
 from trc_lib.systems import SUCCESS
 from trc_lib.threads import one_thread
 from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
@@ -93,8 +94,9 @@ def _epoch(run, predict, train_data, eval_data, bar):
             for group in run.optimizer.param_groups:
                 group["lr"] = lr
             initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
-            output = predict(initial_state, target_state, model.config.H_cycles)
-            objective, loss = imitation_loss(output["cycle_controls"], optimal_controls, config.cycle_weight)
+            depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order)) if config.most_cycles else None
+            output = predict(initial_state, target_state, depth)
+            objective, loss = imitation_loss(output["cycle_controls"], optimal_controls, config.cycle_weight, config.objective)
             run.optimizer.zero_grad()
             objective.backward()                           # through every cycle of the recursion
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -125,12 +127,15 @@ def evaluate(model, data, batch_size=4096):
 
 @contextlib.contextmanager
 def _mixed_precision(model, config):
-    """The block's layers in bfloat16, if the configuration says so; what is reported is measured without."""
-    model.block.mixed_precision = config.mixed_precision
+    """The blocks' layers in bfloat16, if the configuration says so; what is reported is measured without."""
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        block.mixed_precision = config.mixed_precision
     try:
         yield
     finally:
-        model.block.mixed_precision = False
+        for block in blocks:
+            block.mixed_precision = False
 
 
 def _on_device(dataset, device):

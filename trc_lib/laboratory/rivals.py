@@ -1,0 +1,72 @@
+"""Who takes part: every network of the laboratory, and how it is trained."""
+
+import dataclasses
+
+from trc_lib.baselines import MLP
+from trc_lib.evaluation import multiply_adds
+from trc_lib.model import TinyRecursiveControl
+from trc_lib.training import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """One row of the laboratory's table.
+
+    Attributes:
+        name: short, for files.
+        label: for people.
+        network: ``"small"`` or ``"medium"``: the recursive network that takes part, or whose budget an MLP is given.
+        mlp: None; or what an MLP shares with that network, ``"parameters"`` or ``"compute"``.
+        switches: fields of `TRCConfig` that differ from the network's own.
+        training: fields of `TrainConfig` that differ from the laboratory's own.
+    """
+
+    name: str
+    label: str
+    network: str = "small"
+    mlp: str | None = None
+    switches: dict = dataclasses.field(default_factory=dict)
+    training: dict = dataclasses.field(default_factory=dict)
+
+    def make(self, seed):
+        """The untrained network."""
+        model = TinyRecursiveControl.create_two_level(self.network, seed=seed, **self.switches)
+        if self.mlp is None:
+            return model
+        return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), seed=seed)
+
+    def train_config(self, lr, seed):
+        """Ten passes over the data, every cycle supervised; the learning rate is what is tuned."""
+        return TrainConfig(**{"epochs": 10, "cycle_weight": 0.1, "lr": lr, "seed": seed} | self.training)
+
+
+RIVALS = (
+    Rival("recursive", "recursive, as in chapter 4"),
+    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
+    Rival("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 100}),
+    Rival("mlp_compute", "MLP, equal compute", mlp="compute"),
+    Rival("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 30}),
+    Rival("one_H", "one H cycle", switches={"H_cycles": 1}),
+    Rival("one_L", "one L step a cycle", switches={"L_cycles": 1}),
+    Rival("single_latent", "a single latent", switches={"single_latent": True}),
+    Rival("last_gradient", "gradient through the last cycle only", switches={"last_cycle_gradient": True}),
+    Rival("no_feedback", "no feedback", switches={"feedback": False}),
+    Rival("weight_0", "cycle weight 0", training={"cycle_weight": 0.0}),
+    Rival("weight_0.01", "cycle weight 0.01", training={"cycle_weight": 0.01}),
+    Rival("weight_1", "cycle weight 1", training={"cycle_weight": 1.0}),
+    Rival("weight_10", "cycle weight 10", training={"cycle_weight": 10.0}),
+    Rival("reward", "process reward, difference", training={"objective": "improvement"}),
+    Rival("relative_reward", "process reward, ratio", training={"objective": "relative improvement", "cycle_weight": 1e-3}),
+    Rival("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
+    Rival("rms", "root loss", training={"objective": "rms", "cycle_weight": 1.0}),
+    Rival("mlp_rms", "MLP, equal compute, equal seconds, root loss", mlp="compute", training={"epochs": 30, "objective": "rms"}),
+    Rival("proportional", "proportional feedback", switches={"proportional": True}),
+    Rival("proportional_rms", "proportional feedback, root loss", switches={"proportional": True},
+          training={"objective": "rms", "cycle_weight": 1.0}),
+    Rival("proportional_rms_one_H", "proportional feedback, root loss, one H cycle",
+          switches={"proportional": True, "H_cycles": 1}, training={"objective": "rms", "cycle_weight": 1.0}),
+    Rival("medium", "medium: recursive, as in chapter 4", "medium"),
+    Rival("medium_mlp", "medium: MLP, equal compute, equal seconds", "medium", mlp="compute", training={"epochs": 30}),
+    Rival("medium_proportional_rms", "medium: proportional feedback, root loss", "medium", switches={"proportional": True},
+          training={"objective": "rms", "cycle_weight": 1.0}),
+)

@@ -1,0 +1,178 @@
+"""The batch run over all rivals: resumable, one file a run, and safe to start several times at once."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import multiprocessing
+import os
+import pathlib
+import statistics
+import time
+
+import torch
+from tqdm.auto import tqdm
+
+from trc_lib import checking, files
+from trc_lib.baselines import LinearMap
+from trc_lib.datasets import EVAL_SEED, generate_dataset
+from trc_lib.evaluation import cycle_controls, final_error, measure, multiply_adds
+from trc_lib.laboratory.rivals import RIVALS
+from trc_lib.places import root
+from trc_lib.threads import one_thread
+from trc_lib.training import train
+
+LEARNING_RATES = (5e-4, 1e-3, 2e-3)  # every rival may choose among these
+TUNING_SEED = 100                    # on which it chooses; the seeds that are reported are others
+SEEDS = (0, 1, 2, 3, 4)
+NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 10_000, 2_000, 10_000
+TEST_SEED = 2 * EVAL_SEED            # no run, neither tuning nor early stopping, ever looks at these problems
+
+
+def run_sweep(folder, rivals=RIVALS, seeds=SEEDS, workers=2, progress=True):
+    """Tune every rival, train it with every seed, measure it on unseen problems; write the table.
+
+    Each run leaves ``<rival>/lr-<lr>-seed-<seed>.json`` and ``.pt`` in ``folder``. A run that is there is not made again;
+    one that another process is at is left to it.
+
+    Returns:
+        the table, as `load_results` reads it.
+    """
+    folder, workers = pathlib.Path(folder), checking.whole("workers", workers)
+    files.check_writable(folder)
+    tuning = [(rival, lr, TUNING_SEED) for rival in rivals for lr in LEARNING_RATES]
+    _run_all(folder, tuning, workers, progress, "tuning")
+    chosen = {rival.name: _best_lr(folder, rival) for rival in rivals}
+    _run_all(folder, [(rival, chosen[rival.name], seed) for seed in seeds for rival in rivals], workers, progress, "seeds")
+    return collect(folder, rivals, seeds)
+
+
+def collect(folder, rivals=RIVALS, seeds=SEEDS):
+    """The table of the runs in ``folder``: per rival the tuning, each seed's figures, their mean and spread."""
+    table = {"num_train": NUM_TRAIN, "num_test": NUM_TEST, "seeds": list(seeds), "learning_rates": list(LEARNING_RATES),
+             "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(seeds)}}
+    for rival in rivals:
+        lr = _best_lr(folder, rival)
+        runs = [_read(folder, rival, lr, seed) for seed in seeds]
+        tried = {f"{rate:g}": _read(folder, rival, rate, TUNING_SEED)["validation_error"] for rate in LEARNING_RATES}
+        table["rivals"][rival.name] = {"label": rival.label, "network": rival.network, "lr": lr, "tuning": tried,
+                                       "runs": runs, **_summary(runs)}
+    return table
+
+
+def load_results():
+    """The table that ``make sweep`` wrote, data/results/sweep.json."""
+    return json.loads((root() / "data" / "results" / "sweep.json").read_text(encoding="utf-8"))
+
+
+def _summary(runs):
+    """Mean and standard deviation over the seeds of every figure that is a plain number; runs that failed are counted."""
+    whole = [run for run in runs if "failed" not in run]
+    numbers = [name for name, value in whole[0].items() if isinstance(value, int | float)] if whole else []
+    return {"failed": len(runs) - len(whole),
+            "mean": {name: statistics.fmean(run[name] for run in whole) for name in numbers},
+            "spread": {name: statistics.stdev(run[name] for run in whole) if len(whole) > 1 else 0.0 for name in numbers}}
+
+
+def _run_all(folder, runs, workers, progress, name):
+    waiting = [run for run in runs if not _path(folder, *run).exists()]
+    with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run", desc=name, disable=not progress) as bar:
+        if workers == 1:
+            for run in waiting:
+                _run_once((folder, *run))
+                bar.update()
+        else:
+            with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=20) as pool:
+                for _ in pool.imap_unordered(_run_once, [(folder, *run) for run in waiting]):
+                    bar.update()
+
+
+def _run_once(arguments):
+    folder, rival, lr, seed = arguments
+    path = _path(folder, rival, lr, seed)
+    with _claimed(path) as ours:
+        if ours and not path.exists():
+            with one_thread():
+                model, figures = run_rival(rival, lr, seed)
+            if "failed" not in figures:
+                model.save(path.with_suffix(".pt"))
+            files.write_text(path, json.dumps(figures, indent=2) + "\n")  # last: where it is, the run is whole
+
+
+@contextlib.contextmanager
+def _claimed(path):
+    """Whether this process may make ``path``: the lock is the system's, and goes with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(lock.name)
+
+
+def run_rival(rival, lr, seed, num_train=NUM_TRAIN, num_test=NUM_TEST):
+    """Train one rival once; returns the network and its figures."""
+    train_set, validation_set = generate_dataset(num_train, seed), generate_dataset(NUM_VALIDATION, EVAL_SEED + seed)
+    test_set = generate_dataset(num_test, TEST_SEED)
+    model = rival.make(seed)
+    started = time.perf_counter()
+    try:
+        history = train(model, train_set, validation_set, rival.train_config(lr, seed), progress=False)
+    except FloatingPointError as error:
+        return model, {"failed": str(error), "validation_error": 1e9}
+    seconds = time.perf_counter() - started
+    model.eval()
+    cycles = cycle_controls(model, test_set)
+    errors = torch.stack([final_error(test_set.system, test_set.initial_states, test_set.target_states, c) for c in cycles])
+    return model, {
+        "parameters": model.num_parameters, "multiply_adds": multiply_adds(model), "train_seconds": round(seconds, 1),
+        "solve_one_ms": round(_milliseconds(model), 3), "validation_error": history.best["eval_final_error"],
+        **dataclasses.asdict(measure(test_set, cycles[-1])),
+        "cycle_errors": errors.mean(dim=1).tolist(),
+        "cycle_improves": (errors[1:] < errors[:-1]).double().mean(dim=1).tolist()}
+
+
+def _milliseconds(model, times=50):
+    """Median time of one problem, on one thread."""
+    x0, xT, taken = torch.zeros(1, model.config.state_dim), torch.ones(1, model.config.state_dim), []
+    with torch.no_grad():
+        for _ in range(times):
+            started = time.perf_counter()
+            model.predict(x0, xT)
+            taken.append(time.perf_counter() - started)
+    return 1e3 * statistics.median(taken)
+
+
+def _linear_row(seeds):
+    """The least-squares map: exact, for the teacher is linear."""
+    test_set, runs = generate_dataset(NUM_TEST, TEST_SEED), []
+    for seed in seeds:
+        train_set = generate_dataset(NUM_TRAIN, seed)
+        started = time.perf_counter()
+        linear = LinearMap(train_set)
+        seconds = time.perf_counter() - started
+        controls = linear.solve(test_set.initial_states, test_set.target_states)
+        runs.append({"parameters": linear.num_parameters, "multiply_adds": linear.num_parameters,
+                     "train_seconds": round(seconds, 4), **dataclasses.asdict(measure(test_set, controls))})
+    return {"label": "linear map, least squares", "network": "linear", "runs": runs, **_summary(runs)}
+
+
+def _best_lr(folder, rival):
+    """The learning rate with the smallest validation error in tuning."""
+    return min(LEARNING_RATES, key=lambda lr: _read(folder, rival, lr, TUNING_SEED)["validation_error"])
+
+
+def _read(folder, rival, lr, seed):
+    path = _path(folder, rival, lr, seed)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} does not exist yet; if another process is at it, run again when it is done") from None
+
+
+def _path(folder, rival, lr, seed):
+    return folder / rival.name / f"lr-{lr:g}-seed-{seed}.json"
