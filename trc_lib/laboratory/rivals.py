@@ -36,8 +36,11 @@ class Rival:
         return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), seed=seed)
 
     def train_config(self, lr, seed):
-        """Ten passes over the data, every cycle supervised; the learning rate is what is tuned."""
-        return TrainConfig(**{"epochs": 10, "cycle_weight": 0.1, "lr": lr, "seed": seed} | self.training)
+        """Ten passes over the data, every cycle supervised; the learning rate is what is tuned.
+
+        Nobody is stopped early: with a long schedule the eval loss may rest for many epochs before it falls again.
+        """
+        return TrainConfig(**{"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed} | self.training)
 
 
 RIVALS = (
