@@ -22,7 +22,8 @@ from trc_lib.places import root
 from trc_lib.threads import one_thread
 from trc_lib.training import train
 
-LEARNING_RATES = (5e-4, 1e-3, 2e-3)  # every rival may choose among these
+FIRST_RATES = (5e-4, 1e-3, 2e-3)     # every rival tries these learning rates, then goes on while the outermost is the best
+LOWEST, HIGHEST = 1e-4, 1e-2         # but not beyond these
 TUNING_SEED = 100                    # on which it chooses; the seeds that are reported are others
 SEEDS = (0, 1, 2, 3, 4)
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 10_000, 2_000, 10_000
@@ -40,22 +41,25 @@ def run_sweep(folder, rivals=RIVALS, seeds=SEEDS, workers=2, progress=True):
     """
     folder, workers = pathlib.Path(folder), checking.whole("workers", workers)
     files.check_writable(folder)
-    tuning = [(rival, lr, TUNING_SEED) for rival in rivals for lr in LEARNING_RATES]
-    _run_all(folder, tuning, workers, progress, "tuning")
-    chosen = {rival.name: _best_lr(folder, rival) for rival in rivals}
-    _run_all(folder, [(rival, chosen[rival.name], seed) for seed in seeds for rival in rivals], workers, progress, "seeds")
+    untried = [(rival, lr) for rival in rivals for lr in FIRST_RATES]
+    while untried:
+        _run_all(folder, [(*pair, TUNING_SEED) for pair in untried], workers, progress, "tuning")
+        untried = [(rival, lr) for rival in rivals for lr in [_next_rate(_tried(folder, rival))] if lr is not None]
+    chosen = [(rival, _best(_tried(folder, rival))) for rival in rivals]
+    _run_all(folder, [(*pair, seed) for seed in seeds for pair in chosen], workers, progress, "seeds")
     return collect(folder, rivals, seeds)
 
 
 def collect(folder, rivals=RIVALS, seeds=SEEDS):
     """The table of the runs in ``folder``: per rival the tuning, each seed's figures, their mean and spread."""
-    table = {"num_train": NUM_TRAIN, "num_test": NUM_TEST, "seeds": list(seeds), "learning_rates": list(LEARNING_RATES),
+    table = {"num_train": NUM_TRAIN, "num_test": NUM_TEST, "seeds": list(seeds),
              "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(seeds)}}
     for rival in rivals:
-        lr = _best_lr(folder, rival)
+        tried = _tried(folder, rival)
+        lr = _best(tried)
         runs = [_read(folder, rival, lr, seed) for seed in seeds]
-        tried = {f"{rate:g}": _read(folder, rival, rate, TUNING_SEED)["validation_error"] for rate in LEARNING_RATES}
-        table["rivals"][rival.name] = {"label": rival.label, "network": rival.network, "lr": lr, "tuning": tried,
+        table["rivals"][rival.name] = {"label": rival.label, "network": rival.network, "lr": lr,
+                                       "tuning": {f"{rate:g}": error for rate, error in tried.items()},
                                        "runs": runs, **_summary(runs)}
     return table
 
@@ -161,9 +165,23 @@ def _linear_row(seeds):
     return {"label": "linear map, least squares", "network": "linear", "runs": runs, **_summary(runs)}
 
 
-def _best_lr(folder, rival):
-    """The learning rate with the smallest validation error in tuning."""
-    return min(LEARNING_RATES, key=lambda lr: _read(folder, rival, lr, TUNING_SEED)["validation_error"])
+def _tried(folder, rival):
+    """The validation error of every learning rate that was tried in tuning, ``{lr: error}``, in rising order."""
+    rates = set(FIRST_RATES) | {float(path.name.split("-seed-")[0].removeprefix("lr-"))
+                                for path in (folder / rival.name).glob(f"*-seed-{TUNING_SEED}.json")}
+    return {lr: _read(folder, rival, lr, TUNING_SEED)["validation_error"] for lr in sorted(rates)}
+
+
+def _best(tried):
+    """The learning rate with the smallest validation error."""
+    return min(tried, key=tried.get)
+
+
+def _next_rate(tried):
+    """The learning rate to try next: beyond the outermost, if that is the best so far; None if the best lies inside."""
+    best, lowest, highest = _best(tried), min(tried), max(tried)
+    following = {highest: 2 * highest, lowest: lowest / 2}.get(best)
+    return following if following is not None and LOWEST <= following <= HIGHEST else None
 
 
 def _read(folder, rival, lr, seed):
