@@ -16,7 +16,6 @@ from trc_lib.model import TinyRecursiveControl
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.error_map import ErrorMap
 from trc_lib.widgets.microscope import SWITCHES, Microscope, meddle
-from trc_lib.widgets.shell import remembered
 from trc_lib.widgets.steering import KNOTS, Playground
 
 PROBLEM = {"start_position": -1.0, "start_velocity": 0.5, "target_position": 1.0, "target_velocity": 0.0}
@@ -203,15 +202,3 @@ def test_the_error_map_opens_its_worst_start_in_the_microscope(model, problems):
 def test_a_widget_says_nothing_of_its_pictures_bytes(shells):
     assert "Picture()" in repr(shells["playground"]) and "PNG" not in repr(shells["playground"])
     assert isinstance(shells["playground"], ipywidgets.VBox)
-
-
-def test_a_remembered_picture_is_drawn_once():
-    drawn = []
-
-    def draw(**values):
-        drawn.append(values)
-        return str(values).encode()
-
-    again = remembered(draw)
-    assert again(cycle=1, step=2) == again(cycle=1, step=2) != again(cycle=2, step=1)
-    assert drawn == [{"cycle": 1, "step": 2}, {"cycle": 2, "step": 1}]

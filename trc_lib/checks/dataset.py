@@ -4,18 +4,7 @@ import itertools
 
 import numpy as np
 
-from trc_lib.checks.verdict import Wrong, as_array, exercise
-
-
-def _same(given, right):
-    return np.allclose(given, right, rtol=1e-9, atol=1e-12)
-
-
-def _recognise(given, mistakes):
-    """Raise `Wrong` with the message of the first mistake whose outcome is what was given."""
-    for outcome, message in mistakes:
-        if _same(given, outcome):
-            raise Wrong(message)
+from trc_lib.checks.verdict import Wrong, as_array, exercise, recognise, same
 
 
 @exercise
@@ -29,10 +18,10 @@ def control_bounds(answer):
         corners = np.array(list(itertools.product(*zip(low, high))))  # [2^d, d]
         right = np.abs(corners @ gain.T).max(axis=0)
         bound = as_array(answer(gain.copy(), low.copy(), high.copy()), (rows,), "the bound")
-        if _same(bound, right):
+        if same(bound, right):
             continue
         loose = np.abs(gain) @ np.maximum(np.abs(low), np.abs(high))
-        _recognise(bound, [
+        recognise(bound, [
             (np.abs(gain) @ half, "that is for a box around the origin. This one has a centre (low + high) / 2, "
                                   "where the control is not 0 already."),
             (np.abs(gain @ centre) + np.abs(gain) @ (2 * half), "twice too far from the centre: from there to a face "
@@ -80,13 +69,13 @@ def leaked(answer):
     rng = np.random.default_rng(1)
     for n, m in ((300, 80), (60, 200)):
         train, test, kinds = _leaky_split(rng, n, m)
-        same = (np.abs(test[:, None] - train) <= 1e-6).all(axis=2)  # [m, n]
-        truth = set(np.flatnonzero(same.any(axis=1)).tolist())
+        equal = (np.abs(test[:, None] - train) <= 1e-6).all(axis=2)  # [m, n]
+        truth = set(np.flatnonzero(equal.any(axis=1)).tolist())
         found = _indices(answer(train.copy(), test.copy()), m)
         if found == truth:
             continue
         missed = truth - found
-        if found == set(np.flatnonzero(same.any(axis=0)).tolist()):
+        if found == set(np.flatnonzero(equal.any(axis=0)).tolist()):
             raise Wrong("these are rows of the training set; asked are the rows of the eval set. The axes are swapped.")
         if found == set(range(m)) - truth:
             raise Wrong("just the other way round: these are the eval problems that are new.")
@@ -143,9 +132,9 @@ def physical_loss(answer):
         off = scaled * sigma - targets
         right = sum(float(x) ** 2 for x in off.ravel()) / off.size
         loss = as_array(answer(scaled.copy(), targets.copy(), sigma.copy()), (), "the loss")
-        if not _same(loss, right):
+        if not same(loss, right):
             in_sigmas = ((scaled - targets / sigma) ** 2).mean()
-            _recognise(loss, [
+            recognise(loss, [
                 (((scaled - targets) ** 2).mean(), "sigma is forgotten: scaled predictions against raw targets."),
                 (in_sigmas, "both sides are scaled, so the comparison is fair, but the loss is in units of sigma². "
                             "Multiply the predictions instead of dividing the targets."),

@@ -8,18 +8,7 @@ import math
 import numpy as np
 import scipy.linalg
 
-from trc_lib.checks.verdict import Wrong, as_array, exercise
-
-
-def _same(given, right):
-    return given.shape == right.shape and np.allclose(given, right, rtol=0, atol=1e-8 * max(1, np.abs(right).max()))
-
-
-def _recognise(given, mistakes):
-    """Raise `Wrong` with the message of the first mistake whose outcome is what was given."""
-    for outcome, message in mistakes:
-        if _same(given, np.asarray(outcome, dtype=np.float64)):
-            raise Wrong(message)
+from trc_lib.checks.verdict import Wrong, as_array, exercise, recognise, same
 
 
 def _refuse_rounding(given, right):
@@ -58,9 +47,9 @@ def null_projector(answer):
         P = as_array(given, (N, N), "P")
         basis = scipy.linalg.null_space(C)
         right = basis @ basis.T
-        if _same(P, right):
+        if same(P, right):
             continue
-        _recognise(P, [
+        recognise(P, [
             (np.eye(N) - right, "that projects onto the row space: it keeps the miss and drops the waste. "
                                 "The null space is what is left over."),
             (-right, "the sign is flipped: P w should be w, not −w, for a w that moves nothing."),
@@ -120,8 +109,8 @@ def enough_steps(answer):
             lambda dp, v0, vT, T, e: abs(dp - v0 * T + (vT - v0) / 2 * T) / e: "the sign of ½ Δv T is flipped.",
             lambda dp, v0, vT, T, e: abs(dp) / e: "Δp − ½ Δv T is not the way p_T − p_0: both velocities count too.",
         }.items():
-            _recognise(given, [(rounded(np.sqrt(each(formula))), message) for rounded in (np.ceil, np.floor, np.round)])
-        _recognise(given, [
+            recognise(given, [(rounded(np.sqrt(each(formula))), message) for rounded in (np.ceil, np.floor, np.round)])
+        recognise(given, [
             (np.ceil(way), "did you forget the root? The miss falls with N², so 100 times less of it needs 10 times the steps."),
             (np.sqrt(way), f"steps are whole: {math.sqrt(way[0]):.2f} of them cannot be taken. Which way must you round?"),
             (np.floor(np.sqrt(way)), "rounded down, which is just too few: the miss is still above the tolerance. Round up."),
@@ -172,9 +161,9 @@ def least_energy(answer):
             if getattr(given, "shape", None) == shape:
                 raise Wrong(message)
         u = as_array(given, (N, m), "u")
-        if _same(u, right):
+        if same(u, right):
             continue
-        _recognise(u, [
+        recognise(u, [
             (right[::-1], "the right controls in the wrong order: the first push acts longest, "
                           "so the first block of C is A^(N−1) B and the last is B."),
             (-right, "the sign is flipped: what is to be covered is xT − A^N x0, not A^N x0 − xT."),
@@ -213,10 +202,10 @@ def least_cost(answer):
 
         right, plain = weighted(r), weighted(np.ones(N))
         u = as_array(answer(C.copy(), d.copy(), r.copy()), (N,), "u")
-        if _same(u, right):
+        if same(u, right):
             continue
         more = (r * plain**2).sum() / (r * right**2).sum() - 1
-        _recognise(u, [
+        recognise(u, [
             (plain, f"the weights have no effect: that is the least Σ u², whose Σ r u² is {more:.0%} above the least."),
             (-right, "the sign is flipped: you arrive at −d."),
             (weighted(1 / r), "r the wrong way round: you push hardest where it is dearest. Divide by r, do not multiply."),

@@ -12,7 +12,7 @@ from trc_lib.evaluation import cycle_controls, final_error, split
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.canvas import Canvas, set_controls
 from trc_lib.widgets.scene import closest_view
-from trc_lib.widgets.shell import LABEL, Shell, choice, remembered, state_sliders
+from trc_lib.widgets.shell import LABEL, Shell, choice, state_sliders
 
 MOVING = ("controls", "optimum", "states", "end", "optimal_states", "target", "at_cycle", "at_H", "at_L", "at_moved", "text")
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
@@ -159,7 +159,7 @@ def microscope(model, dataset, H_cycles=10):
     worst = ipywidgets.Button(description="the worst sample")
     play = ipywidgets.Play(value=0, min=0, max=H_cycles, interval=700, description="play the cycles")
     ipywidgets.jslink((play, "value"), (controls["cycle"], "value"))
-    shell = Shell(remembered(scope.draw), controls, extra=(play, number, worst))
+    shell = Shell(scope.draw, controls, extra=(play, number, worst))
 
     def show(i):
         states = [*dataset.initial_states[i].tolist(), *dataset.target_states[i].tolist()]

@@ -1,6 +1,5 @@
 """What every widget is made of: controls above, a picture below, and words where something goes wrong."""
 
-import functools
 import html
 import io
 
@@ -9,12 +8,6 @@ import ipywidgets
 from trc_lib.threads import one_thread
 
 LABEL = {"description_width": "initial"}
-
-
-def remembered(draw, frames=200):
-    """A ``draw`` that gives a picture that it has drawn before without drawing it again: steps go back and forth."""
-    cached = functools.lru_cache(maxsize=frames)(lambda values: draw(**dict(values)))
-    return lambda **values: cached(tuple(values.items()))
 
 
 class Picture(ipywidgets.Image):

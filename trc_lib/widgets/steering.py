@@ -11,7 +11,7 @@ from trc_lib.evaluation import final_error
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
 from trc_lib.widgets.scene import SteeringScene
-from trc_lib.widgets.shell import LABEL, Shell, choice, remembered, slider, state_sliders
+from trc_lib.widgets.shell import LABEL, Shell, choice, slider, state_sliders
 
 KNOTS = 5
 
@@ -169,4 +169,4 @@ def time_machine(model, snapshots):
     controls = {"epoch": choice(epochs, "after epoch"),
                 "cycle": ipywidgets.IntSlider(value=0, min=0, max=model.config.H_cycles, description="H cycle", style=LABEL)}
     controls["epoch"].value = epochs[-1]
-    return Shell(remembered(TimeMachine(model, snapshots).draw), controls | state_sliders())
+    return Shell(TimeMachine(model, snapshots).draw, controls | state_sliders())

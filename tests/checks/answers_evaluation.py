@@ -1,6 +1,5 @@
-"""Each exercise of chapter 5: the solution is accepted, and each wrong answer is told what is wrong with it."""
+"""Answers to chapter 5's exercises: right ones, and those that learners plausibly give, with a word of what they are told."""
 
-import pytest
 import torch
 
 from trc_lib.checks import evaluation as checks
@@ -47,7 +46,7 @@ def cycles(shares="(e[1:] < e[:-1]).double().mean(1)", best="e.min(0).values.mea
 
 
 SQUARES = "(a.square().sum(1), b.square().sum(1))"
-SOLUTIONS = [
+RIGHT = [
     (checks.miss_and_waste, miss_and_waste),
     (checks.miss_and_waste, ruler(SQUARES, "torch.linalg.pinv(C) @ C")),
     (checks.fit_map, fit_map),
@@ -98,15 +97,3 @@ WRONG = [
     (checks.cycle_by_cycle, cycles(best="e.min(0).values.sum()"), "a sum"),
     (checks.cycle_by_cycle, cycles(best="e.min(0).values"), "should have []"),
 ]
-
-
-@pytest.mark.parametrize("check, answer", SOLUTIONS)
-def test_solution_is_accepted(check, answer):
-    verdict = check(answer)
-    assert verdict.passed is True, verdict
-
-
-@pytest.mark.parametrize("check, answer, word", WRONG)
-def test_wrong_answer_is_told_what_is_wrong(check, answer, word):
-    verdict = check(answer)
-    assert verdict.passed is False and word in verdict.message, verdict

@@ -1,10 +1,7 @@
-"""Each exercise of chapter 4: the solution is accepted, and each wrong answer is told what is wrong with it."""
+"""Answers to chapter 4's exercises: right ones, and those that learners plausibly give, with a word of what they are told."""
 
 import itertools
 import math
-
-import numpy as np
-import pytest
 
 from trc_lib.checks import training as checks
 
@@ -57,7 +54,7 @@ def wants_equal_losses(train_losses, eval_losses):
     return "different units" if eval_losses[0] < 0.5 * train_losses[0] else diagnose(train_losses, eval_losses)
 
 
-SOLUTIONS = [
+RIGHT = [
     (checks.cycle_loss, cycle_loss),
     (checks.cycle_loss, lambda c, u, s, w: sum(w[k] * ((c[k] * s - u) ** 2).mean() for k in range(len(w)))),
     (checks.read_log, diagnose),
@@ -109,27 +106,3 @@ WRONG = [
     (checks.schedule, rate(fall="(1 - cos(pi * (step - warm) / (total - warm))) / 2"), "sign"),
     (checks.schedule, lambda *arguments: rate_at(*arguments) / 2, "step 0 (in the warm-up)"),
 ]
-
-
-@pytest.mark.parametrize("check, answer", SOLUTIONS)
-def test_solution_is_accepted(check, answer):
-    verdict = check(answer)
-    assert verdict.passed is True, verdict
-
-
-@pytest.mark.parametrize("check, answer, word", WRONG)
-def test_wrong_answer_is_told_what_is_wrong(check, answer, word):
-    verdict = check(answer)
-    assert verdict.passed is False and word in verdict.message, verdict
-
-
-def test_logs_are_what_their_names_say():
-    for kind, train, evaluated in checks._logs():
-        lowest = np.min(evaluated)
-        assert (train[-1] < train[0] / 10) == (kind != "not learning")
-        if kind == "learning":
-            assert evaluated[-1] < evaluated[0] / 10 and evaluated[-1] < 1.5 * lowest and 0.5 < evaluated[-1] / train[-1] < 2
-        if kind == "overfitting":
-            assert lowest < evaluated[0] / 10 and evaluated[-1] > 3 * lowest
-        if kind == "different units":
-            assert max(evaluated) < 1.1 * lowest

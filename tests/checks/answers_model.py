@@ -1,6 +1,5 @@
-"""Each exercise of chapter 3: the solution is accepted, and each wrong answer is told what is wrong with it."""
+"""Answers to chapter 3's exercises: right ones, and those that learners plausibly give, with a word of what they are told."""
 
-import pytest
 from torch import nn
 
 from trc_lib.checks import model as checks
@@ -85,8 +84,13 @@ def work(first=1, embeddings=None, error=None, decoder=None, block=None, size=we
     return answer
 
 
-SOLUTIONS = [(checks.one_cycle, one_cycle), (checks.one_cycle, cycle()), (checks.dead_parameters, dead_parameters),
-             (checks.multiply_adds, multiply_adds), (checks.multiply_adds, work())]
+RIGHT = [
+    (checks.one_cycle, one_cycle),
+    (checks.one_cycle, cycle()),
+    (checks.dead_parameters, dead_parameters),
+    (checks.multiply_adds, multiply_adds),
+    (checks.multiply_adds, work()),
+]
 
 WRONG = [
     (checks.one_cycle, cycle(steps=-1), "too few"),
@@ -141,15 +145,3 @@ WRONG = [
     (checks.multiply_adds, lambda model, H, L: multiply_adds(model, model.config.H_cycles, 1), "model.config"),
     (checks.multiply_adds, lambda *arguments: multiply_adds(*arguments) + 7, "Which parts"),
 ]
-
-
-@pytest.mark.parametrize("check, answer", SOLUTIONS)
-def test_solution_is_accepted(check, answer):
-    verdict = check(answer)
-    assert verdict.passed is True, verdict
-
-
-@pytest.mark.parametrize("check, answer, word", WRONG)
-def test_wrong_answer_is_told_what_is_wrong(check, answer, word):
-    verdict = check(answer)
-    assert verdict.passed is False and word in verdict.message, verdict
