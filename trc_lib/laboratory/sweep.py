@@ -118,10 +118,10 @@ def _claimed(path):
             os.unlink(lock.name)
 
 
-def run_rival(rival, lr, seed, num_train=NUM_TRAIN, num_test=NUM_TEST):
+def run_rival(rival, lr, seed):
     """Train one rival once; returns the network and its figures."""
-    train_set, validation_set = generate_dataset(num_train, seed), generate_dataset(NUM_VALIDATION, EVAL_SEED + seed)
-    test_set = generate_dataset(num_test, TEST_SEED)
+    train_set, validation_set = generate_dataset(NUM_TRAIN, seed), generate_dataset(NUM_VALIDATION, EVAL_SEED + seed)
+    test_set = generate_dataset(NUM_TEST, TEST_SEED)
     model = rival.make(seed)
     started = time.perf_counter()
     try:

@@ -1,0 +1,222 @@
+"""The laboratory: objectives, rivals, and a sweep that resumes, shares its work and adds up."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from trc_lib import laboratory
+from trc_lib.baselines import MLP, MLPConfig
+from trc_lib.datasets import generate_dataset
+from trc_lib.evaluation import evaluate, multiply_adds
+from trc_lib.laboratory import RIVALS, Rival, sweep
+from trc_lib.model import TinyRecursiveControl
+from trc_lib.training import TrainConfig, imitation_loss, train
+
+BY_NAME = {rival.name: rival for rival in RIVALS}
+
+
+# ---------------------------------------------------------------- objectives
+
+@pytest.fixture
+def cycles(dataset):
+    optimum = dataset.controls[:8]
+    return optimum + torch.randn(4, *optimum.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)), optimum
+
+
+@pytest.mark.parametrize(("objective", "by_hand"), [
+    ("mse", lambda J, w: J[3] + w * (J[0] + J[1] + J[2])),
+    ("rms", lambda J, w: J[3] ** 0.5 + w * (J[0] ** 0.5 + J[1] ** 0.5 + J[2] ** 0.5)),
+    ("improvement", lambda J, w: (1 + w) * J[3] - w * J[0]),  # the sum of the gains telescopes
+    ("relative improvement", lambda J, w: J[3] - w * (3 - J[1] / J[0] - J[2] / J[1] - J[3] / J[2])),
+])
+def test_every_objective_is_its_formula(cycles, objective, by_hand):
+    J = [float(np.mean((np.asarray(u) - np.asarray(cycles[1])) ** 2)) for u in cycles[0]]
+    value, loss = imitation_loss(*cycles, cycle_weight=0.3, objective=objective)
+    assert float(value) == pytest.approx(by_hand(J, 0.3), rel=1e-8) and float(loss) == pytest.approx(J[3], rel=1e-12)
+
+
+def test_the_root_objective_has_a_finite_slope_at_the_optimum(cycles):
+    controls = cycles[1].expand(4, -1, -1, -1).clone().requires_grad_()
+    imitation_loss(controls, cycles[1], 1.0, "rms")[0].backward()
+    assert torch.isfinite(controls.grad).all() and not controls.grad.any()
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(ValueError, match="objective='huber' is unknown; accepted are 'mse', 'rms'"):
+        TrainConfig(objective="huber")
+
+
+# ---------------------------------------------------------------- random depth
+
+def _trained(tiny, dataset, other_dataset, **options):
+    model = tiny()
+    history = train(model, dataset, other_dataset, TrainConfig(epochs=2, batch_size=16, **options), progress=False)
+    return model, history
+
+
+def test_random_depth_runs_every_number_of_cycles_up_to_the_most(tiny, dataset, other_dataset, monkeypatch):
+    depths, predict = [], TinyRecursiveControl.predict
+
+    def watched(self, x0, xT, H_cycles=None):
+        depths.append(H_cycles)
+        return predict(self, x0, xT, H_cycles)
+
+    monkeypatch.setattr(TinyRecursiveControl, "predict", watched)
+    _trained(tiny, dataset, other_dataset, most_cycles=4)
+    assert {depth for depth in depths if depth is not None} <= {1, 2, 3, 4} and len(set(depths)) >= 4
+    assert depths.count(None) == 2  # it is measured, after each epoch, at the network's own depth
+
+
+def test_random_depth_draws_the_same_depths_after_a_stop(tiny, dataset, other_dataset, tmp_path):
+    config = TrainConfig(epochs=3, batch_size=16, most_cycles=4)
+    whole, stopped = tiny(), tiny()
+    train(whole, dataset, other_dataset, config, progress=False)
+
+    def stop(history):
+        if len(history) == 2:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        train(tiny(), dataset, other_dataset, config, tmp_path, progress=False, on_epoch=stop)
+    train(stopped, dataset, other_dataset, config, tmp_path, progress=False)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), stopped.state_dict().values()))
+
+
+# ---------------------------------------------------------------- the multilayer perceptron
+
+def test_an_mlp_is_its_formula_and_keeps_its_units(dataset):
+    model = MLP(MLPConfig(width=7, depth=2), seed=3)
+    model.set_scaling(dataset)
+    x0, xT = dataset.initial_states[:5].float(), dataset.target_states[:5].float()
+    h = np.concatenate([x0 / model.state_scale, xT / model.state_scale], axis=1)
+    weights = [parameter.detach().numpy() for parameter in model.parameters()]
+    for W, b in zip(weights[0:4:2], weights[1:4:2]):
+        h = h @ W.T + b
+        h = h / (1 + np.exp(-h))
+    expected = (h @ weights[4].T + weights[5])[..., None] * float(model.control_scale)
+    output = model(x0, xT)
+    np.testing.assert_allclose(output["controls"].detach(), expected, rtol=1e-4, atol=1e-6)
+    assert output["cycle_controls"].shape == (1, 5, 15, 1)
+    with pytest.raises(ValueError, match="H_cycles=3 is not accepted: an MLP has no cycles"):
+        model(x0, xT, H_cycles=3)
+
+
+@pytest.mark.parametrize("numbers", [100, 5_000, 146_718])
+def test_an_mlp_is_as_wide_as_its_budget_allows(numbers):
+    model = MLP.within(numbers)
+    wider = MLP(dataclasses.replace(model.config, width=model.config.width + 1))
+    assert model.num_parameters <= numbers < wider.num_parameters
+
+
+def test_an_mlp_learns_is_saved_and_is_not_taken_for_another_network(dataset, other_dataset, tmp_path):
+    model = MLP(MLPConfig(width=32, depth=1))
+    before = evaluate(model, other_dataset)[-1].control_mse
+    history = train(model, dataset, other_dataset, TrainConfig(epochs=20, batch_size=16, lr=1e-2), tmp_path, progress=False)
+    assert history.best["eval_loss"] < 0.1 * before
+    loaded = MLP.load(tmp_path / "best_model.pt")
+    problems = other_dataset.initial_states[:4], other_dataset.target_states[:4]
+    assert torch.equal(loaded.solve(*problems), model.solve(*problems))
+    with pytest.raises(ValueError, match=r"is not a checkpoint of the kind trc_lib\.model"):
+        TinyRecursiveControl.load(tmp_path / "best_model.pt")
+
+
+@pytest.mark.parametrize("make", [
+    lambda: MLP.within(5_000), TinyRecursiveControl.create_two_level_small,
+    lambda: TinyRecursiveControl.create_two_level_small(H_cycles=2, L_cycles=1, feedback=False)])
+def test_multiply_adds_are_half_the_operations_that_pytorch_counts(make):
+    model = make()
+    model.final_error = lambda x0, xT, u: x0  # the roll-out is not counted
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.predict(torch.zeros(1, 2), torch.ones(1, 2))
+    assert multiply_adds(model) == counter.get_total_flops() // 2
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+# ---------------------------------------------------------------- the rivals
+
+def test_rivals_are_told_apart_and_can_all_be_made():
+    assert len(BY_NAME) == len(RIVALS) == len({rival.label for rival in RIVALS})
+    for rival in RIVALS:
+        model, config = rival.make(seed=1), rival.train_config(1e-3, 1)
+        assert model.seed == config.seed == 1 and config.patience > config.epochs
+
+
+@pytest.mark.parametrize(("mlp", "network"), [("mlp_parameters", "recursive"), ("mlp_compute", "recursive"),
+                                              ("medium_mlp", "medium")])
+def test_an_mlp_gets_the_budget_of_the_network_that_it_meets(mlp, network):
+    rival, model = BY_NAME[mlp].make(0), BY_NAME[network].make(0)
+    measure = {"parameters": lambda net: net.num_parameters, "compute": multiply_adds}[BY_NAME[mlp].mlp]
+    assert 0.98 < measure(rival) / measure(model) <= 1.0
+
+
+# ---------------------------------------------------------------- the sweep
+
+PAIR = (Rival("one", "one", switches={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
+        Rival("mlp", "mlp", mlp="parameters", training={"epochs": 1}))
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(sweep, "NUM_TRAIN", 128)
+    monkeypatch.setattr(sweep, "NUM_VALIDATION", 32)
+    monkeypatch.setattr(sweep, "NUM_TEST", 64)
+    monkeypatch.setattr(sweep, "HIGHEST", 2e-3)  # the search ends soon
+
+
+def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path):
+    table = laboratory.run_sweep(tmp_path, PAIR, seeds=(0, 1, 2), workers=1, progress=False)
+    row = table["rivals"]["one"]
+    errors = [run["final_error_mean"] for run in row["runs"]]
+    assert len(set(errors)) == 3 and row["failed"] == 0
+    assert row["mean"]["final_error_mean"] == pytest.approx(np.mean(errors))
+    assert row["spread"]["final_error_mean"] == pytest.approx(np.std(errors, ddof=1))
+    assert row["lr"] == float(min(row["tuning"], key=row["tuning"].get)) and len(row["tuning"]) >= 3
+    assert table["rivals"]["linear"]["mean"]["final_error_max"] < 1e-9
+    for rival in PAIR:  # what is in the table is what the saved network does
+        run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(0)).load(sweep._path(
+            tmp_path, rival, table["rivals"][rival.name]["lr"], 1).with_suffix(".pt"))
+        again = evaluate(model, generate_dataset(64, sweep.TEST_SEED))[-1]
+        assert again.final_error_mean == pytest.approx(run["final_error_mean"], rel=1e-5)
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_a_sweep_goes_on_where_it_was_stopped(small, tmp_path, monkeypatch):
+    laboratory.run_sweep(tmp_path, PAIR, seeds=(0,), workers=1, progress=False)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    lost = next(path for path in before if "seed-0" in path.name)
+    kept_text = json.loads(lost.read_text())["final_error_mean"]
+    lost.unlink()
+    laboratory.run_sweep(tmp_path, PAIR, seeds=(0,), workers=1, progress=False)
+    after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
+    assert [path for path in before if after[path] != before[path]] == [lost]
+    assert json.loads(lost.read_text())["final_error_mean"] == kept_text  # the same run gives the same figures
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(small, tmp_path):
+    path = sweep._path(tmp_path, PAIR[0], 1e-3, 0)
+    with sweep._claimed(path) as ours:
+        assert ours
+        sweep._run_once((tmp_path, PAIR[0], 1e-3, 0))
+        assert not path.exists()
+    sweep._run_once((tmp_path, PAIR[0], 1e-3, 0))
+    assert path.exists()
+
+
+@pytest.mark.parametrize(("tried", "following"), [
+    ({5e-4: 3, 1e-3: 2, 2e-3: 1}, 4e-3), ({5e-4: 1, 1e-3: 2, 2e-3: 3}, 2.5e-4), ({5e-4: 2, 1e-3: 1, 2e-3: 3}, None),
+    ({1e-3: 3, 4e-3: 2, 8e-3: 1}, None), ({1.25e-4: 1, 1e-3: 2}, None)])
+def test_the_learning_rate_is_searched_outward_until_the_best_lies_inside(tried, following):
+    assert sweep._next_rate(tried) == following
+
+
+def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkeypatch):
+    def diverge(*arguments, **options):
+        raise FloatingPointError("the loss is no longer finite in epoch 1")
+
+    monkeypatch.setattr(sweep, "train", diverge)
+    row = laboratory.run_sweep(tmp_path, PAIR[:1], seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
+    assert row["failed"] == 2 and row["mean"] == {} and "no longer finite" in row["runs"][0]["failed"]
