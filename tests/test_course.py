@@ -183,6 +183,8 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch
     for name in runner.NOTEBOOKS:
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", scratch_course / "notebooks")
     shutil.copytree(ROOT / "data" / "pretrained", scratch_course / "data" / "pretrained")
+    (scratch_course / "data" / "results").mkdir()
+    shutil.copy(ROOT / "data" / "results" / "sweep.json", scratch_course / "data" / "results")
     assert main(["course", "--lane", "smoke"]) == 0
     printed = capsys.readouterr().out
     for row in ("mean final error", "success rate", "146,718"):
@@ -190,7 +192,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch
     assert printed.count("will make data/smoke/seed-0/lqr_dataset") == 2 and "will train data/smoke" in printed
     results = json.loads((scratch_course / "runs/smoke/course.json").read_text())
     assert results["05_evaluation"]["num_eval"] == 200 and set(results["seconds"]) == set(runner.NOTEBOOKS)
-    assert not (scratch_course / "figures").exists() and not (scratch_course / "data/results").exists()
+    assert not (scratch_course / "figures").exists() and [path.name for path in (scratch_course / "data/results").iterdir()] == ["sweep.json"]
 
     runner._say_what_is_reused(course.choose_lane("smoke"), print)
     printed = capsys.readouterr().out
@@ -284,7 +286,8 @@ def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none
 def test_every_training_option_reaches_the_training(tmp_path, capsys):
     assert main(["generate", "--num-samples", "64", "--num-eval", "16", "--out", str(tmp_path)]) == 0
     base = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--network", "small", "--device", "cpu"]
-    asked = {"epochs": 1, "batch_size": 16, "lr": 0.002, "weight_decay": 0.01, "patience": 3, "cycle_weight": 0.5, "seed": 4}
+    asked = {"epochs": 1, "batch_size": 16, "lr": 0.002, "weight_decay": 0.01, "patience": 3, "cycle_weight": 0.5, "seed": 4,
+             "objective": "rms", "most_cycles": 3}
     options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     assert main([*base, *options, "--no-feedback", "--H-cycles", "2", "--L-cycles", "1", "--mixed-precision"]) == 0
     model = TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt")
@@ -292,6 +295,10 @@ def test_every_training_option_reaches_the_training(tmp_path, capsys):
     assert (model.config.H_cycles, model.config.L_cycles, model.config.feedback) == (2, 1, False)
     assert model.recipe["model_seed"] == 4
 
+    assert main([*base, "--epochs", "1", "--proportional", "--fresh"]) == 0
+    assert TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt").config.proportional
+
+    assert main([*base, *options, "--fresh"]) == 0
     capsys.readouterr()
     assert main([*base, "--epochs", "1", "--seed", "9"]) == 1
     assert "--fresh to write over it" in (said := capsys.readouterr().err) and "training.seed: 4 -> 9" in said

@@ -14,12 +14,13 @@ from trc_lib.course.lanes import LANES
 from trc_lib.course.runner import NotebookFailed, run_course
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
-from trc_lib.laboratory import RIVALS, SEEDS, run_sweep
+from trc_lib.laboratory import RIVALS, SEEDS, run_sweep, ship
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import OtherRecipe, TrainConfig, train
+from trc_lib.training.config import OBJECTIVES
 
 
 def generate(options):
@@ -43,8 +44,8 @@ def train_command(options):
     train_set = LQRDataset.load(options.data / "lqr_dataset.npz")
     eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
     model = TinyRecursiveControl.create_two_level(
-        options.network, system=train_set.system, seed=options.seed, feedback=options.feedback, horizon=train_set.horizon,
-        H_cycles=options.H_cycles, L_cycles=options.L_cycles)
+        options.network, system=train_set.system, seed=options.seed, feedback=options.feedback,
+        proportional=options.proportional, horizon=train_set.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)
                             if hasattr(options, field.name)})
     print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
@@ -87,6 +88,7 @@ def sweep(options):
     table = run_sweep(options.out, rivals, range(options.seeds), options.workers)
     if not options.only:
         files.write_text(root() / "data" / "results" / "sweep.json", json.dumps(table, indent=1) + "\n")
+        ship(options.out)
     print(f"{'':48s}{'mean error':>12s}{'spread':>10s}{'largest':>10s}{'success':>9s}{'seconds':>9s}")
     for row in table["rivals"].values():
         mean, spread = row["mean"], row["spread"]
@@ -125,11 +127,15 @@ def parser():
     made.add_argument("--H-cycles", type=int, default=3, help="outer cycles")
     made.add_argument("--L-cycles", type=int, default=4, help="inner steps in each")
     made.add_argument("--feedback", action=argparse.BooleanOptionalAction, default=True, help="feed the final error back")
+    made.add_argument("--proportional", action="store_true", help="correct in proportion to the final error")
+    made.add_argument("--objective", choices=OBJECTIVES, default="mse", help="how the errors of the cycles make one number")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     made.add_argument("--fresh", action="store_true", help="begin anew, over what --out holds, instead of going on")
     helps = {"epochs": "most passes over the data", "batch_size": "problems a step", "lr": "highest learning rate",
              "weight_decay": "of AdamW", "patience": "epochs without improvement before stopping early",
-             "cycle_weight": "weight of the earlier cycles' errors", "seed": "of the weights and the order of the samples"}
+             "cycle_weight": "weight of the earlier cycles' errors",
+             "most_cycles": "each batch runs 1 to this many cycles; 0: always H_cycles",
+             "seed": "of the weights and the order of the samples"}
     for name, text in helps.items():
         default = getattr(TrainConfig(), name)
         made.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=text)

@@ -37,7 +37,8 @@ def copy_course(folder):
     """The notebooks, set to the smoke lane, with the shipped checkpoint, in a folder of their own."""
     (folder / "notebooks").mkdir(parents=True)
     (folder / "trc_lib").mkdir()  # marks the folder as a course; the library itself is the installed one
-    shutil.copytree(ROOT / "data" / "pretrained", folder / "data" / "pretrained")
+    for name in ("pretrained", "results"):
+        shutil.copytree(ROOT / "data" / name, folder / "data" / name)
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         text = path.read_text(encoding="utf-8").replace('lane = \\"cpu\\"', 'lane = \\"smoke\\"')
         (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")

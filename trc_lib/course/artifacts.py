@@ -72,6 +72,11 @@ def pretrained():
     return TinyRecursiveControl.load(root() / "data" / "pretrained" / "two_level_medium.pt")
 
 
+def laboratory(name):
+    """A small network of chapter 6, trained by ``make sweep`` with seed 0: data/pretrained/laboratory/<name>.pt."""
+    return TinyRecursiveControl.load(root() / "data" / "pretrained" / "laboratory" / f"{name}.pt")
+
+
 def record(lane, chapter, figures):
     """Keep a chapter's figures (plain numbers by name) for the course's results: ``results/<chapter>.json``."""
     path = training_folder(lane) / "results" / f"{chapter}.json"

@@ -27,6 +27,7 @@ LOWEST, HIGHEST = 1e-4, 1e-2         # but not beyond these
 TUNING_SEED = 100                    # on which it chooses; the seeds that are reported are others
 SEEDS = (0, 1, 2, 3, 4)
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 10_000, 2_000, 10_000
+SHIPPED = ("recursive", "random_depth", "single_latent", "proportional_rms")  # what chapter 6 takes apart
 TEST_SEED = 2 * EVAL_SEED            # no run, neither tuning nor early stopping, ever looks at these problems
 
 
@@ -67,6 +68,15 @@ def collect(folder, rivals=RIVALS, seeds=SEEDS):
 def load_results():
     """The table that ``make sweep`` wrote, data/results/sweep.json."""
     return json.loads((root() / "data" / "results" / "sweep.json").read_text(encoding="utf-8"))
+
+
+def ship(folder):
+    """Copy the networks that chapter 6 takes apart, seed 0 of each, to data/pretrained/laboratory."""
+    for rival in RIVALS:
+        if rival.name in SHIPPED:
+            source = _path(folder, rival, _best(_tried(folder, rival)), 0).with_suffix(".pt")
+            with files.written_whole(root() / "data" / "pretrained" / "laboratory" / f"{rival.name}.pt") as temporary:
+                temporary.write_bytes(source.read_bytes())
 
 
 def _summary(runs):
