@@ -7,7 +7,7 @@ BIN := .venv/bin
 help:                ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-course: .venv/ready  ## set up, run the five notebooks on the cpu lane, show the results
+course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the results
 	$(BIN)/python -m trc_lib course --lane cpu
 
 test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser
