@@ -288,7 +288,7 @@ def test_every_training_option_reaches_the_training(tmp_path, capsys):
     assert main(["generate", "--num-samples", "64", "--num-eval", "16", "--out", str(tmp_path)]) == 0
     base = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--network", "small", "--device", "cpu"]
     asked = {"epochs": 1, "batch_size": 16, "lr": 0.002, "weight_decay": 0.01, "patience": 3, "cycle_weight": 0.5, "seed": 4,
-             "objective": "rms", "most_cycles": 3}
+             "objective": "rms", "final_weight": 0.2, "most_cycles": 3}
     options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     assert main([*base, *options, "--no-feedback", "--H-cycles", "2", "--L-cycles", "1", "--mixed-precision"]) == 0
     model = TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt")

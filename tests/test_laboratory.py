@@ -11,10 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from trc_lib import laboratory
 from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.datasets import generate_dataset
-from trc_lib.evaluation import evaluate, multiply_adds
+from trc_lib.evaluation import evaluate, final_error, multiply_adds
 from trc_lib.laboratory import RIVALS, Rival, sweep
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.training import TrainConfig, imitation_loss, train
+from trc_lib.training import TrainConfig, imitation_loss, loop, train
 
 BY_NAME = {rival.name: rival for rival in RIVALS}
 
@@ -37,6 +37,33 @@ def test_every_objective_is_its_formula(cycles, objective, by_hand):
     J = [float(np.mean((np.asarray(u) - np.asarray(cycles[1])) ** 2)) for u in cycles[0]]
     value, loss = imitation_loss(*cycles, cycle_weight=0.3, objective=objective)
     assert float(value) == pytest.approx(by_hand(J, 0.3), rel=1e-8) and float(loss) == pytest.approx(J[3], rel=1e-12)
+
+
+@pytest.mark.parametrize("objective", ["mse", "rms"])
+def test_the_final_state_counts_by_its_weight(cycles, objective):
+    errors = torch.randn(4, 8, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    root = 1.0 if objective == "mse" else 0.5
+    by_hand = sum(w * 0.7 * float((errors[h] ** 2).sum() / 16) ** root for h, w in enumerate((0.3, 0.3, 0.3, 1.0)))
+    without = imitation_loss(*cycles, 0.3, objective)
+    with_it = imitation_loss(*cycles, 0.3, objective, errors, final_weight=0.7)
+    assert float(with_it[0] - without[0]) == pytest.approx(by_hand, rel=1e-6) and with_it[1] == without[1]
+
+
+def test_training_measures_the_final_state_by_simulation(tiny, dataset, other_dataset, monkeypatch):
+    seen = []
+
+    def spy(cycles, optimum, cycle_weight=0.0, objective="mse", final_errors=None, final_weight=0.0):
+        if final_errors is not None:
+            rows = [(dataset.controls.float() == u).all(dim=(1, 2)).nonzero().item() for u in optimum]
+            for u, errors in zip(cycles.detach(), final_errors.detach()):
+                expected = final_error(dataset.system, dataset.initial_states[rows], dataset.target_states[rows], u.double())
+                np.testing.assert_allclose(errors.norm(dim=1), expected, rtol=1e-4, atol=1e-5)
+            seen.append(final_weight)
+        return imitation_loss(cycles, optimum, cycle_weight, objective, final_errors, final_weight)
+
+    monkeypatch.setattr(loop, "imitation_loss", spy)
+    _trained(tiny, dataset, other_dataset, final_weight=0.7)
+    assert set(seen) == {0.7}
 
 
 def test_the_root_objective_has_a_finite_slope_at_the_optimum(cycles):

@@ -134,6 +134,7 @@ def parser():
     helps = {"epochs": "most passes over the data", "batch_size": "problems a step", "lr": "highest learning rate",
              "weight_decay": "of AdamW", "patience": "epochs without improvement before stopping early",
              "cycle_weight": "weight of the earlier cycles' errors",
+             "final_weight": "weight of the error of the final state",
              "most_cycles": "each batch runs 1 to this many cycles; 0: always H_cycles",
              "seed": "of the weights and the order of the samples"}
     for name, text in helps.items():

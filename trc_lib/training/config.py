@@ -23,6 +23,7 @@ class TrainConfig:
         patience: epochs without a better eval loss after which to stop early.
         objective: how the errors of the cycles make one number, see `imitation_loss`.
         cycle_weight: weight of the error of each earlier cycle's controls; 0 supervises the last cycle only.
+        final_weight: weight of the error of the final state, beside that of the controls.
         most_cycles: each batch runs a number of cycles drawn from 1 to this; 0 runs those of the network.
         seed: of the order of the samples.
         snapshot_epochs: after which epochs to keep the weights, for pictures; 0 is before training.
@@ -39,6 +40,7 @@ class TrainConfig:
     patience: int = 20
     objective: str = "mse"
     cycle_weight: float = 0.0
+    final_weight: float = 0.0
     most_cycles: int = 0
     seed: int = 0
     snapshot_epochs: tuple = ()
@@ -52,7 +54,7 @@ class TrainConfig:
                  "clip_norm": checking.positive("clip_norm", self.clip_norm)}
         for name in ("epochs", "batch_size", "patience"):
             plain[name] = checking.whole(name, getattr(self, name))
-        for name in ("lr", "weight_decay", "cycle_weight", "warmup"):
+        for name in ("lr", "weight_decay", "cycle_weight", "final_weight", "warmup"):
             plain[name] = checking.positive(name, getattr(self, name), or_zero=True)
         plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", e, at_least=0) for e in self.snapshot_epochs)
         for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
@@ -61,8 +63,8 @@ class TrainConfig:
             raise ValueError(f"warmup={self.warmup} is not accepted; give a share of the steps, 0 or above and below 1")
 
 
-def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective="mse"):
-    """How far the controls of the cycles are from the teacher's.
+def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective="mse", final_errors=None, final_weight=0.0):
+    """How far the controls of the cycles are from the teacher's, and where they end.
 
     With J[h] the mean squared error after cycle h, H the last cycle and w the ``cycle_weight``, the ``objective`` is
 
@@ -74,16 +76,21 @@ def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective
     Args:
         cycle_controls: ``[H_cycles + 1, batch, horizon, control_dim]``, physical units.
         optimal_controls: ``[batch, horizon, control_dim]``.
+        final_errors: x_N - x_T of every cycle, ``[H_cycles + 1, batch, state_dim]``; needed where ``final_weight`` is not 0.
+        final_weight: how much their mean square (its root, for ``"rms"``) counts beside J.
 
     Returns:
         the objective to descend, and J[H]: the loss that is reported, in training and in evaluation alike.
     """
     J = (cycle_controls - optimal_controls).square().mean(dim=(1, 2, 3))         # [H_cycles + 1]
-    if objective == "mse":
-        return J[-1] + cycle_weight * J[:-1].sum(), J[-1]
-    if objective == "rms":
-        root = (J + SMALLEST_MSE).sqrt()
-        return root[-1] + cycle_weight * root[:-1].sum(), J[-1]
+    if objective in ("mse", "rms"):
+        def size(error):
+            return error if objective == "mse" else (error + SMALLEST_MSE).sqrt()
+
+        each = size(J)
+        if final_weight:
+            each = each + final_weight * size(final_errors.square().mean(dim=(1, 2)))
+        return each[-1] + cycle_weight * each[:-1].sum(), J[-1]
     before, after = J[:-1] + SMALLEST_MSE, J[1:] + SMALLEST_MSE
     gains = before - after if objective == "improvement" else 1 - after / before
     return J[-1] - cycle_weight * gains.sum(), J[-1]

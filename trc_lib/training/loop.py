@@ -96,7 +96,11 @@ def _epoch(run, predict, train_data, eval_data, bar):
             initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
             depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order)) if config.most_cycles else None
             output = predict(initial_state, target_state, depth)
-            objective, loss = imitation_loss(output["cycle_controls"], optimal_controls, config.cycle_weight, config.objective)
+            cycles, final_errors = output["cycle_controls"], None
+            if config.final_weight:
+                final_errors = model.system.predict(initial_state.expand(len(cycles), -1, -1), cycles)[:, :, -1] - target_state
+            objective, loss = imitation_loss(cycles, optimal_controls, config.cycle_weight, config.objective,
+                                             final_errors, config.final_weight)
             run.optimizer.zero_grad()
             objective.backward()                           # through every cycle of the recursion
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
