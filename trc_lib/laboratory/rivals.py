@@ -15,22 +15,20 @@ class Rival:
     Attributes:
         name: short, for files.
         label: for people.
-        network: ``"small"`` or ``"medium"``: the recursive network that takes part, or whose budget an MLP is given.
-        mlp: None; or what an MLP shares with that network, ``"parameters"`` or ``"compute"``.
+        mlp: None for a recursive network; or what an MLP shares with it, ``"parameters"`` or ``"compute"``.
         switches: fields of `TRCConfig` that differ from the network's own.
         training: fields of `TrainConfig` that differ from the laboratory's own.
     """
 
     name: str
     label: str
-    network: str = "small"
     mlp: str | None = None
     switches: dict = dataclasses.field(default_factory=dict)
     training: dict = dataclasses.field(default_factory=dict)
 
     def make(self, seed):
         """The untrained network."""
-        model = TinyRecursiveControl.create_two_level(self.network, seed=seed, **self.switches)
+        model = TinyRecursiveControl.create_two_level_small(seed=seed, **self.switches)
         if self.mlp is None:
             return model
         return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), seed=seed)
@@ -72,8 +70,4 @@ RIVALS = (
           training={"objective": "rms", "cycle_weight": 1.0, "final_weight": 0.3}),
     Rival("mlp_final", "MLP, equal parameters, equal seconds, root loss and final state", mlp="parameters",
           training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
-    Rival("medium", "medium: recursive, as in chapter 4", "medium"),
-    Rival("medium_mlp", "medium: MLP, equal compute, equal seconds", "medium", mlp="compute", training={"epochs": 30}),
-    Rival("medium_proportional_rms", "medium: proportional feedback, root loss", "medium", switches={"proportional": True},
-          training={"objective": "rms", "cycle_weight": 1.0}),
 )

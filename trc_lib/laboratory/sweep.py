@@ -59,7 +59,7 @@ def collect(folder, rivals=RIVALS, seeds=SEEDS):
         tried = _tried(folder, rival)
         lr = _best(tried)
         runs = [_read(folder, rival, lr, seed) for seed in seeds]
-        table["rivals"][rival.name] = {"label": rival.label, "network": rival.network, "lr": lr,
+        table["rivals"][rival.name] = {"label": rival.label, "lr": lr,
                                        "tuning": {f"{rate:g}": error for rate, error in tried.items()},
                                        "runs": runs, **_summary(runs)}
     return table
@@ -172,7 +172,7 @@ def _linear_row(seeds):
         controls = linear.solve(test_set.initial_states, test_set.target_states)
         runs.append({"parameters": linear.num_parameters, "multiply_adds": linear.num_parameters,
                      "train_seconds": round(seconds, 4), **dataclasses.asdict(measure(test_set, controls))})
-    return {"label": "linear map, least squares", "network": "linear", "runs": runs, **_summary(runs)}
+    return {"label": "linear map, least squares", "runs": runs, **_summary(runs)}
 
 
 def _tried(folder, rival):
