@@ -3,20 +3,22 @@
 import numpy as np
 import pytest
 
-from tests.checks import answers_dataset, answers_evaluation, answers_model, answers_teacher, answers_training
-from trc_lib.checks import dataset, evaluation, model, teacher, training
+from tests.checks import answers_dataset, answers_evaluation, answers_laboratory, answers_model, answers_teacher, answers_training
+from trc_lib.checks import dataset, evaluation, laboratory, model, teacher, training
 
-CHECKS = [check for module in (teacher, dataset, model, training, evaluation) for check in vars(module).values()
+MODULES = (teacher, dataset, model, training, evaluation, laboratory)
+CHECKS = [check for module in MODULES for check in vars(module).values()
           if hasattr(check, "__wrapped__") and check.__module__ == module.__name__]
 
-ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation)
+ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation,
+           answers_laboratory)
 RIGHT = [row for module in ANSWERS for row in module.RIGHT]
 WRONG = [row for module in ANSWERS for row in module.WRONG]
 
 
 def test_there_are_three_to_five_in_each_chapter():
     counts = {module.__name__: sum(check.__module__ == module.__name__ for check in CHECKS)
-              for module in (teacher, dataset, model, training, evaluation)}
+              for module in MODULES}
     assert all(3 <= count <= 5 for count in counts.values()), counts
 
 
