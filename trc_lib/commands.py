@@ -77,6 +77,14 @@ def evaluate_command(options):
         print(f"{name:22s}" + "".join(f"{metrics[name]:12.4g}" for metrics in cycles))
 
 
+def export_command(options):
+    """Write a checkpoint as an ONNX file, and check that ONNX Runtime gives the same controls."""
+    from trc_lib.export import export_onnx  # here, since nothing else needs ONNX
+
+    difference = export_onnx(TinyRecursiveControl.load(options.checkpoint), options.out, options.H_cycles)
+    print(f"Exported to {options.out}, {options.out.stat().st_size / 1e6:.2f} MB; controls equal within {difference:.0e} m/s^2")
+
+
 def course(options):
     """Run all notebooks in order, and show the results beside the description's."""
     run_course(options.lane, options.seed)
@@ -149,6 +157,12 @@ def parser():
     made.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data/lqr_dataset_eval.npz"), help="the eval set")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     made.add_argument("--json", action="store_true", help="for machines")
+
+    made = command("export", export_command)
+    made.add_argument("--checkpoint", type=pathlib.Path, default=pathlib.Path("data/training/best_model.pt"),
+                      help="what `train` saved")
+    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data/training/model.onnx"), help="the file to write")
+    made.add_argument("--H-cycles", type=int, help="cycles to run; those of the checkpoint if not given")
 
     made = command("course", course)
     made.add_argument("--lane", choices=tuple(LANES), default="cpu", help="how much of it to run")
