@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser bench-widgets sweep lab doctor store clean
+.PHONY: help course test test-browser bench bench-widgets sweep lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,6 +21,9 @@ test-browser: .venv/ready  ## work every control of every widget in a real brows
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
+
+bench: .venv/ready   ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
+	$(BIN)/python -m tests.benchmarks.bench
 
 sweep: .venv/ready   ## train all rivals of chapter 6 with five seeds (about 1.5 hours; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep

@@ -232,7 +232,7 @@ def results():
 def test_the_readme_shows_the_results_of_the_course(results):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert report.readme_table(results) in readme
-    assert readme == report.replace_results(readme, report.readme_table(results))
+    assert readme == report.replace_between(readme, report.BEGIN, report.END, report.readme_table(results))
 
 
 def test_the_course_reached_its_headline(results):

@@ -42,9 +42,9 @@ def readme_table(results):
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in comparison(results)])
 
 
-def replace_results(readme, table):
-    """The README's text with ``table`` between its two marks; unchanged where the marks are missing."""
-    if BEGIN not in readme or END not in readme:
+def replace_between(readme, begin, end, table):
+    """The README's text with ``table`` between two marks; unchanged where the marks are missing."""
+    if begin not in readme or end not in readme:
         return readme
-    before, rest = readme.split(BEGIN, 1)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.split(END, 1)[1]}"
+    before, rest = readme.split(begin, 1)
+    return f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}"

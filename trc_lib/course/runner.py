@@ -14,7 +14,7 @@ from papermill.exceptions import PapermillExecutionError
 from trc_lib import files
 from trc_lib.course.artifacts import folder
 from trc_lib.course.lanes import choose_lane
-from trc_lib.course.report import closing_table, readme_table, replace_results
+from trc_lib.course.report import BEGIN, END, closing_table, readme_table, replace_between
 from trc_lib.datasets import LQRDataset
 from trc_lib.evaluation import cycle_controls
 from trc_lib.model import TinyRecursiveControl
@@ -105,7 +105,7 @@ def _publish(lane, results, out):
         plots.refinement_gif(temporary, **_one_refinement(lane))
     readme = root() / "README.md"
     if readme.exists():
-        files.write_text(readme, replace_results(readme.read_text(encoding="utf-8"), readme_table(results)))
+        files.write_text(readme, replace_between(readme.read_text(encoding="utf-8"), BEGIN, END, readme_table(results)))
 
 
 def _one_refinement(lane):

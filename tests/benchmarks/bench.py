@@ -1,0 +1,111 @@
+"""All benchmarks but the widgets': ``make bench``. Writes data/results/bench.json and the README's table of speeds.
+
+Everything is measured in this one run, so that ratios hold where times do not.
+"""
+
+import json
+import os
+import pathlib
+import platform
+import sys
+import tempfile
+import time
+
+import torch
+
+from tests.benchmarks import bench_inference, bench_teacher, bench_training
+from trc_lib import files
+from trc_lib.course.report import replace_between
+
+BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
+
+
+def smoke_lane():
+    """Seconds of the whole course on the smoke lane, in an empty folder."""
+    import shutil
+
+    from trc_lib.course.runner import NOTEBOOKS, run_course
+    from trc_lib.places import root
+
+    here = root()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        (folder / "trc_lib").mkdir()
+        for name in ("pretrained", "results"):
+            shutil.copytree(here / "data" / name, folder / "data" / name)
+        (folder / "notebooks").mkdir()
+        for name in NOTEBOOKS:
+            shutil.copy(here / "notebooks" / f"{name}.ipynb", folder / "notebooks")
+        os.chdir(folder)
+        try:
+            started = time.perf_counter()
+            run_course("smoke", say=lambda text: None)
+            return time.perf_counter() - started
+        finally:
+            os.chdir(here)
+
+
+def measure(quick=False):
+    """All parts; ``quick`` runs them tiny, to see that they work."""
+    parts = {
+        "teacher": lambda: bench_teacher.bench(*((2_000, 20) if quick else ())),
+        "training": lambda: bench_training.bench(*((128, 64, 1) if quick else ())),
+        "inference": lambda: bench_inference.bench(**({"sizes": ("small",), "num_many": 16, "repeats": 3, "compiled": False}
+                                                      if quick else {}))}
+    if not quick:
+        parts["smoke lane (s)"] = smoke_lane
+    result = {"machine": {"cores": os.cpu_count(), "processor": platform.machine(), "torch": torch.__version__.split("+")[0]}}
+    for name, part in parts.items():
+        print(f"{name} ...", flush=True)
+        result[name] = part()
+    return result
+
+
+def _time(value):
+    return "not reached" if value is None else f"{value:.0f} s"
+
+
+def table(result):
+    """The README's table."""
+    teacher, training, inference = result["teacher"], result["training"], result["inference"]
+    recipes, rivals = training["recipes"], teacher["rivals"]
+    slow = recipes["textbook"]["seconds to the headline"]
+    soon = recipes["fast recipe"]["seconds to the headline"]
+    ratio = (slow or recipes["textbook"]["seconds spent"]) / soon
+    rows = [
+        ("exact solves a second (teacher, float64)", f"{teacher['solves a second'] / 1e6:.1f} million", "10 million"),
+        ("… times a loop over OSQP / SciPy / cvxpy", " / ".join(f"{rivals[name]['times slower']:,.0f}" for name in (
+            "OSQP, set up for each", "scipy.linalg.lstsq", "cvxpy, one parametrised problem")), "1,000 (OSQP)"),
+        ("training to a mean final error of 0.016, all solved", _time(soon), "30 s"),
+        ("… chapter 4's recipe", _time(recipes["chapter 4"]["seconds to the headline"]), "–"),
+        ("… the textbook's loop", _time(slow) + ("" if slow else f" in {recipes['textbook']['seconds spent']:.0f} s"), "–"),
+        ("… times sooner than the textbook's", f"{'' if slow else 'more than '}{ratio:.0f}", "5"),
+        ("training: share of one core's arithmetic limit", f"{recipes['chapter 4']['share of the arithmetic limit']:.0%}", "–"),
+        ("training: peak memory, of which the imports", " / ".join(
+            f"{training['peak memory (MB)'][name]:.0f} MB" for name in ("one epoch", "imports only")), "–"),
+        ("medium network on disk", f"{training['MB on disk']:.2f} MB", "2.5 MB"),
+        ("smoke lane, all notebooks", _time(result["smoke lane (s)"]), "60 s")]
+    for size, ways in inference.items():
+        for name, way in ways.items():
+            if isinstance(way, dict):
+                rows.append((f"{size}, {name}: one problem; many", f"{way['milliseconds for one']:.2f} ms; "
+                             f"{way['problems a second']:,.0f} a second", "0.3 ms; 100,000"))
+    lines = [f"| measured on {result['machine']['cores']} cores | here | aim |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def main():
+    """Measure, write, show."""
+    if "--quick" in sys.argv:
+        print(json.dumps(measure(quick=True), indent=2))
+        return
+    here = pathlib.Path(__file__).resolve().parents[2]
+    result = measure()
+    files.write_text(here / "data" / "results" / "bench.json", json.dumps(result, indent=2) + "\n")
+    readme = (here / "README.md").read_text(encoding="utf-8")
+    files.write_text(here / "README.md", replace_between(readme, BEGIN, END, table(result)))
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
