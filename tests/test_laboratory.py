@@ -200,7 +200,10 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
     assert len(set(errors)) == 3 and row["failed"] == 0
     assert row["mean"]["final_error_mean"] == pytest.approx(np.mean(errors))
     assert row["spread"]["final_error_mean"] == pytest.approx(np.std(errors, ddof=1))
-    assert row["lr"] == float(min(row["tuning"], key=row["tuning"].get)) and len(row["tuning"]) >= 3
+    assert row["lr"] in sorted(map(float, row["tuning"]), key=lambda lr: row["tuning"][f"{lr:g}"])[:2] and len(row["tuning"]) >= 3
+    by_rate = {lr: np.mean([json.loads((tmp_path / "one" / f"lr-{lr:g}-seed-{seed}.json").read_text())["validation_error"]
+                            for seed in (0, 1, 2)]) for lr in sweep._two_best({float(k): v for k, v in row["tuning"].items()})}
+    assert row["lr"] == min(by_rate, key=by_rate.get) and len(by_rate) == 2
     assert table["rivals"]["linear"]["mean"]["final_error_max"] < 1e-9
     for rival in PAIR:  # what is in the table is what the saved network does
         run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(0)).load(sweep._path(
