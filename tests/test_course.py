@@ -121,9 +121,9 @@ def test_training_is_done_once_and_again_when_asked_or_when_the_recipe_changes(s
 # ---------------------------------------------------------------- the shipped checkpoint
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return ROOT / "data" / "pretrained" / "two_level_medium.pt"
+@pytest.fixture(params=["two_level_medium", "two_level_medium_long"])
+def shipped(request):
+    return ROOT / "data" / "pretrained" / f"{request.param}.pt"
 
 
 def test_the_shipped_checkpoint_is_the_one_in_its_card(shipped):
@@ -139,6 +139,13 @@ def test_the_shipped_checkpoint_reaches_the_headline():
     final = evaluate(model, generate_dataset(lane.num_eval, lane.seed + EVAL_SEED))[-1]
     assert abs(model.num_parameters / 600_000 - 1) < 0.1
     assert final.final_error_mean <= 0.010 and final.success_rate == 1 and final.control_mse <= 4.9e-5
+
+
+def test_the_best_network_arrives_to_a_thousandth_of_a_millimetre():
+    problems = generate_dataset(5_000, seed=7_000_000)
+    first, *cycles = evaluate(course.pretrained("two_level_medium_long"), problems)
+    assert cycles[-1].final_error_mean < 3e-6 and cycles[-1].final_error_max < 1e-3 and cycles[-1].success_rate == 1
+    assert first.final_error_mean > cycles[0].final_error_mean > cycles[1].final_error_mean > cycles[2].final_error_mean
 
 
 # ---------------------------------------------------------------- the runner

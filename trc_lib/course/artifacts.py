@@ -67,14 +67,13 @@ def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_ep
     return model.cpu().eval(), history, load_snapshots(where / "snapshots.pt")
 
 
-def pretrained():
-    """The small checkpoint that the course ships, data/pretrained/two_level_medium.pt."""
-    return TinyRecursiveControl.load(root() / "data" / "pretrained" / "two_level_medium.pt")
+def pretrained(name="two_level_medium"):
+    """A network that the course ships, data/pretrained/<name>.pt.
 
-
-def laboratory(name):
-    """A small network of chapter 6, trained by ``make sweep`` with seed 0: data/pretrained/laboratory/<name>.pt."""
-    return TinyRecursiveControl.load(root() / "data" / "pretrained" / "laboratory" / f"{name}.pt")
+    ``two_level_medium`` is chapter 4's, ``two_level_medium_long`` the best there is, and ``laboratory/<rival>`` a small
+    network of chapter 6, trained by ``make sweep`` with seed 0.
+    """
+    return TinyRecursiveControl.load(root() / "data" / "pretrained" / f"{name}.pt")
 
 
 def record(lane, chapter, figures):

@@ -60,7 +60,6 @@ RIVALS = (
     Rival("relative_reward", "process reward, ratio", training={"objective": "relative improvement", "cycle_weight": 1e-3}),
     Rival("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
     Rival("rms", "root loss", training={"objective": "rms", "cycle_weight": 1.0}),
-    Rival("mlp_rms", "MLP, equal compute, equal seconds, root loss", mlp="compute", training={"epochs": 30, "objective": "rms"}),
     Rival("proportional", "proportional feedback", switches={"proportional": True}),
     Rival("proportional_rms", "proportional feedback, root loss", switches={"proportional": True},
           training={"objective": "rms", "cycle_weight": 1.0}),
