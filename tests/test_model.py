@@ -324,6 +324,14 @@ def test_a_loaded_model_gives_the_same_controls_to_the_bit(scaled, problems, tmp
     assert not loaded.training
 
 
+def test_a_float64_network_stays_one(scaled, problems, tmp_path):
+    model, problems = scaled().double(), [states.double() for states in problems]
+    model.save(tmp_path / "model.pt")
+    loaded = TinyRecursiveControl.load(tmp_path / "model.pt")
+    assert loaded.state_scale.dtype == torch.float64
+    assert torch.equal(loaded(*problems)["controls"], model(*problems)["controls"])
+
+
 def test_a_configuration_of_numpy_numbers_can_be_saved_and_loaded(tiny, tmp_path):
     tiny(H_cycles=np.int64(2)).save(tmp_path / "model.pt")
     assert TinyRecursiveControl.load(tmp_path / "model.pt").config.H_cycles == 2

@@ -117,7 +117,7 @@ class Learner(nn.Module):
         checkpoint = files.load_checkpoint(path, cls.kind, VERSION)
         try:
             system = LinearSystem(checkpoint["system"]["A"], checkpoint["system"]["B"], checkpoint["system"]["dt"])
-            model = cls(cls.Config(**checkpoint["config"]), system)
+            model = cls(cls.Config(**checkpoint["config"]), system).to(checkpoint["weights"]["state_scale"].dtype)
             model.load_state_dict(checkpoint["weights"])
             model.recipe = checkpoint["recipe"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
