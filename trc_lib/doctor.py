@@ -35,7 +35,7 @@ def _python():
 
 def _packages():
     """Each package that pyproject.toml names, against its range; also those that only the tests need."""
-    install = "pip install -c constraints.txt -e '.[test,browser]'"
+    install = "pip install -c constraints.txt -e '.[test,browser,export]'"
     try:
         from packaging.requirements import Requirement
 
