@@ -204,6 +204,7 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
     by_rate = {lr: np.mean([json.loads((tmp_path / "one" / f"lr-{lr:g}-seed-{seed}.json").read_text())["validation_error"]
                             for seed in (0, 1, 2)]) for lr in sweep._two_best({float(k): v for k, v in row["tuning"].items()})}
     assert row["lr"] == min(by_rate, key=by_rate.get) and len(by_rate) == 2
+    assert {float(lr): error for lr, error in row["run_off"].items()} == pytest.approx(by_rate)
     assert table["rivals"]["linear"]["mean"]["final_error_max"] < 1e-9
     for rival in PAIR:  # what is in the table is what the saved network does
         run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(0)).load(sweep._path(

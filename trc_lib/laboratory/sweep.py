@@ -64,6 +64,7 @@ def collect(folder, rivals=RIVALS, seeds=SEEDS):
         runs = [_read(folder, rival, lr, seed) for seed in seeds]
         table["rivals"][rival.name] = {"label": rival.label, "lr": lr,
                                        "tuning": {f"{rate:g}": error for rate, error in tried.items()},
+                                       "run_off": {f"{rate:g}": error for rate, error in _run_off(folder, rival, seeds).items()},
                                        "runs": runs, **_summary(runs)}
     return table
 
@@ -199,9 +200,14 @@ def _two_best(tried):
 
 
 def _chosen(folder, rival, seeds):
-    """Of the two best, the learning rate with the smaller validation error in the mean over the first seeds."""
-    return min(_two_best(_tried(folder, rival)),
-               key=lambda lr: statistics.fmean(_read(folder, rival, lr, seed)["validation_error"] for seed in seeds[:RUN_OFF]))
+    """The learning rate that wins the run-off."""
+    return _best(_run_off(folder, rival, seeds))
+
+
+def _run_off(folder, rival, seeds):
+    """The mean validation error of the two best learning rates over the first seeds, ``{lr: error}``."""
+    return {lr: statistics.fmean(_read(folder, rival, lr, seed)["validation_error"] for seed in seeds[:RUN_OFF])
+            for lr in _two_best(_tried(folder, rival))}
 
 
 def _next_rate(tried):
