@@ -187,6 +187,7 @@ def run(words):
         return 0
     except KeyboardInterrupt as error:
         print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
-    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError, NotebookFailed) as error:
+    except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError, ModuleNotFoundError,
+            NotebookFailed) as error:
         print(f"error: {str(error).splitlines()[0] if str(error) else type(error).__name__}", file=sys.stderr)
     return 1
