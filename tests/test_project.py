@@ -19,9 +19,10 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 
 
-def _pyproject():
+def _pyproject(*extras):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in [*project["dependencies"], *project["optional-dependencies"]["test"]]]
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    return [Requirement(line) for line in lines]
 
 
 def _conda_lines():
@@ -34,13 +35,14 @@ def test_environment_yml_names_what_pyproject_names():
     assert lines[0] == "conda-forge" and lines[-1] == "pip:" and "      - -e ." in (ROOT / "environment.yml").read_text()
     conda = {Requirement(line).name: Requirement(line).specifier for line in lines[1:-1]}
     assert conda.pop("pip") == "" and str(conda.pop("python")) == ">=3.11"
-    assert conda == {CONDA_NAMES.get(requirement.name, requirement.name): requirement.specifier for requirement in _pyproject()}
+    assert conda == {CONDA_NAMES.get(requirement.name, requirement.name): requirement.specifier
+                     for requirement in _pyproject("test")}
 
 
 def test_constraints_pin_everything_within_its_range():
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")]
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
-    for requirement in _pyproject():
+    for requirement in _pyproject("test", "browser", "export"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["torch"] == "2.13.0"
 
