@@ -50,7 +50,7 @@ def measure(quick=False):
     parts = {
         "teacher": lambda: bench_teacher.bench(*((2_000, 20) if quick else ())),
         "training": lambda: bench_training.bench(*((128, 64, 1) if quick else ())),
-        "inference": lambda: bench_inference.bench(**({"sizes": ("small",), "num_many": 16, "repeats": 3, "compiled": False}
+        "inference": lambda: bench_inference.bench(**({"sizes": ("small",), "num_many": 16, "repeats": 3, "compiled": ()}
                                                       if quick else {}))}
     if not quick:
         parts["smoke lane (s)"] = smoke_lane

@@ -33,7 +33,7 @@ def _timed(solve_one, solve_many, one, many, repeats):
     return {"milliseconds for one": 1e3 * alone, "problems a second": len(many[0]) / together}
 
 
-def bench(sizes=("medium", "small"), num_many=4096, repeats=200, compiled=True):
+def bench(sizes=("medium", "small"), num_many=4096, repeats=200, compiled=("medium",)):
     """Every way to solve, for every size, with one thread for one problem and two for many."""
     result, limits = {}, {number: arithmetic_limit(number) for number in (1, 2)}
     many = [states.float() for states in sample_states(num_many, seed=0)]
@@ -47,11 +47,11 @@ def bench(sizes=("medium", "small"), num_many=4096, repeats=200, compiled=True):
             export_onnx(model, f"{folder}/model.onnx")
             solvers = [onnx_runtime(f"{folder}/model.onnx", number) for number in (1, 2)]
             ways["ONNX Runtime"] = _timed(*solvers, one, many, repeats)
-        if compiled and shutil.which("g++"):
+        if size in compiled and shutil.which("g++"):  # a minute or two for each size
             torch.compiler.reset()
             fast = torch.compile(lambda x0, xT, model=model: model.predict(x0, xT)["controls"], dynamic=False)
             ways["torch.compile"] = _timed(fast, fast, one, many, repeats)
-        elif compiled:
+        elif size in compiled:
             ways["torch.compile"] = "not measured: it needs a C++ compiler, g++"
         result[size] = {"multiply-adds": work} | ways
     return result

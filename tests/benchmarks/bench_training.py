@@ -100,7 +100,7 @@ def one_epoch(num_train):
           TrainConfig(epochs=1), progress=False)
 
 
-def bench(num_train=10_000, num_eval=2_000, most_epochs=20):
+def bench(num_train=10_000, num_eval=2_000, most_epochs=12):
     """The three loops on the same data."""
     train_set, eval_set = generate_dataset(num_train), generate_dataset(num_eval, EVAL_SEED)
     limit, lane = arithmetic_limit(1), LANES["cpu"]
