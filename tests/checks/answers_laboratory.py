@@ -173,7 +173,7 @@ WRONG = [
     (checks.stop_when, stop("(gain.mean(dim=1) > threshold).int().cumprod(dim=0).sum().expand(gain.shape[1])"), "*mean* gain"),
     (checks.stop_when, stop(f"{GO_ON}.max().expand(gain.shape[1])"), "until the last one stops"),
     (checks.stop_when, stop("(gain > threshold).cumprod(dim=1).sum(dim=0)"), "along the problems"),
-    (checks.stop_when, stop("torch.full((gain.shape[1],), H)"), "Nobody stops"),
+    (checks.stop_when, stop("torch.full((gain.shape[1],), H)"), "last one stops"),
     (checks.stop_when, stop("(errors[:-1] - errors[1:] > threshold).cumprod(dim=0).sum(dim=0)"), "really brings"),
     (checks.stop_when, stop("(gain.abs() > threshold).cumprod(dim=0).sum(dim=0)"), "size of the gain alone"),
     (checks.stop_when, stop("errors.argmin(dim=0)"), "best cycle"),

@@ -220,7 +220,6 @@ def _stops(errors, gain, threshold):
         (np.full(n, mean), "All stop together, where the *mean* gain is too small. Each problem decides by its own gains."),
         (np.full(n, min(used)), "All stop with the first that stops. Each problem decides by its own gains."),
         (np.full(n, max(used)), "All go on until the last one stops. Each problem decides by its own gains."),
-        (np.full(n, H), "Nobody stops: all cycles are used."),
         ([_first(H, lambda h, i=i: not errors[h, i] - errors[h + 1, i] > threshold) for i in each],
          "You stop by the gain that a cycle really brings. That is known only once it is run: decide by the predicted one."),
         ([_first(H, lambda h, i=i: not abs(gain[h, i]) > threshold) for i in each],
