@@ -1,0 +1,105 @@
+"""The bounded minimum-energy law, against convex solvers, which share no code with it."""
+
+import cvxpy
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+
+from trc_lib.datasets import sample_states
+from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Unreachable
+
+
+def chain(n, dt=0.3):
+    """A chain of n integrators, exactly discretised."""
+    A = np.array([[dt ** (j - i) / float(np.prod(range(1, j - i + 1))) if j >= i else 0.0 for j in range(n)] for i in range(n)])
+    return LinearSystem(A, np.array([[dt ** (n - i) / float(np.prod(range(1, n - i + 1)))] for i in range(n)]), dt)
+
+
+def coupled():
+    """Four states and two controls with different bounds."""
+    rng = np.random.default_rng(3)
+    return LinearSystem(np.eye(4) + 0.2 * rng.normal(size=(4, 4)), 0.4 * rng.normal(size=(4, 2)), 0.2)
+
+
+SYSTEMS = {  # system, horizon, limits, half the side of the box of the problems
+    "double integrator": (DoubleIntegrator(), 15, 1.0, 2.5), "shortest horizon": (DoubleIntegrator(), 2, 1.0, 0.3),
+    "triple integrator": (chain(3), 20, 1.5, 1.5), "four states, two controls": (coupled(), 12, (0.5, 2.0), 1.0)}
+
+
+@pytest.fixture(params=SYSTEMS)
+def case(request):
+    system, horizon, limits, box = SYSTEMS[request.param]
+    return BoundedMinimumEnergyController(system, horizon, limits), *sample_states(50, 1, system.state_dim, box)
+
+
+def final_states(system, x0, controls):
+    x = np.asarray(x0)
+    for k in range(controls.shape[-2]):
+        x = x @ system.A.numpy().T + np.asarray(controls)[..., k, :] @ system.B.numpy().T
+    return x
+
+
+def test_every_reachable_target_is_reached_within_the_bounds(case):
+    teacher, x0, xT = case
+    controls, reachable = teacher.attempt(x0, xT)
+    assert 5 <= int(reachable.sum()) <= 45  # the problems are of both kinds
+    assert np.abs(final_states(teacher.system, x0[reachable], controls[reachable]) - xT[reachable].numpy()).max() <= 1e-8
+    assert bool((controls[reachable].abs() <= teacher.control_limit).all()) and bool(controls[~reachable].isnan().all())
+
+
+def test_energy_and_reachability_are_those_of_a_convex_solver(case):
+    teacher, x0, xT = case
+    limit = np.tile(teacher.control_limit.numpy(), teacher.horizon)
+    C, drift = teacher.system.controllability_matrix(teacher.horizon).numpy(), np.linalg.matrix_power(
+        teacher.system.A.numpy(), teacher.horizon)
+    controls, reachable = teacher.attempt(x0, xT)
+    u, d = cvxpy.Variable(C.shape[1]), cvxpy.Parameter(C.shape[0])
+    problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(u)), [C @ u == d, u <= limit, u >= -limit])
+    for i in range(len(x0)):
+        d.value = xT[i].numpy() - drift @ x0[i].numpy()
+        feasible = scipy.optimize.linprog(np.zeros(C.shape[1]), A_eq=C, b_eq=d.value, bounds=list(zip(-limit, limit))).status == 0
+        assert bool(reachable[i]) == feasible
+        if feasible:
+            energy = problem.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-11, tol_gap_rel=1e-11, tol_feas=1e-11)
+            assert float(controls[i].square().sum()) == pytest.approx(energy, rel=1e-6)
+
+
+def test_without_need_of_the_bounds_it_is_the_linear_law():
+    x0, xT = sample_states(200, 0)
+    wide = BoundedMinimumEnergyController(control_limit=100.0).solve(x0, xT)
+    torch.testing.assert_close(wide, MinimumEnergyController().solve(x0, xT), rtol=0, atol=1e-10)
+
+
+def test_ten_thousand_problems_and_every_one_is_decided():
+    x0, xT = sample_states(10_000, 0)
+    controls, reachable = BoundedMinimumEnergyController().attempt(x0, xT)
+    assert 0.58 < float(reachable.double().mean()) < 0.64
+    errors = np.abs(final_states(DoubleIntegrator(), x0[reachable], controls[reachable]) - xT[reachable].numpy()).max()
+    touched = (controls[reachable].abs() >= 1).flatten(1).any(dim=1).double().mean()
+    assert errors <= 1e-8 and 0.4 < float(touched) < 0.5
+
+
+def test_the_edge_of_what_can_be_reached_is_told_apart():
+    teacher = BoundedMinimumEnergyController()
+    full = torch.ones(15, 1, dtype=torch.float64)
+    edge = teacher.system.rollout(torch.zeros(2, dtype=torch.float64), full)[-1]  # the end of full thrust
+    _, reachable = teacher.attempt(torch.zeros(2, 2, dtype=torch.float64), torch.stack([0.999 * edge, 1.001 * edge]))
+    assert reachable.tolist() == [True, False]
+
+
+def test_solve_refuses_what_is_out_of_reach_and_says_how_many():
+    teacher = BoundedMinimumEnergyController()
+    with pytest.raises(Unreachable, match="cannot be reached within the bounds for 1 of 2 problems") as refused:
+        teacher.solve([[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [100.0, 0.0]])
+    assert refused.value.reachable.tolist() == [True, False]
+    assert teacher.solve([0.0, 0.0], [1.0, 0.0]).shape == (15, 1)
+
+
+@pytest.mark.parametrize(("limit", "error", "reason"), [
+    (0.0, ValueError, "control_limit=0.0 is not accepted"), ((1.0, 2.0), ValueError, "has 2 numbers; needs one, or 1"),
+    ("wide", TypeError, "control_limit='wide' is not a number"), (float("nan"), ValueError, "control_limit=nan")])
+def test_bounds_that_make_no_sense_are_refused(limit, error, reason):
+    with pytest.raises(error, match=reason):
+        BoundedMinimumEnergyController(control_limit=limit)
