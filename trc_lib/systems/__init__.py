@@ -1,0 +1,11 @@
+"""What is steered: discrete-time systems, their steps and their roll-outs.
+
+Shapes: states ``[..., horizon + 1, state_dim]``, controls ``[..., horizon, control_dim]``.
+"""
+
+from trc_lib.systems.linear import DoubleIntegrator, LinearSystem
+from trc_lib.systems.system import System
+
+SUCCESS = 0.1  # a problem is solved if |x_N - x_T| stays below this: metres and metres a second alike
+
+__all__ = ["SUCCESS", "DoubleIntegrator", "LinearSystem", "System"]
