@@ -6,32 +6,33 @@ import pytest
 import scipy.optimize
 import torch
 
-from trc_lib.datasets import sample_states
+from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import DoubleIntegrator, LinearSystem
-from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Unreachable
+from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Unsolved
 
 
-def chain(n, dt=0.3):
+def chain(n, limit, dt=0.3):
     """A chain of n integrators, exactly discretised."""
     A = np.array([[dt ** (j - i) / float(np.prod(range(1, j - i + 1))) if j >= i else 0.0 for j in range(n)] for i in range(n)])
-    return LinearSystem(A, np.array([[dt ** (n - i) / float(np.prod(range(1, n - i + 1)))] for i in range(n)]), dt)
+    return LinearSystem(A, np.array([[dt ** (n - i) / float(np.prod(range(1, n - i + 1)))] for i in range(n)]), dt, limit)
 
 
 def coupled():
     """Four states and two controls with different bounds."""
     rng = np.random.default_rng(3)
-    return LinearSystem(np.eye(4) + 0.2 * rng.normal(size=(4, 4)), 0.4 * rng.normal(size=(4, 2)), 0.2)
+    return LinearSystem(np.eye(4) + 0.2 * rng.normal(size=(4, 4)), 0.4 * rng.normal(size=(4, 2)), 0.2, (0.5, 2.0))
 
 
-SYSTEMS = {  # system, horizon, limits, half the side of the box of the problems
-    "double integrator": (DoubleIntegrator(), 15, 1.0, 2.5), "shortest horizon": (DoubleIntegrator(), 2, 1.0, 0.3),
-    "triple integrator": (chain(3), 20, 1.5, 1.5), "four states, two controls": (coupled(), 12, (0.5, 2.0), 1.0)}
+SYSTEMS = {  # system, horizon, half the side of the box of the problems
+    "double integrator": (DoubleIntegrator(control_limit=1.0), 15, 2.5),
+    "shortest horizon": (DoubleIntegrator(control_limit=1.0), 2, 0.3), "triple integrator": (chain(3, 1.5), 20, 1.5),
+    "four states, two controls": (coupled(), 12, 1.0)}
 
 
 @pytest.fixture(params=SYSTEMS)
 def case(request):
-    system, horizon, limits, box = SYSTEMS[request.param]
-    return BoundedMinimumEnergyController(system, horizon, limits), *sample_states(50, 1, system.state_dim, box)
+    system, horizon, box = SYSTEMS[request.param]
+    return BoundedMinimumEnergyController(system, horizon), *sample_states(50, 1, system.state_dim, box)
 
 
 def final_states(system, x0, controls):
@@ -46,12 +47,12 @@ def test_every_reachable_target_is_reached_within_the_bounds(case):
     controls, reachable = teacher.attempt(x0, xT)
     assert 5 <= int(reachable.sum()) <= 45  # the problems are of both kinds
     assert np.abs(final_states(teacher.system, x0[reachable], controls[reachable]) - xT[reachable].numpy()).max() <= 1e-8
-    assert bool((controls[reachable].abs() <= teacher.control_limit).all()) and bool(controls[~reachable].isnan().all())
+    assert bool((controls[reachable].abs() <= teacher.system.control_limit).all()) and bool(controls[~reachable].isnan().all())
 
 
 def test_energy_and_reachability_are_those_of_a_convex_solver(case):
     teacher, x0, xT = case
-    limit = np.tile(teacher.control_limit.numpy(), teacher.horizon)
+    limit = np.tile(teacher.system.control_limit.numpy(), teacher.horizon)
     C, drift = teacher.system.controllability_matrix(teacher.horizon).numpy(), np.linalg.matrix_power(
         teacher.system.A.numpy(), teacher.horizon)
     controls, reachable = teacher.attempt(x0, xT)
@@ -68,7 +69,7 @@ def test_energy_and_reachability_are_those_of_a_convex_solver(case):
 
 def test_without_need_of_the_bounds_it_is_the_linear_law():
     x0, xT = sample_states(200, 0)
-    wide = BoundedMinimumEnergyController(control_limit=100.0).solve(x0, xT)
+    wide = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=100.0)).solve(x0, xT)
     torch.testing.assert_close(wide, MinimumEnergyController().solve(x0, xT), rtol=0, atol=1e-10)
 
 
@@ -91,9 +92,9 @@ def test_the_edge_of_what_can_be_reached_is_told_apart():
 
 def test_solve_refuses_what_is_out_of_reach_and_says_how_many():
     teacher = BoundedMinimumEnergyController()
-    with pytest.raises(Unreachable, match="cannot be reached within the bounds for 1 of 2 problems") as refused:
+    with pytest.raises(Unsolved, match="cannot be reached within the bounds for 1 of 2 problems") as refused:
         teacher.solve([[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [100.0, 0.0]])
-    assert refused.value.reachable.tolist() == [True, False]
+    assert refused.value.solved.tolist() == [True, False]
     assert teacher.solve([0.0, 0.0], [1.0, 0.0]).shape == (15, 1)
 
 
@@ -102,4 +103,27 @@ def test_solve_refuses_what_is_out_of_reach_and_says_how_many():
     ("wide", TypeError, "control_limit='wide' is not a number"), (float("nan"), ValueError, "control_limit=nan")])
 def test_bounds_that_make_no_sense_are_refused(limit, error, reason):
     with pytest.raises(error, match=reason):
-        BoundedMinimumEnergyController(control_limit=limit)
+        DoubleIntegrator(control_limit=limit)
+
+
+def test_a_system_without_limits_is_refused():
+    with pytest.raises(ValueError, match="has no control_limit; give it one, or use MinimumEnergyController"):
+        BoundedMinimumEnergyController(DoubleIntegrator())
+
+
+def test_a_dataset_holds_reachable_problems_only_and_comes_back_from_disk(tmp_path):
+    teacher = BoundedMinimumEnergyController()
+    dataset = generate_dataset(300, seed=4, teacher=teacher)
+    dataset.save(tmp_path / "bounded.npz")
+    loaded = LQRDataset.load(tmp_path / "bounded.npz")
+    assert loaded.fingerprint == dataset.fingerprint and loaded.system.same_as(teacher.system)
+    assert np.abs(final_states(loaded.system, loaded.initial_states, loaded.controls) - loaded.target_states.numpy()).max() <= 1e-8
+    x0, xT = sample_states(600, seed=4)                                    # the same draws: the first that can be reached
+    reachable = teacher.attempt(x0, xT)[1]
+    assert torch.equal(loaded.initial_states, x0[reachable][:300]) and int(reachable.sum()) > 300
+    assert torch.equal(generate_dataset(20, seed=4, teacher=teacher).target_states, loaded.target_states[:20])
+
+
+def test_a_box_in_which_hardly_anything_can_be_reached_is_refused():
+    with pytest.raises(ValueError, match="state_range=2000 is too wide"):
+        generate_dataset(5, teacher=BoundedMinimumEnergyController(), state_range=2000)

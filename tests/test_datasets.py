@@ -62,7 +62,7 @@ def test_states_are_uniform_in_the_box_and_independent(side):
 
 def arrival_errors(dataset):
     """How far each stored answer ends from its target, by NumPy and a plain loop over the time steps."""
-    A, B, x = dataset.A.numpy(), dataset.B.numpy(), dataset.initial_states.numpy()
+    A, B, x = dataset.system.A.numpy(), dataset.system.B.numpy(), dataset.initial_states.numpy()
     for k in range(dataset.horizon):
         x = x @ A.T + dataset.controls.numpy()[:, k] @ B.T
     return np.abs(x - dataset.target_states.numpy()).max(axis=1)
@@ -84,11 +84,12 @@ def test_a_dataset_of_another_system_holds_that_system():
 
 def test_a_round_trip_changes_nothing(dataset, saved):
     loaded = LQRDataset.load(saved)
-    for name in ("initial_states", "target_states", "controls", "A", "B"):
+    for name in ("initial_states", "target_states", "controls"):
         assert torch.equal(getattr(loaded, name), getattr(dataset, name))
+    assert loaded.system.same_as(dataset.system)
     assert loaded.origin == dataset.origin
-    assert (loaded.dt, loaded.horizon, loaded.state_range, loaded.seed, loaded.teacher) == (
-        0.33, 15, 2.5, 1, "MinimumEnergyController")
+    assert (loaded.dt, loaded.horizon, loaded.state_range, loaded.target_range, loaded.seed, type(loaded.teacher)) == (
+        0.33, 15, 2.5, 2.5, 1, MinimumEnergyController)
 
 
 def test_the_file_holds_the_names_and_shapes_of_the_description(saved):
@@ -133,7 +134,7 @@ def test_a_text_file_a_single_array_and_a_folder_are_refused(tmp_path):
 
 def test_a_foreign_npz_is_refused_with_what_it_lacks(saved, tmp_path):
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
-    refused(tmp_path / "foreign.npz", "is not a dataset of this course: it lacks A, B, controls")
+    refused(tmp_path / "foreign.npz", "is not a dataset of this course: it lacks controls, fingerprint")
     refused(resaved(saved, seed=None, fingerprint=None), "it lacks fingerprint, seed$")
 
 
@@ -145,7 +146,7 @@ def test_a_changed_value_is_refused(saved, name, index):
 
 
 @pytest.mark.parametrize("change", [{"dt": np.array(0.34)}, {"seed": np.array(2)}, {"state_range": np.array(1.0)},
-                                    {"teacher": np.array("somebody")}, {"fingerprint": np.array("0" * 64)}], ids=str)
+                                    {"target_range": np.array(0.0)}, {"fingerprint": np.array("0" * 64)}], ids=str)
 def test_a_changed_origin_is_refused(saved, change):
     refused(resaved(saved, **change), "was changed after it was saved")
 
@@ -153,6 +154,9 @@ def test_a_changed_origin_is_refused(saved, change):
 @pytest.mark.parametrize(("change", "reason"), [
     ({"controls": np.full((64, 15, 1), np.nan)}, "controls holds NaN or infinite values"),
     ({"A": np.array([[1, np.inf], [0, 1]])}, "A holds NaN or infinite values"),
+    ({"teacher": np.array("somebody")}, "teacher='somebody' is unknown; accepted are 'MinimumEnergyController'"),
+    ({"A": None}, "'A'"),
+    ({"extra": np.array(1.0)}, "extra"),
     ({"version": np.array(2)}, "has format version 2; this library reads version 1"),
     ({"horizon": np.array(14)}, r"controls has shape \[64, 15, 1\]; needs \[64, 14, 1\]"),
     ({"target_states": np.zeros((63, 2))}, r"target_states has shape \[63, 2\]; needs \[64, 2\]"),

@@ -48,7 +48,7 @@ def test_metrics_are_the_statistics_of_the_final_errors(dataset, disturbed):
     assert metrics.final_error_max == pytest.approx(errors.max())
     assert metrics.success_rate == pytest.approx((errors < 0.1).mean()) and 0 < metrics.success_rate < 1
     assert metrics.control_mse == pytest.approx(((disturbed - dataset.controls).numpy() ** 2).mean())
-    assert metrics.energy_ratio == pytest.approx((disturbed.numpy() ** 2).sum() / (dataset.controls.numpy() ** 2).sum())
+    assert metrics.cost_ratio == pytest.approx((disturbed.numpy() ** 2).sum() / (dataset.controls.numpy() ** 2).sum())
 
 
 @pytest.mark.parametrize("state_dim, control_dim, horizon", [(2, 1, 15), (3, 1, 8), (4, 2, 6)])
@@ -87,7 +87,7 @@ def test_miss_is_zero_if_and_only_if_the_final_error_is(dataset, disturbed):
 
 def test_a_perfect_controller_measures_perfect(dataset):
     metrics = measure(dataset, dataset.controls)
-    assert metrics.final_error_max < 1e-9 and metrics.success_rate == 1 and metrics.energy_ratio == 1
+    assert metrics.final_error_max < 1e-9 and metrics.success_rate == 1 and metrics.cost_ratio == 1
     assert metrics.control_mse == metrics.miss == metrics.regret == 0
 
 

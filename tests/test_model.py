@@ -400,12 +400,13 @@ def test_a_checkpoint_that_was_changed_is_refused(tiny, tmp_path, tamper):
 
 @pytest.mark.parametrize("change", [
     {"config": {"latent_dim": 32}}, {"config": {"no_such_field": 1}}, {"config": {"H_cycles": 0}}, {"weights": {}},
-    {"system": {"A": torch.eye(3), "B": torch.ones(3, 1), "dt": 0.1}}, {"system": {}}], ids=str)
+    {"system": {"kind": "LinearSystem", "A": torch.eye(3), "B": torch.ones(3, 1), "dt": 0.1}}, {"system": {}},
+    {"system": {"kind": "Pendulum"}}], ids=str)
 def test_a_checkpoint_whose_parts_do_not_fit_is_refused(tiny, tmp_path, change):
     path = tmp_path / "model.pt"
     tiny().save(path)
-    contents = files.load_checkpoint(path, "trc_lib.model", 1)
-    files.save_checkpoint(path, "trc_lib.model", 1, contents | change)  # with a fingerprint that is right
+    contents = files.load_checkpoint(path, "trc_lib.model", 2)
+    files.save_checkpoint(path, "trc_lib.model", 2, contents | change)  # with a fingerprint that is right
     with pytest.raises(ValueError, match=r"model\.pt is refused"):
         TinyRecursiveControl.load(path)
 

@@ -12,24 +12,24 @@ import sys
 from trc_lib import files
 from trc_lib.course.lanes import LANES
 from trc_lib.course.runner import NotebookFailed, run_course
-from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
+from trc_lib.datasets import EVAL_SEED, LQRDataset
 from trc_lib.evaluation import evaluate
 from trc_lib.laboratory import RIVALS, SEEDS, run_sweep, ship
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root
-from trc_lib.systems import DoubleIntegrator
-from trc_lib.teachers import MinimumEnergyController
+from trc_lib.problems import PROBLEMS
 from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
 
 
 def generate(options):
     """Sample problems, solve them exactly, and store a training and an eval set."""
-    teacher, made = MinimumEnergyController(DoubleIntegrator(options.dt), options.horizon), {}
+    words = {name: getattr(options, name) for name in ("horizon", "dt", "state_range") if getattr(options, name) is not None}
+    problem, made = PROBLEMS[options.problem](**words), {}
     for name, num_samples, seed in (("lqr_dataset.npz", options.num_samples, options.seed),
                                     ("lqr_dataset_eval.npz", options.num_eval, options.seed + EVAL_SEED)):
         print(f"Generating {num_samples} optimal trajectories, seed {seed}...")
-        made[name] = dataset = generate_dataset(num_samples, seed, teacher, options.state_range)
+        made[name] = dataset = problem.dataset(num_samples, seed)
         print(f"  - Initial states: {tuple(dataset.initial_states.shape)}")
         print(f"  - Target states: {tuple(dataset.target_states.shape)}")
         print(f"  - Control sequences: {tuple(dataset.controls.shape)}")
@@ -44,8 +44,9 @@ def train_command(options):
     train_set = LQRDataset.load(options.data / "lqr_dataset.npz")
     eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
     model = TinyRecursiveControl.create_two_level(
-        options.network, system=train_set.system, seed=options.seed, feedback=options.feedback,
-        proportional=options.proportional, horizon=train_set.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
+        options.network, system=train_set.system, seed=options.seed, feedback=options.feedback, proportional=options.proportional,
+        state_dim=train_set.system.state_dim, control_dim=train_set.system.control_dim, horizon=train_set.horizon,
+        H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)
                             if hasattr(options, field.name)})
     print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
@@ -73,7 +74,7 @@ def evaluate_command(options):
         return
     print(f"{options.checkpoint} on {len(dataset):,} problems; cycle 0 is the first proposal")
     print(f"{'':22s}" + "".join(f"{f'cycle {k}':>12s}" for k in range(len(cycles))))
-    for name in cycles[0]:
+    for name in (name for name, value in cycles[0].items() if value is not None):
         print(f"{name:22s}" + "".join(f"{metrics[name]:12.4g}" for metrics in cycles))
 
 
@@ -123,9 +124,10 @@ def parser():
     made.add_argument("--num-samples", type=int, default=10_000, help="training problems")
     made.add_argument("--num-eval", type=int, default=2_000, help="unseen problems, from another seed")
     made.add_argument("--seed", type=int, default=0, help="of the training problems")
-    made.add_argument("--horizon", type=int, default=15, help="control steps")
-    made.add_argument("--dt", type=float, default=0.33, help="seconds a step")
-    made.add_argument("--state-range", type=float, default=2.5, help="starts and targets are uniform in plus or minus this")
+    made.add_argument("--problem", choices=tuple(PROBLEMS), default="double_integrator", help="what is to be solved")
+    made.add_argument("--horizon", type=int, help="control steps; the problem's own if not given")
+    made.add_argument("--dt", type=float, help="seconds a step; likewise")
+    made.add_argument("--state-range", type=float, help="starts (and targets, if drawn) are uniform in plus or minus this; likewise")
     made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data"), help="folder for the two files")
 
     made = command("train", train_command)

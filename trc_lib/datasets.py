@@ -6,13 +6,13 @@ import numpy as np
 import torch
 
 from trc_lib import checking, files
-from trc_lib.systems import LinearSystem
-from trc_lib.teachers import MinimumEnergyController
+from trc_lib.teachers import TEACHERS, MinimumEnergyController, Teacher
 
 VERSION = 1  # of the file format
 EVAL_SEED = 1_000_000  # is added to the seed of the training set, so that the two never draw the same problems
-ARRAYS = ("initial_states", "target_states", "controls", "A", "B")
-SCALARS = {"dt": float, "horizon": int, "state_range": float, "seed": int, "teacher": str, "version": int}
+LARGEST_DRAW = 1000  # a sampler that finds an answer to fewer than one problem in so many gives up
+ARRAYS = ("initial_states", "target_states", "controls")
+SCALARS = {"state_range": float, "seed": int, "teacher": str, "version": int}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -21,35 +21,31 @@ class LQRDataset:
 
     Attributes:
         initial_states: ``[n, state_dim]``, float64, uniform in ``[-state_range, state_range]``.
-        target_states: ``[n, state_dim]``, likewise.
+        target_states: ``[n, state_dim]``, likewise with ``target_range``.
         controls: the teacher's answers, ``[n, horizon, control_dim]``, float64.
-        A, B, dt: the system that the answers are for.
-        horizon: number of steps.
-        state_range: half the side of the box that the states are drawn from.
+        teacher: who solved them; it knows the system, the horizon and what it all costs.
+        state_range: half the side of the box that the starts are drawn from.
+        target_range: the same for the targets; 0 where the target is always the origin.
         seed: of the generator that drew them.
-        teacher: name of the class that solved them.
     """
 
     initial_states: torch.Tensor
     target_states: torch.Tensor
     controls: torch.Tensor
-    A: torch.Tensor
-    B: torch.Tensor
-    dt: float
-    horizon: int
+    teacher: Teacher
     state_range: float
+    target_range: float
     seed: int
-    teacher: str
     version: int = VERSION
 
     def __post_init__(self):
         for name in ARRAYS:
             checking.array(name, getattr(self, name), (None, None))
-        n, state_dim = self.initial_states.shape
+        n, state_dim = len(self.initial_states), self.system.state_dim
         if n == 0:
             raise ValueError("the dataset is empty; needs at least 1 sample")
-        wanted = {"target_states": (n, state_dim), "controls": (n, self.horizon, self.B.shape[1]),
-                  "A": (state_dim, state_dim), "B": (state_dim, self.B.shape[1])}
+        wanted = {"initial_states": (n, state_dim), "target_states": (n, state_dim),
+                  "controls": (n, self.horizon, self.system.control_dim)}
         for name, shape in wanted.items():
             if tuple(getattr(self, name).shape) != shape:
                 raise ValueError(f"{name} has shape {list(getattr(self, name).shape)}; needs {list(shape)}")
@@ -64,7 +60,15 @@ class LQRDataset:
 
     @property
     def system(self):
-        return LinearSystem(self.A, self.B, self.dt)
+        return self.teacher.system
+
+    @property
+    def dt(self):
+        return self.system.dt
+
+    @property
+    def horizon(self):
+        return self.teacher.horizon
 
     @property
     def mean_energy(self):
@@ -79,11 +83,19 @@ class LQRDataset:
     @property
     def origin(self):
         """What made the dataset, and its fingerprint, as plain values."""
-        return {"num_samples": len(self), **{name: getattr(self, name) for name in SCALARS}, "fingerprint": self.fingerprint}
+        plain = {name: value for name, value in self._origin().items() if not isinstance(value, np.ndarray)}
+        return {"num_samples": len(self), **plain, "fingerprint": self.fingerprint}
+
+    def _origin(self):
+        """All but the problems and their answers: arrays and plain values by name."""
+        made_of = {name: value.numpy() if torch.is_tensor(value) else value for name, value in self.teacher.contents().items()}
+        targets = {} if self.target_range == self.state_range else {"target_range": self.target_range}
+        return made_of | targets | {"state_range": self.state_range, "seed": self.seed, "teacher": type(self.teacher).__name__,
+                                    "version": self.version}
 
     def _contents(self):
         arrays = {name: np.ascontiguousarray(getattr(self, name).cpu().numpy()) for name in ARRAYS}
-        return arrays | {name: np.array(getattr(self, name)) for name in SCALARS}
+        return arrays | {name: np.asarray(value) for name, value in self._origin().items()}
 
     def save(self, path):
         """Write to ``path`` (npz), whole or not at all. The same dataset gives the same bytes."""
@@ -111,46 +123,80 @@ class LQRDataset:
         missing = {*ARRAYS, *SCALARS, "fingerprint"} - contents.keys()
         if missing:
             raise ValueError(f"{path} is not a dataset of this course: it lacks {', '.join(sorted(missing))}")
+        fingerprint = str(contents.pop("fingerprint"))
         if str(contents["version"]) != str(VERSION):
             raise ValueError(f"{path} has format version {contents['version']}; this library reads version {VERSION}")
         try:
-            dataset = cls(**{name: torch.from_numpy(contents[name]) for name in ARRAYS},
-                          **{name: kind(contents[name].item()) for name, kind in SCALARS.items()})
-        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            dataset = cls._from_contents(contents)
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError, RuntimeError) as error:
             raise ValueError(f"{path} is refused: {error}") from None
-        if str(contents["fingerprint"]) != dataset.fingerprint:
+        if dataset.fingerprint != fingerprint:
             raise ValueError(f"{path} was changed after it was saved: its contents do not match its fingerprint")
         return dataset
 
+    @classmethod
+    def _from_contents(cls, contents):
+        contents = dict(contents)
+        arrays = {name: torch.from_numpy(contents.pop(name)) for name in ARRAYS}
+        scalars = {name: kind(contents.pop(name).item()) for name, kind in SCALARS.items()}
+        target_range = float(contents.pop("target_range", scalars["state_range"]))
+        made_of = {name: torch.from_numpy(value) if value.ndim else value.item() for name, value in contents.items()}
+        teacher = TEACHERS[checking.one_of("teacher", scalars.pop("teacher"), tuple(TEACHERS))].from_contents(made_of)
+        return cls(**arrays, **scalars, teacher=teacher, target_range=target_range)
 
-def sample_states(num_samples, seed, state_dim=2, state_range=2.5):
+
+def sample_states(num_samples, seed, state_dim=2, state_range=2.5, target_range=None):
     """Pairs of start and target, each uniform in the box ``[-state_range, state_range]^state_dim``.
 
     Drawn on the CPU in float64, so that a seed means the same samples on every device.
 
+    Args:
+        target_range: half the side of the box of the targets; that of the starts if not given, 0 for the origin alone.
+
     Returns:
         initial_states and target_states, each ``[num_samples, state_dim]``.
     """
-    num_samples = checking.whole("num_samples", num_samples)
-    state_range = checking.positive("state_range", state_range)
-    generator = torch.Generator().manual_seed(checking.whole("seed", seed, at_least=0))
-    unit = torch.rand(num_samples, 2, state_dim, generator=generator, dtype=torch.float64)  # in [0, 1)
-    states = (2 * unit - 1) * state_range
-    return states[:, 0].contiguous(), states[:, 1].contiguous()
+    return _Sampler(seed, state_dim, state_range, target_range).draw(num_samples)
 
 
-def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5):
-    """Sample problems and let the teacher solve them.
+class _Sampler:
+    """Draws one batch of problems after the other."""
+
+    def __init__(self, seed, state_dim, state_range, target_range):
+        self.generator = torch.Generator().manual_seed(checking.whole("seed", seed, at_least=0))
+        self.state_dim, self.state_range = state_dim, checking.positive("state_range", state_range)
+        self.target_range = self.state_range if target_range is None else checking.positive(
+            "target_range", target_range, or_zero=True)
+
+    def draw(self, num_samples):
+        num_samples = checking.whole("num_samples", num_samples)
+        unit = torch.rand(num_samples, 2, self.state_dim, generator=self.generator, dtype=torch.float64)  # in [0, 1)
+        states = 2 * unit - 1
+        return (states[:, 0] * self.state_range).contiguous(), (states[:, 1] * self.target_range).contiguous()
+
+
+def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, target_range=None):
+    """Sample problems and let the teacher solve them. Problems that have no answer are drawn anew.
 
     Args:
         num_samples: how many.
         seed: of the sampling; the same seed gives the same dataset, to the bit.
-        teacher: a `MinimumEnergyController`; that of the double integrator, 15 steps of 0.33 s, if not given.
-        state_range: half the side of the box of starts and targets.
+        teacher: a `Teacher`; the `MinimumEnergyController` of the double integrator, 15 steps of 0.33 s, if not given.
+        state_range, target_range: half the sides of the boxes of starts and targets, as in `sample_states`.
+
+    Raises:
+        ValueError: if the teacher finds an answer to hardly any of the problems.
     """
     teacher = MinimumEnergyController() if teacher is None else teacher
-    system = teacher.system
-    initial_states, target_states = sample_states(num_samples, seed, system.state_dim, state_range)
-    return LQRDataset(initial_states, target_states, teacher.solve(initial_states, target_states), A=system.A, B=system.B,
-                      dt=system.dt, horizon=teacher.horizon, state_range=float(state_range), seed=int(seed),
-                      teacher=type(teacher).__name__)
+    sampler, found, wanted, drawn = _Sampler(seed, teacher.system.state_dim, state_range, target_range), [], num_samples, 0
+    while wanted > 0 or not found:
+        problems = sampler.draw(num_samples)
+        controls, solved = teacher.attempt(*problems)
+        found.append([values[solved][:wanted] for values in (*problems, controls)])
+        wanted, drawn = wanted - len(found[-1][0]), drawn + num_samples
+        if drawn > LARGEST_DRAW * (num_samples - wanted + 1):
+            raise ValueError(f"state_range={state_range} is too wide: {drawn:,} problems were drawn, "
+                             f"and only {num_samples - wanted} of them have an answer")
+    initial_states, target_states, controls = (torch.cat(values) for values in zip(*found))
+    return LQRDataset(initial_states, target_states, controls, teacher=teacher, state_range=sampler.state_range,
+                      target_range=sampler.target_range, seed=int(seed))

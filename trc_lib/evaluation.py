@@ -5,7 +5,6 @@ import dataclasses
 import torch
 
 from trc_lib import checking
-from trc_lib.systems import SUCCESS
 
 
 def final_error(system, initial_state, target_state, controls):
@@ -50,10 +49,11 @@ class Metrics:
 
     Attributes:
         final_error_mean, final_error_median, final_error_p99, final_error_max: of |x_N - x_T|.
-        success_rate: share of problems with |x_N - x_T| < 0.1.
+        success_rate: share of problems with |x_N - x_T| below the teacher's ``success``.
         control_mse: mean of (u - u*)^2, (m/s^2)^2; the training loss.
-        miss, regret: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2.
-        energy_ratio: mean energy over the optimum's; says nothing without the final error beside it.
+        miss, regret: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2; None where the ruler does not hold.
+        cost_ratio: mean cost (for the minimum-energy law the energy) over the optimum's; says nothing without the final error
+            beside it where the target is not part of the cost.
     """
 
     final_error_mean: float
@@ -62,24 +62,23 @@ class Metrics:
     final_error_max: float
     success_rate: float
     control_mse: float
-    miss: float
-    regret: float
-    energy_ratio: float
+    miss: float | None
+    regret: float | None
+    cost_ratio: float
 
 
 def measure(dataset, controls):
     """The `Metrics` of ``controls`` ``[n, horizon, control_dim]`` on the problems of ``dataset``."""
-    system = dataset.system
+    teacher, problems = dataset.teacher, (dataset.initial_states, dataset.target_states)
     controls = checking.array("controls", controls, tuple(dataset.controls.shape), torch.float64).cpu()
-    errors = final_error(system, dataset.initial_states, dataset.target_states, controls)
-    miss, regret = split(system, controls, dataset.controls)
+    errors = final_error(teacher.system, *problems, controls)
+    parts = [float(part.mean()) for part in split(teacher.system, controls, dataset.controls)] if teacher.has_ruler else [None, None]
     return Metrics(
         final_error_mean=float(errors.mean()), final_error_median=float(errors.median()),
         final_error_p99=float(errors.quantile(0.99)), final_error_max=float(errors.max()),
-        success_rate=float((errors < SUCCESS).double().mean()),
-        control_mse=float((controls - dataset.controls).square().mean()),
-        miss=float(miss.mean()), regret=float(regret.mean()),
-        energy_ratio=float(controls.square().sum() / dataset.controls.square().sum()))
+        success_rate=float((errors < teacher.success).double().mean()),
+        control_mse=float((controls - dataset.controls).square().mean()), miss=parts[0], regret=parts[1],
+        cost_ratio=float(teacher.cost(*problems, controls).sum() / teacher.cost(*problems, dataset.controls).sum()))
 
 
 def cycle_controls(model, dataset, H_cycles=None, batch_size=4096):

@@ -6,9 +6,16 @@ import torch
 from torch import nn
 
 from trc_lib import checking, files
-from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.systems import KINDS, DoubleIntegrator
 
-VERSION = 1  # of the checkpoint format
+VERSION = 2  # of the checkpoint format
+
+
+def cut(controls, limit):
+    """Controls cut to plus or minus ``limit``, with the gradient of what they were: one that is beyond the limit and should
+    not be could never come back otherwise."""
+    inside = controls.detach().clamp(-limit, limit)
+    return inside + (controls - controls.detach())  # plus zero, which has a gradient
 
 
 class Learner(nn.Module):
@@ -32,6 +39,11 @@ class Learner(nn.Module):
         self.seed = checking.whole("seed", seed, at_least=0)
         self.register_buffer("state_scale", torch.ones(config.state_dim))
         self.register_buffer("control_scale", torch.ones(config.control_dim))
+        limit = self.system.control_limit
+        if limit is not None:  # rounded towards zero, so that float32 stays within it, too
+            rounded = limit.float()
+            limit = torch.where(rounded.double() > limit, rounded.nextafter(torch.zeros_like(rounded)), rounded)
+        self.register_buffer("control_limit", limit, persistent=False)
         self.recipe = {}  # what trained it: filled by training, kept in the checkpoint
 
     @property
@@ -80,7 +92,15 @@ class Learner(nn.Module):
         return self(*flat)["controls"].double().reshape(*initial_state.shape[:-1], self.config.horizon, self.config.control_dim)
 
     def _physical(self, controls):
-        return controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
+        """Scaled controls, laid end to end, as ``[..., horizon, control_dim]`` in physical units and within their limits."""
+        physical = controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
+        return physical if self.control_limit is None else cut(physical, self.control_limit)
+
+    def _admissible(self, controls):
+        """Scaled controls, laid end to end, cut to their limits."""
+        if self.control_limit is None:
+            return controls
+        return cut(controls, (self.control_limit / self.control_scale).repeat(self.config.horizon))
 
     def _checked(self, initial_state, target_state):
         """Both states checked, in the dtype and on the device of the weights."""
@@ -104,7 +124,7 @@ class Learner(nn.Module):
             raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
         files.save_checkpoint(path, self.kind, VERSION, {
             "config": dataclasses.asdict(self.config), "weights": weights, "recipe": self.recipe,
-            "system": {"A": self.system.A, "B": self.system.B, "dt": self.system.dt}})
+            "system": {"kind": self.system.kind, **self.system.contents()}})
 
     @classmethod
     def load(cls, path, device="cpu"):
@@ -116,7 +136,8 @@ class Learner(nn.Module):
         """
         checkpoint = files.load_checkpoint(path, cls.kind, VERSION)
         try:
-            system = LinearSystem(checkpoint["system"]["A"], checkpoint["system"]["B"], checkpoint["system"]["dt"])
+            system = dict(checkpoint["system"])
+            system = KINDS[checking.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
             model = cls(cls.Config(**checkpoint["config"]), system).to(checkpoint["weights"]["state_scale"].dtype)
             model.load_state_dict(checkpoint["weights"])
             model.recipe = checkpoint["recipe"]

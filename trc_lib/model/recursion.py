@@ -139,7 +139,7 @@ class TinyRecursiveControl(Learner):
         """
         config, full_gradient = self.config, torch.is_grad_enabled()
         z_initial = self.encode(initial_state, target_state)                     # [batch, latent_dim]
-        controls = self.initial_generator(z_initial)                             # controls_0
+        controls = self._admissible(self.initial_generator(z_initial))           # controls_0
         z_H, z_L = watch("z_H", z_initial), torch.zeros_like(z_initial)
         all_controls = [controls]
         for h in range(H_cycles):                                                # outer cycle: strategy
@@ -159,7 +159,7 @@ class TinyRecursiveControl(Learner):
                     z_L = watch("z_L", self.block(z_L + z_H + x))
                 z_H = watch("z_H", self.block(z_H + z_L))                        # the same block
                 correction = self.decoder(z_H) * size if config.proportional else self.decoder(z_H)
-            controls = controls + correction                                     # controls_(h+1)
+            controls = self._admissible(controls + correction)                   # controls_(h+1)
             all_controls.append(controls)
         return z_initial, torch.stack(all_controls)
 

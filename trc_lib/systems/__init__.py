@@ -8,4 +8,6 @@ from trc_lib.systems.system import System
 
 SUCCESS = 0.1  # a problem is solved if |x_N - x_T| stays below this: metres and metres a second alike
 
-__all__ = ["SUCCESS", "DoubleIntegrator", "LinearSystem", "System"]
+KINDS = {system.kind: system for system in (LinearSystem,)}
+
+__all__ = ["KINDS", "SUCCESS", "DoubleIntegrator", "LinearSystem", "System"]

@@ -21,6 +21,8 @@ class LinearSystem(System):
         ValueError: if a shape does not fit, a value is not finite, or ``dt`` is not above zero.
     """
 
+    kind = "LinearSystem"
+
     def __init__(self, A, B, dt, control_limit=None):
         self.A = checking.array("A", A, (None, None), torch.float64).detach().cpu().clone()
         self.B = checking.array("B", B, (None, None), torch.float64).detach().cpu().clone()

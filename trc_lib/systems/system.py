@@ -20,6 +20,8 @@ class System:
         TypeError, ValueError: for a ``dt`` or a limit that is not a finite number above zero.
     """
 
+    kind = None  # what files call it; a special case of a system is kept as that
+
     def __init__(self, state_dim, control_dim, dt, control_limit=None):
         self.state_dim, self.control_dim, self.dt = state_dim, control_dim, checking.positive("dt", dt)
         self.control_limit = None  # or float64 [control_dim]

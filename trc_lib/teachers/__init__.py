@@ -1,6 +1,10 @@
 """Who knows the answer: minimum-energy controllers, in closed form and with bounded controls."""
 
-from trc_lib.teachers.bounded import BoundedMinimumEnergyController, Unreachable
+from trc_lib.teachers.bounded import BoundedMinimumEnergyController
 from trc_lib.teachers.minimum_energy import MinimumEnergyController, SampledContinuousController
+from trc_lib.teachers.teacher import Teacher, Unsolved
 
-__all__ = ["BoundedMinimumEnergyController", "MinimumEnergyController", "SampledContinuousController", "Unreachable"]
+TEACHERS = {teacher.__name__: teacher for teacher in (MinimumEnergyController, BoundedMinimumEnergyController)}
+
+__all__ = ["TEACHERS", "BoundedMinimumEnergyController", "MinimumEnergyController", "SampledContinuousController", "Teacher",
+           "Unsolved"]

@@ -3,22 +3,15 @@
 import torch
 
 from trc_lib import checking
+from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers.minimum_energy import MinimumEnergyController
+from trc_lib.teachers.teacher import Teacher
 
 TOLERANCE = 1e-10  # on |x_N - x_T|, relative to the size of the problem where that is above one
 MOST_STEPS = 200
 
 
-class Unreachable(ValueError):
-    """Some targets cannot be reached within the bounds; ``reachable`` says which can, a boolean for each problem."""
-
-    def __init__(self, reachable):
-        self.reachable = reachable
-        super().__init__(f"target_state cannot be reached within the bounds for {int((~reachable).sum())} of {reachable.numel()} "
-                         "problems; attempt(...) tells which")
-
-
-class BoundedMinimumEnergyController:
+class BoundedMinimumEnergyController(Teacher):
     """The least-energy controls with |u| <= control_limit that bring the state exactly from x0 to xT.
 
     The answer has the form u = clip(C^T lambda): as many numbers lambda as the state has, found for a whole batch at once by a
@@ -26,38 +19,29 @@ class BoundedMinimumEnergyController:
     separating hyperplane proves it.
 
     Args:
-        system: a controllable `LinearSystem`; a `DoubleIntegrator` if not given.
+        system: a controllable `LinearSystem` with a limit of its controls; a `DoubleIntegrator` with |u| <= 1 if not given.
         horizon: number of steps N.
-        control_limit: a number, or one for each control.
 
     Sources: Hager (1976), Lagrange duality theory for convex control problems; Qi and Sun (1993), A nonsmooth version of
     Newton's method.
     """
 
-    def __init__(self, system=None, horizon=15, control_limit=1.0):
-        self.unbounded = MinimumEnergyController(system, horizon)  # checks both; its C is what counts here, too
-        self.system, self.horizon = self.unbounded.system, self.unbounded.horizon
-        limits = control_limit if isinstance(control_limit, (list, tuple)) else [control_limit] * self.system.control_dim
-        if len(limits) != self.system.control_dim:
-            raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; "
-                             f"needs one, or {self.system.control_dim}")
-        self.control_limit = torch.tensor([checking.positive("control_limit", limit) for limit in limits], dtype=torch.float64)
+    System, reason = LinearSystem, "cannot be reached within the bounds"
+
+    def __init__(self, system=None, horizon=15):
+        self.system = DoubleIntegrator(control_limit=1.0) if system is None else system
+        self.horizon = MinimumEnergyController(self.system, horizon).horizon     # which checks both
+        if self.system.control_limit is None:
+            raise ValueError(f"system={self.system!r} has no control_limit; give it one, or use MinimumEnergyController")
         F, G = self.system.prediction_matrices(self.horizon)
         self._drift = F[-1]
         self._Q, self._R = torch.linalg.qr(G[-1].T)           # C^T = Q R: in Q's coordinates the dual is well scaled
-        self._limit = self.control_limit.repeat(self.horizon)  # [N * control_dim]
+        self._limit = self.system.control_limit.repeat(self.horizon)  # [N * control_dim]
 
     def attempt(self, initial_state, target_state):
-        """The controls where the target can be reached, and where that is.
-
-        Args:
-            initial_state, target_state: ``[..., state_dim]``.
-
-        Returns:
-            controls ``[..., horizon, control_dim]``, float64, NaN where the target is out of reach; and ``reachable`` ``[...]``.
+        """As in `Teacher`; NaN where the target is out of reach.
 
         Raises:
-            TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
             ArithmeticError: if a target is so near to the edge of what can be reached that neither can be shown.
         """
         x0, xT = checking.state_pair(initial_state, target_state, self.system.state_dim)
@@ -77,17 +61,6 @@ class BoundedMinimumEnergyController:
                                   "reached that it cannot be told whether they can")
         controls = (mu @ Q.T).clamp(-limit, limit).where(found[:, None], torch.nan)
         return controls.reshape(*leading, self.horizon, self.system.control_dim), found.reshape(leading)
-
-    def solve(self, initial_state, target_state):
-        """`attempt`, for problems that can all be solved.
-
-        Raises:
-            Unreachable: a ValueError, if any target is out of reach.
-        """
-        controls, reachable = self.attempt(initial_state, target_state)
-        if not bool(reachable.all()):
-            raise Unreachable(reachable)
-        return controls
 
 
 def _dual(mu, b, Q, limit):

@@ -4,6 +4,7 @@ import torch
 
 from trc_lib import checking
 from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.teachers.teacher import Teacher
 
 
 def _reach(system, horizon):
@@ -16,7 +17,7 @@ def _reach(system, horizon):
     return int(torch.linalg.matrix_rank(C / length.clamp(min=torch.finfo(C.dtype).tiny), rtol=1e-12))
 
 
-class MinimumEnergyController:
+class MinimumEnergyController(Teacher):
     """The exact discrete-time minimum-energy law of a controllable linear system.
 
     Of all control sequences that bring the state from x0 to xT in N steps, it gives the one
@@ -24,7 +25,7 @@ class MinimumEnergyController:
     controllability matrix. The law is linear in (x0, xT): one matrix, made once, solves any batch.
 
     Args:
-        system: a `LinearSystem`; a `DoubleIntegrator` if not given.
+        system: a `LinearSystem`; a `DoubleIntegrator` if not given. A limit of its controls is not looked at.
         horizon: number of steps N.
 
     Raises:
@@ -32,6 +33,8 @@ class MinimumEnergyController:
 
     Source: Kalman, Ho and Narendra (1963), Controllability of linear dynamical systems.
     """
+
+    System, has_ruler = LinearSystem, True
 
     def __init__(self, system=None, horizon=15):
         system = DoubleIntegrator() if system is None else system
@@ -52,22 +55,12 @@ class MinimumEnergyController:
         pseudo_inverse = torch.linalg.solve_triangular(R, Q.T, upper=True).T
         self.gain = torch.cat([-pseudo_inverse @ A_N, pseudo_inverse], dim=1)  # [N * control_dim, 2 * state_dim]
 
-    def solve(self, initial_state, target_state):
-        """The least-energy controls from ``initial_state`` to ``target_state``.
-
-        Args:
-            initial_state, target_state: ``[..., state_dim]``, leading dimensions that broadcast.
-
-        Returns:
-            controls ``[..., horizon, control_dim]``, float64, on the device of the states.
-
-        Raises:
-            TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
-        """
+    def attempt(self, initial_state, target_state):
         initial_state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)       # [..., 2 * state_dim]
         controls = problem @ self.gain.T.to(problem.device)              # [..., N * control_dim]
-        return controls.unflatten(-1, (self.horizon, self.system.control_dim))
+        solved = torch.ones(problem.shape[:-1], dtype=torch.bool, device=problem.device)
+        return controls.unflatten(-1, (self.horizon, self.system.control_dim)), solved
 
 
 class SampledContinuousController:

@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 
 from trc_lib import checking
 from trc_lib.model.recursion import Block
-from trc_lib.systems import SUCCESS
 from trc_lib.threads import one_thread
 from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
 from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
@@ -66,7 +65,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     try:
         with bar, one_thread() if config.batch_size < 256 else contextlib.nullcontext():
             while not run.finished:
-                row = _epoch(run, predict, train_data, eval_data, bar)
+                row = _epoch(run, predict, train_data, eval_data, eval_set.teacher.success, bar)
                 run.add(row)
                 bar.set_postfix(epoch=row["epoch"], train_loss=f"{row['train_loss']:.1e}", eval_loss=f"{row['eval_loss']:.1e}")
                 if on_epoch is not None:
@@ -81,7 +80,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     return run.history
 
 
-def _epoch(run, predict, train_data, eval_data, bar):
+def _epoch(run, predict, train_data, eval_data, success_below, bar):
     """One pass over the training set, then a look at the eval set; returns the row for the history."""
     model, config, epoch, started = run.model, run.config, len(run.history) + 1, time.perf_counter()
     device, num_samples = train_data[0].device, len(train_data[0])
@@ -108,7 +107,7 @@ def _epoch(run, predict, train_data, eval_data, bar):
             summed_loss += loss.detach() * len(rows)       # stays on the device: no waiting in the loop
             bar.update()
     train_loss = float(summed_loss) / num_samples
-    eval_loss, final_error, success = evaluate(model, eval_data)
+    eval_loss, final_error, success = evaluate(model, eval_data, success_below)
     if not math.isfinite(train_loss + eval_loss):
         raise FloatingPointError(f"the loss is no longer finite in epoch {epoch}; try a smaller lr than {config.lr}")
     return {"epoch": epoch, "train_loss": train_loss, "eval_loss": eval_loss, "eval_final_error": final_error,
@@ -116,8 +115,8 @@ def _epoch(run, predict, train_data, eval_data, bar):
 
 
 @torch.no_grad()
-def evaluate(model, data, batch_size=4096):
-    """Eval loss (the same quantity as the train loss), mean final error, share of errors below 0.1."""
+def evaluate(model, data, success_below, batch_size=4096):
+    """Eval loss (the same quantity as the train loss), mean final error, share of errors below ``success_below``."""
     model.eval()
     losses, errors = [], []
     for initial_state, target_state, optimal_controls in zip(*(values.split(batch_size) for values in data)):
@@ -126,7 +125,7 @@ def evaluate(model, data, batch_size=4096):
         final_state = model.system.predict(initial_state, output["controls"])[:, -1]
         errors.append((final_state - target_state).norm(dim=-1))
     errors = torch.cat(errors)
-    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < SUCCESS).double().mean())
+    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < success_below).double().mean())
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ class History:
     """What happened in each epoch: a list of rows, and the columns of it by name.
 
     Columns: epoch, train_loss and eval_loss ((m/s^2)^2, the same quantity on the two sets), eval_final_error
-    (mean |x_N - x_T|), eval_success (share below 0.1), lr, seconds.
+    (mean |x_N - x_T|), eval_success (share below the teacher's ``success``), lr, seconds.
     """
 
     def __init__(self, rows=()):

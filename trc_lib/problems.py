@@ -1,0 +1,38 @@
+"""The problems of the course: who teaches, and where starts and targets are drawn from."""
+
+import dataclasses
+
+from trc_lib.datasets import generate_dataset
+from trc_lib.systems import DoubleIntegrator
+from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A teacher, which knows the system, the horizon, the cost and what counts as solved; and a sampler.
+
+    Attributes:
+        teacher: a `Teacher`.
+        state_range, target_range: half the sides of the boxes that starts and targets are drawn from.
+    """
+
+    teacher: Teacher
+    state_range: float
+    target_range: float
+
+    def dataset(self, num_samples, seed=0):
+        """``num_samples`` problems of this kind with the teacher's answers, an `LQRDataset`."""
+        return generate_dataset(num_samples, seed, self.teacher, self.state_range, self.target_range)
+
+
+def double_integrator(horizon=15, dt=0.33, state_range=2.5):
+    """A cart, from anywhere to anywhere at least energy: chapters 1 to 6."""
+    return Problem(MinimumEnergyController(DoubleIntegrator(dt), horizon), state_range, state_range)
+
+
+def bounded_inputs(horizon=15, dt=0.33, state_range=2.5):
+    """The same cart with |u| <= 1 m/s^2, to every target that it can reach: chapter 7."""
+    return Problem(BoundedMinimumEnergyController(DoubleIntegrator(dt, control_limit=1.0), horizon), state_range, state_range)
+
+
+PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs)}
