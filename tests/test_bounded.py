@@ -117,7 +117,8 @@ def test_a_dataset_holds_reachable_problems_only_and_comes_back_from_disk(tmp_pa
     dataset.save(tmp_path / "bounded.npz")
     loaded = LQRDataset.load(tmp_path / "bounded.npz")
     assert loaded.fingerprint == dataset.fingerprint and loaded.system.same_as(teacher.system)
-    assert np.abs(final_states(loaded.system, loaded.initial_states, loaded.controls) - loaded.target_states.numpy()).max() <= 1e-8
+    arrived = final_states(loaded.system, loaded.initial_states, loaded.controls)
+    assert np.abs(arrived - loaded.target_states.numpy()).max() <= 1e-8
     x0, xT = sample_states(600, seed=4)                                    # the same draws: the first that can be reached
     reachable = teacher.attempt(x0, xT)[1]
     assert torch.equal(loaded.initial_states, x0[reachable][:300]) and int(reachable.sum()) > 300

@@ -127,7 +127,7 @@ def parser():
     made.add_argument("--problem", choices=tuple(PROBLEMS), default="double_integrator", help="what is to be solved")
     made.add_argument("--horizon", type=int, help="control steps; the problem's own if not given")
     made.add_argument("--dt", type=float, help="seconds a step; likewise")
-    made.add_argument("--state-range", type=float, help="starts (and targets, if drawn) are uniform in plus or minus this; likewise")
+    made.add_argument("--state-range", type=float, help="starts are uniform in plus or minus this; likewise")
     made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data"), help="folder for the two files")
 
     made = command("train", train_command)

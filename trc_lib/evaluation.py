@@ -72,7 +72,9 @@ def measure(dataset, controls):
     teacher, problems = dataset.teacher, (dataset.initial_states, dataset.target_states)
     controls = checking.array("controls", controls, tuple(dataset.controls.shape), torch.float64).cpu()
     errors = final_error(teacher.system, *problems, controls)
-    parts = [float(part.mean()) for part in split(teacher.system, controls, dataset.controls)] if teacher.has_ruler else [None, None]
+    parts = [None, None]
+    if teacher.has_ruler:
+        parts = [float(part.mean()) for part in split(teacher.system, controls, dataset.controls)]
     return Metrics(
         final_error_mean=float(errors.mean()), final_error_median=float(errors.median()),
         final_error_p99=float(errors.quantile(0.99)), final_error_max=float(errors.max()),

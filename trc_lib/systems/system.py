@@ -30,7 +30,8 @@ class System:
             limits = list(limits) if isinstance(limits, (list, tuple)) else [limits] * control_dim
             if len(limits) != control_dim:
                 raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; needs one, or {control_dim}")
-            self.control_limit = torch.tensor([checking.positive("control_limit", limit) for limit in limits], dtype=torch.float64)
+            limits = [checking.positive("control_limit", limit) for limit in limits]
+            self.control_limit = torch.tensor(limits, dtype=torch.float64)
 
     def __repr__(self):
         limit = "" if self.control_limit is None else f", control_limit={self.control_limit.tolist()}"

@@ -1,9 +1,5 @@
 """What every teacher has in common."""
 
-import torch
-
-from trc_lib import checking
-
 
 class Teacher:
     """Somebody who knows the controls of least cost for any start and target.
@@ -69,4 +65,5 @@ class Unsolved(ValueError):
 
     def __init__(self, solved, reason):
         self.solved = solved
-        super().__init__(f"target_state {reason} for {int((~solved).sum())} of {solved.numel()} problems; attempt(...) tells which")
+        super().__init__(f"target_state {reason} for {int((~solved).sum())} of {solved.numel()} problems; "
+                         "attempt(...) tells which")
