@@ -7,6 +7,7 @@ import torch
 
 from trc_lib import files
 from trc_lib.model import TinyRecursiveControl, TRCConfig
+from trc_lib.model.learner import cut
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.training import imitation_loss
 
@@ -418,3 +419,33 @@ def test_a_trace_is_immutable_and_holds_nothing_of_the_callers(tiny):
         trace.controls = None
     x0.fill_(5), xT.fill_(5)
     assert not trace.initial_state.any() and (trace.target_state == 1).all()
+
+
+# ---------------------------------------------------------------- limits of the controls
+
+
+@pytest.mark.parametrize("limit", [0.1, 1.0])
+def test_controls_stay_within_their_limits_in_every_cycle(limit, dataset):
+    model = TinyRecursiveControl.create_two_level_small(DoubleIntegrator(control_limit=limit), seed=2)
+    free = TinyRecursiveControl.create_two_level_small(DoubleIntegrator(), seed=2)
+    for each in (model, free):
+        each.set_scaling(dataset)
+        each.initial_generator[-1].weight.data.mul_(30)  # so that many would be beyond
+    x0, xT = dataset.initial_states.float(), dataset.target_states.float()
+    cycles, unlimited = (each(x0, xT)["cycle_controls"].double() for each in (model, free))
+    assert float(cycles.abs().max()) <= limit and float((cycles.abs() > 0.9999 * limit).double().mean()) > 0.2
+    torch.testing.assert_close(cycles[0], unlimited[0].clamp(-limit, limit), rtol=1e-6, atol=1e-7)
+
+
+def test_a_control_beyond_its_limit_still_has_a_gradient():
+    raw = torch.tensor([-3.0, 0.5, 3.0], requires_grad=True)
+    controls = cut(raw, torch.tensor(1.0))
+    assert controls.tolist() == [-1.0, 0.5, 1.0]
+    (controls - torch.tensor([-1.0, 1.0, 0.0])).square().sum().backward()
+    assert raw.grad.tolist() == [0.0, -1.0, 2.0]  # at rest where the limit is right, drawn back where it is not
+
+
+def test_the_limit_travels_with_the_checkpoint(tmp_path):
+    model = TinyRecursiveControl.create_two_level_small(DoubleIntegrator(control_limit=0.7))
+    model.save(tmp_path / "model.pt")
+    assert TinyRecursiveControl.load(tmp_path / "model.pt").system.control_limit.tolist() == [0.7]
