@@ -5,9 +5,10 @@ Shapes: states ``[..., horizon + 1, state_dim]``, controls ``[..., horizon, cont
 
 from trc_lib.systems.linear import DoubleIntegrator, LinearSystem
 from trc_lib.systems.system import System
+from trc_lib.systems.van_der_pol import VanDerPol
 
 SUCCESS = 0.1  # a problem is solved if |x_N - x_T| stays below this: metres and metres a second alike
 
-KINDS = {system.kind: system for system in (LinearSystem,)}
+KINDS = {system.kind: system for system in (LinearSystem, VanDerPol)}
 
-__all__ = ["KINDS", "SUCCESS", "DoubleIntegrator", "LinearSystem", "System"]
+__all__ = ["KINDS", "SUCCESS", "DoubleIntegrator", "LinearSystem", "System", "VanDerPol"]

@@ -1,0 +1,37 @@
+"""The literature's weak teacher: a linear regulator whose controls are cut to their limits."""
+
+import scipy.linalg
+import torch
+
+from trc_lib import checking
+from trc_lib.teachers.teacher import Teacher
+
+
+class ClippedLQR(Teacher):
+    """u = clip(-K (x - xT)) along the true trajectory, K from the linearisation at the origin and an endless horizon.
+
+    It is not optimal: neither the limits nor what is not linear enter into K.
+
+    Args:
+        system, horizon, cost: as in `IterativeLQR`.
+    """
+
+    def __init__(self, system, horizon, cost):
+        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon), cost
+        origin = torch.zeros(system.state_dim + system.control_dim, dtype=torch.float64)
+        A, B = (jacobian.numpy() for jacobian in system.jacobians(*origin.split([system.state_dim, system.control_dim])))
+        P = scipy.linalg.solve_discrete_are(A, B, cost.Q.numpy(), cost.R.numpy())
+        self.gain = torch.tensor(scipy.linalg.solve(cost.R.numpy() + B.T @ P @ B, B.T @ P @ A))    # [control_dim, state_dim]
+
+    def cost(self, initial_state, target_state, controls):
+        """The total cost of ``controls``, ``[...]``."""
+        return self.cost_matrices.total(self.system.predict(initial_state, controls), controls, target_state)
+
+    def attempt(self, initial_state, target_state):
+        state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
+        controls, limit = [], self.system.control_limit
+        for _ in range(self.horizon):
+            control = (target_state - state) @ self.gain.T.to(state)
+            controls.append(control if limit is None else control.clamp(-limit.to(state), limit.to(state)))
+            state = self.system.advance(state, controls[-1])
+        return torch.stack(controls, dim=-2), torch.ones(state.shape[:-1], dtype=torch.bool, device=state.device)
