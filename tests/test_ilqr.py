@@ -131,8 +131,9 @@ def test_the_small_quadratic_programme_is_solved():
     d, free = bounded_quadratic(*map(torch.tensor, (H, g, lower, upper)))
     variable = cvxpy.Variable(3)
     for i in range(60):
-        cvxpy.Problem(cvxpy.Minimize(cvxpy.quad_form(variable, cvxpy.psd_wrap(H[i])) / 2 + g[i] @ variable),
-                      [variable >= lower[i], variable <= upper[i]]).solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-12, tol_feas=1e-12)
+        size = cvxpy.quad_form(variable, cvxpy.psd_wrap(H[i])) / 2 + g[i] @ variable
+        programme = cvxpy.Problem(cvxpy.Minimize(size), [variable >= lower[i], variable <= upper[i]])
+        programme.solve(solver=cvxpy.CLARABEL, tol_gap_abs=1e-12, tol_feas=1e-12)
         np.testing.assert_allclose(d[i], variable.value, atol=1e-6)
         inside = (d[i].numpy() > lower[i] + 1e-9) & (d[i].numpy() < upper[i] - 1e-9)
         assert (free[i].numpy() == inside).all()

@@ -39,7 +39,8 @@ def test_a_rollout_is_one_step_after_another():
         torch.testing.assert_close(states[:, k + 1], system.step(states[:, k], u[:, k]), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("system", [VanDerPol(2.0, 0.1), LinearSystem(drawn(3, 3), drawn(3, 2), 0.1)], ids=["oscillator", "linear"])
+@pytest.mark.parametrize("system", [VanDerPol(2.0, 0.1), LinearSystem(drawn(3, 3), drawn(3, 2), 0.1)],
+                         ids=["oscillator", "linear"])
 def test_jacobians_are_those_of_autograd_and_of_finite_differences(system):
     state, control = drawn(7, system.state_dim), drawn(7, system.control_dim)
     A, B = system.jacobians(state, control)
@@ -70,7 +71,8 @@ COST = QuadraticCost([[10.0, 1.0], [1.0, 5.0]], [[0.1]], [[200.0, 0.0], [0.0, 10
 
 @pytest.mark.parametrize(("system", "cost"), [
     (VanDerPol(), COST),
-    (LinearSystem(drawn(3, 3) / 3, drawn(3, 2), 0.1), QuadraticCost(np.diag([1.0, 0.0, 2.0]), [[1.0, 0.3], [0.3, 2.0]], np.eye(3)))],
+    (LinearSystem(drawn(3, 3) / 3, drawn(3, 2), 0.1),
+     QuadraticCost(np.diag([1.0, 0.0, 2.0]), [[1.0, 0.3], [0.3, 2.0]], np.eye(3)))],
     ids=["oscillator", "linear"])
 def test_the_adjoint_is_the_gradient_of_the_total(system, cost):
     x0, xT, u = drawn(4, system.state_dim), drawn(4, system.state_dim), drawn(4, 12, system.control_dim).requires_grad_()
@@ -87,7 +89,8 @@ def test_the_total_is_its_definition():
 
 
 @pytest.mark.parametrize(("make", "error", "reason"), [
-    (lambda: VanDerPol(mu=-1), ValueError, "mu=-1 is not accepted"), (lambda: VanDerPol(dt=0), ValueError, "dt=0 is not accepted"),
+    (lambda: VanDerPol(mu=-1), ValueError, "mu=-1 is not accepted"),
+    (lambda: VanDerPol(dt=0), ValueError, "dt=0 is not accepted"),
     (lambda: VanDerPol(control_limit=-1.0), ValueError, "control_limit=-1.0 is not accepted"),
     (lambda: QuadraticCost([[1.0, 2.0], [0.0, 1.0]], [[1.0]], np.eye(2)), ValueError, "Q=.* needs a symmetric matrix"),
     (lambda: QuadraticCost(np.eye(2), [[0.0]], np.eye(2)), ValueError, "R has the eigenvalue 0; needs all above zero"),

@@ -17,8 +17,7 @@ class QuadraticCost:
     """
 
     def __init__(self, Q, R, Q_final):
-        self.Q, self.R, self.Q_final = (_weight(name, value, definite)
-                                        for name, value, definite in (("Q", Q, False), ("R", R, True), ("Q_final", Q_final, False)))
+        self.Q, self.R, self.Q_final = _weight("Q", Q), _weight("R", R, definite=True), _weight("Q_final", Q_final)
         if self.Q.shape != self.Q_final.shape:
             raise ValueError(f"Q_final has shape {list(self.Q_final.shape)}; needs that of Q, {list(self.Q.shape)}")
 
@@ -55,7 +54,7 @@ class QuadraticCost:
         return 2 * controls @ self.R.to(controls) + (B.mT @ adjoints[..., None])[..., 0]
 
 
-def _weight(name, value, definite):
+def _weight(name, value, definite=False):
     matrix = checking.array(name, value, (None, None), torch.float64).detach().cpu().clone()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not torch.equal(matrix, matrix.T):
         raise ValueError(f"{name}={matrix.tolist()} is not accepted; needs a symmetric matrix")

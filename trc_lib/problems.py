@@ -2,9 +2,12 @@
 
 import dataclasses
 
+import torch
+
+from trc_lib.costs import QuadraticCost
 from trc_lib.datasets import generate_dataset
-from trc_lib.systems import DoubleIntegrator
-from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Teacher
+from trc_lib.systems import DoubleIntegrator, VanDerPol
+from trc_lib.teachers import BoundedMinimumEnergyController, IterativeLQR, MinimumEnergyController, Teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,4 +38,11 @@ def bounded_inputs(horizon=15, dt=0.33, state_range=2.5):
     return Problem(BoundedMinimumEnergyController(DoubleIntegrator(dt, control_limit=1.0), horizon), state_range, state_range)
 
 
-PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs)}
+def van_der_pol(horizon=100, dt=0.05, state_range=2.0):
+    """An oscillator (mu = 1) brought to rest with |u| <= 2, at least quadratic cost: chapter 8."""
+    Q = torch.diag(torch.tensor([10.0, 5.0], dtype=torch.float64))
+    teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit=2.0), horizon, QuadraticCost(Q, [[0.1]], 20 * Q), success=0.2)
+    return Problem(teacher, state_range, target_range=0.0)
+
+
+PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs, van_der_pol)}

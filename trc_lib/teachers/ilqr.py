@@ -35,8 +35,8 @@ class Solved:
 class IterativeLQR(Teacher):
     """Controls of (locally) least quadratic cost for any system, within the limits of its controls.
 
-    Each iteration linearises the dynamics along the current trajectory, solves the linear-quadratic problem by one sweep backwards,
-    with a small bounded quadratic programme at every step, and goes forwards with a step that lowers the true cost.
+    Each iteration linearises the dynamics along the current trajectory, solves the linear-quadratic problem by one sweep
+    backwards, with a small bounded quadratic programme at every step, and goes forwards with a step that lowers the true cost.
 
     Args:
         system: a `System`.
@@ -144,7 +144,7 @@ class IterativeLQR(Teacher):
         return torch.stack(steps[::-1], dim=1), torch.stack(gains[::-1], dim=1), promised
 
     def _forward(self, states, controls, target_state, total, steps, gains, promised, limit):
-        """The longest of the steps 1, 1/2, 1/4, ... that lowers the cost: new states, controls and total, and whether there is."""
+        """The longest of the steps 1, 1/2, 1/4, ... that lowers the cost: new states, controls, total, and whether there is."""
         new_states, new_controls, new_total = states.clone(), controls.clone(), total.clone()
         missing, length = torch.ones_like(total, dtype=torch.bool), 1.0
         for _ in range(MOST_HALVINGS):
