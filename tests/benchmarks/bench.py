@@ -79,7 +79,7 @@ def table(result):
         ("training to a mean final error of 0.016, all solved", _time(soon), "30 s"),
         ("… chapter 4's recipe", _time(recipes["chapter 4"]["seconds to the headline"]), "–"),
         ("… the textbook's loop", _time(slow) + ("" if slow else f" in {recipes['textbook']['seconds spent']:.0f} s"), "–"),
-        ("… times sooner than the textbook's", f"{'' if slow else 'more than '}{ratio:.0f}", "5"),
+        ("… times sooner than the textbook's", f"{'' if slow else 'more than '}{ratio:.1f}", "5"),
         ("training: share of one core's arithmetic limit", f"{recipes['chapter 4']['share of the arithmetic limit']:.0%}", "–"),
         ("training: peak memory, of which the imports", " / ".join(
             f"{training['peak memory (MB)'][name]:.0f} MB" for name in ("one epoch", "imports only")), "–"),
