@@ -25,8 +25,9 @@ bench-widgets: .venv/ready  ## measure from key press to new picture in a real b
 bench: .venv/ready   ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench
 
-sweep: .venv/ready   ## train all rivals of chapter 6 with five seeds (about 1.5 hours; stopped runs go on)
+sweep: .venv/ready   ## train all rivals of chapters 6 and 7 with five seeds (about 2.5 hours; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep
+	$(BIN)/python -m trc_lib sweep --study bounded
 
 long: .venv/ready    ## train the best network that is shipped (about 4 minutes)
 	$(BIN)/python -m trc_lib generate --out data/long

@@ -12,11 +12,14 @@ from trc_lib import laboratory
 from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import evaluate, final_error, multiply_adds
-from trc_lib.laboratory import RIVALS, Rival, sweep
+from trc_lib.laboratory import STUDIES, Rival, Study, sweep
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.problems import PROBLEMS
+from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import TrainConfig, imitation_loss, loop, train
 
-BY_NAME = {rival.name: rival for rival in RIVALS}
+BY_NAME = {rival.name: rival for rival in STUDIES["sweep"].rivals}
+TEACHER = MinimumEnergyController()
 
 
 # ---------------------------------------------------------------- objectives
@@ -165,16 +168,18 @@ def test_multiply_adds_are_half_the_operations_that_pytorch_counts(make):
 
 # ---------------------------------------------------------------- the rivals
 
-def test_rivals_are_told_apart_and_can_all_be_made():
-    assert len(BY_NAME) == len(RIVALS) == len({rival.label for rival in RIVALS})
-    for rival in RIVALS:
-        model, config = rival.make(seed=1), rival.train_config(1e-3, 1)
-        assert model.seed == config.seed == 1 and config.patience > config.epochs
+@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
+def test_rivals_are_told_apart_and_can_all_be_made(study):
+    names, teacher = [rival.name for rival in study.rivals], PROBLEMS[study.problem]().teacher
+    assert len(names) == len(set(names)) == len({rival.label for rival in study.rivals}) and set(study.shipped) <= set(names)
+    for rival in study.rivals:
+        model, config = rival.make(teacher, seed=1), rival.train_config(1e-3, 1)
+        assert model.seed == config.seed == 1 and config.patience > config.epochs and model.system.same_as(teacher.system)
 
 
 @pytest.mark.parametrize("mlp", ["mlp_parameters", "mlp_compute"])
 def test_an_mlp_gets_the_budget_of_the_network_that_it_meets(mlp):
-    rival, model = BY_NAME[mlp].make(0), BY_NAME["recursive"].make(0)
+    rival, model = BY_NAME[mlp].make(TEACHER, 0), BY_NAME["recursive"].make(TEACHER, 0)
     measure = {"parameters": lambda net: net.num_parameters, "compute": multiply_adds}[BY_NAME[mlp].mlp]
     assert 0.98 < measure(rival) / measure(model) <= 1.0
 
@@ -183,6 +188,7 @@ def test_an_mlp_gets_the_budget_of_the_network_that_it_meets(mlp):
 
 PAIR = (Rival("one", "one", switches={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
         Rival("mlp", "mlp", mlp="parameters", training={"epochs": 1}))
+MEETING = Study("meeting", "double_integrator", PAIR, shipped=())
 
 
 @pytest.fixture
@@ -194,7 +200,7 @@ def small(monkeypatch):
 
 
 def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path):
-    table = laboratory.run_sweep(tmp_path, PAIR, seeds=(0, 1, 2), workers=1, progress=False)
+    table = laboratory.run_sweep(tmp_path, MEETING, seeds=(0, 1, 2), workers=1, progress=False)
     row = table["rivals"]["one"]
     errors = [run["final_error_mean"] for run in row["runs"]]
     assert len(set(errors)) == 3 and row["failed"] == 0
@@ -207,7 +213,7 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
     assert {float(lr): error for lr, error in row["run_off"].items()} == pytest.approx(by_rate)
     assert table["rivals"]["linear"]["mean"]["final_error_max"] < 1e-9
     for rival in PAIR:  # what is in the table is what the saved network does
-        run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(0)).load(sweep._path(
+        run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(TEACHER, 0)).load(sweep._path(
             tmp_path, rival, table["rivals"][rival.name]["lr"], 1).with_suffix(".pt"))
         again = evaluate(model, generate_dataset(64, sweep.TEST_SEED))[-1]
         assert again.final_error_mean == pytest.approx(run["final_error_mean"], rel=1e-5)
@@ -215,12 +221,12 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(small, tmp_path, monkeypatch):
-    laboratory.run_sweep(tmp_path, PAIR, seeds=(0,), workers=1, progress=False)
+    laboratory.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     lost = next(path for path in before if "seed-0" in path.name)
     kept_text = json.loads(lost.read_text())["final_error_mean"]
     lost.unlink()
-    laboratory.run_sweep(tmp_path, PAIR, seeds=(0,), workers=1, progress=False)
+    laboratory.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert [path for path in before if after[path] != before[path]] == [lost]
     assert json.loads(lost.read_text())["final_error_mean"] == kept_text  # the same run gives the same figures
@@ -230,9 +236,9 @@ def test_a_run_that_another_process_is_at_is_left_to_it(small, tmp_path):
     path = sweep._path(tmp_path, PAIR[0], 1e-3, 0)
     with sweep._claimed(path) as ours:
         assert ours
-        sweep._run_once((tmp_path, PAIR[0], 1e-3, 0))
+        sweep._run_once((tmp_path, "double_integrator", PAIR[0], 1e-3, 0))
         assert not path.exists()
-    sweep._run_once((tmp_path, PAIR[0], 1e-3, 0))
+    sweep._run_once((tmp_path, "double_integrator", PAIR[0], 1e-3, 0))
     assert path.exists()
 
 
@@ -248,5 +254,17 @@ def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkey
         raise FloatingPointError("the loss is no longer finite in epoch 1")
 
     monkeypatch.setattr(sweep, "train", diverge)
-    row = laboratory.run_sweep(tmp_path, PAIR[:1], seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
+    row = laboratory.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=PAIR[:1]), seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
     assert row["failed"] == 2 and row["mean"] == {} and "no longer finite" in row["runs"][0]["failed"]
+
+
+def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(small, tmp_path):
+    one = Rival("one", "one", switches={"H_cycles": 1}, training={"epochs": 1})
+    study = dataclasses.replace(STUDIES["bounded"], rivals=(one,))
+    table = laboratory.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
+    linear, path = table["rivals"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
+    assert linear["regret"] is None and 0.05 < linear["final_error_mean"] < 0.3
+    assert 0.5 < linear["success_rate"] < 0.95
+    problems = PROBLEMS["bounded_inputs"]().dataset(64, sweep.TEST_SEED)
+    metrics = evaluate(TinyRecursiveControl.load(path), problems)[-1]
+    assert metrics.final_error_mean == pytest.approx(table["rivals"]["one"]["runs"][0]["final_error_mean"], rel=1e-5)

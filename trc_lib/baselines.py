@@ -12,14 +12,14 @@ from trc_lib.model.config import check_fields
 
 
 class LinearMap:
-    """The least-squares map [x0, xT] -> u: for the double integrator one 4 x 15 matrix, 60 numbers.
+    """The least-squares map [x0, xT] -> u, cut to the limits of the controls: for the double integrator 4 x 15 numbers.
 
     Args:
         dataset: an `LQRDataset` to fit.
     """
 
     def __init__(self, dataset):
-        self.state_dim = dataset.initial_states.shape[1]
+        self.state_dim, self.limit = dataset.initial_states.shape[1], dataset.system.control_limit
         problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)          # [n, 2 * state_dim]
         self.weights = torch.linalg.lstsq(problems, dataset.controls.flatten(1)).solution     # [2 * state_dim, N * m]
         self.shape = tuple(dataset.controls.shape[1:])
@@ -32,7 +32,8 @@ class LinearMap:
         """Controls ``[..., horizon, control_dim]``, float64: a teacher's interface."""
         initial_state, target_state = checking.state_pair(initial_state, target_state, self.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)                           # [..., 2 * state_dim]
-        return (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)
+        controls = (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)
+        return controls if self.limit is None else controls.clamp(-self.limit.to(controls), self.limit.to(controls))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ from trc_lib.course.lanes import LANES
 from trc_lib.course.runner import NotebookFailed, run_course
 from trc_lib.datasets import EVAL_SEED, LQRDataset
 from trc_lib.evaluation import evaluate
-from trc_lib.laboratory import RIVALS, SEEDS, run_sweep, ship
+from trc_lib.laboratory import SEEDS, STUDIES, run_sweep, ship
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.problems import PROBLEMS
@@ -92,12 +92,18 @@ def course(options):
 
 
 def sweep(options):
-    """Train every rival of the laboratory with several seeds; runs that are there are kept. Writes data/results/sweep.json."""
-    rivals = [rival for rival in RIVALS if not options.only or rival.name in options.only]
-    table = run_sweep(options.out, rivals, range(options.seeds), options.workers)
+    """Train every rival of a study with several seeds; runs that are there are kept. Writes data/results/<study>.json."""
+    study = STUDIES[options.study]
+    out = pathlib.Path("data") / study.name if options.out is None else options.out
+    names = [rival.name for rival in study.rivals]
+    unknown = [name for name in options.only or () if name not in names]
+    if unknown:
+        raise ValueError(f"--only {' '.join(unknown)} is unknown; the study {study.name} has {', '.join(names)}")
+    chosen = tuple(rival for rival in study.rivals if not options.only or rival.name in options.only)
+    table = run_sweep(out, dataclasses.replace(study, rivals=chosen), range(options.seeds), options.workers)
     if not options.only:
-        files.write_text(root() / "data" / "results" / "sweep.json", json.dumps(table, indent=1) + "\n")
-        ship(options.out)
+        files.write_text(root() / "data" / "results" / f"{study.name}.json", json.dumps(table, indent=1) + "\n")
+        ship(out, study)
     print(f"{'':48s}{'mean error':>12s}{'spread':>10s}{'largest':>10s}{'success':>9s}{'seconds':>9s}")
     for row in table["rivals"].values():
         mean, spread = row["mean"], row["spread"]
@@ -171,9 +177,9 @@ def parser():
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
 
     made = command("sweep", sweep)
-    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data/sweep"), help="folder for the runs")
-    made.add_argument("--only", nargs="+", choices=[rival.name for rival in RIVALS], metavar="RIVAL",
-                      help="these alone: " + ", ".join(rival.name for rival in RIVALS))
+    made.add_argument("--study", choices=tuple(STUDIES), default="sweep", help="which; see trc_lib.laboratory")
+    made.add_argument("--out", type=pathlib.Path, help="folder for the runs; data/<study> if not given")
+    made.add_argument("--only", nargs="+", metavar="RIVAL", help="these rivals alone")
     made.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     made.add_argument("--workers", type=int, default=2, help="runs at a time, one core each")
 

@@ -26,12 +26,14 @@ class Rival:
     switches: dict = dataclasses.field(default_factory=dict)
     training: dict = dataclasses.field(default_factory=dict)
 
-    def make(self, seed):
+    def make(self, teacher, seed):
         """The untrained network."""
-        model = TinyRecursiveControl.create_two_level_small(seed=seed, **self.switches)
+        system = teacher.system
+        sizes = {"state_dim": system.state_dim, "control_dim": system.control_dim, "horizon": teacher.horizon}
+        model = TinyRecursiveControl.create_two_level_small(system, seed, **sizes, **self.switches)
         if self.mlp is None:
             return model
-        return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), seed=seed)
+        return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), system, seed, **sizes)
 
     def train_config(self, lr, seed):
         """Ten passes over the data, every cycle supervised; the learning rate is what is tuned.
@@ -41,7 +43,25 @@ class Rival:
         return TrainConfig(**{"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed} | self.training)
 
 
-RIVALS = (
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Rivals that meet on one problem.
+
+    Attributes:
+        name: of the file of its results, data/results/<name>.json.
+        problem: name of one of the `PROBLEMS`.
+        rivals: who takes part.
+        shipped: names of those whose network of seed 0 is kept in data/pretrained/laboratory.
+    """
+
+    name: str
+    problem: str
+    rivals: tuple
+    shipped: tuple
+
+
+_TAKEN_APART = ("recursive", "random_depth", "single_latent", "proportional_rms")
+RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, rivals=(
     Rival("recursive", "recursive, as in chapter 4"),
     Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
     Rival("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 100}),
@@ -69,4 +89,15 @@ RIVALS = (
           training={"objective": "rms", "cycle_weight": 1.0, "final_weight": 0.3}),
     Rival("mlp_final", "MLP, equal seconds, root loss, final state", mlp="parameters",
           training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
-)
+))
+
+_BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
+BOUNDED = Study("bounded", "bounded_inputs", shipped=("proportional", "no_feedback", "mlp_parameters"), rivals=(
+    Rival("proportional", "proportional feedback", switches={"proportional": True}, training=_BOUNDED),
+    Rival("recursive", "feedback as in chapter 4", training=_BOUNDED),
+    Rival("no_feedback", "no feedback", switches={"feedback": False}, training=_BOUNDED),
+    Rival("mlp_parameters", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 240}),
+    Rival("mlp_compute", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 80}),
+))
+
+STUDIES = {study.name: study for study in (RECURSION, BOUNDED)}

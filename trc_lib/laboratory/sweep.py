@@ -15,10 +15,11 @@ from tqdm.auto import tqdm
 
 from trc_lib import checking, files
 from trc_lib.baselines import LinearMap
-from trc_lib.datasets import EVAL_SEED, generate_dataset
+from trc_lib.datasets import EVAL_SEED
 from trc_lib.evaluation import cycle_controls, final_error, measure, multiply_adds
-from trc_lib.laboratory.rivals import RIVALS
+from trc_lib.laboratory.rivals import RECURSION
 from trc_lib.places import root
+from trc_lib.problems import PROBLEMS
 from trc_lib.threads import one_thread
 from trc_lib.training import train
 
@@ -28,12 +29,11 @@ TUNING_SEED = 100                    # with this seed;
 RUN_OFF = 3                          # the two best then meet the first three seeds, and the better one meets all
 SEEDS = (0, 1, 2, 3, 4)
 NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 10_000, 2_000, 10_000
-SHIPPED = ("recursive", "random_depth", "single_latent", "proportional_rms")  # what chapter 6 takes apart
 TEST_SEED = 2 * EVAL_SEED            # no run, neither tuning nor early stopping, ever looks at these problems
 
 
-def run_sweep(folder, rivals=RIVALS, seeds=SEEDS, workers=2, progress=True):
-    """Tune every rival, train it with every seed, measure it on unseen problems; write the table.
+def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2, progress=True):
+    """Tune every rival of a `Study`, train it with every seed, measure it on unseen problems; write the table.
 
     Each run leaves ``<rival>/lr-<lr>-seed-<seed>.json`` and ``.pt`` in ``folder``. A run that is there is not made again;
     one that another process is at is left to it.
@@ -41,24 +41,25 @@ def run_sweep(folder, rivals=RIVALS, seeds=SEEDS, workers=2, progress=True):
     Returns:
         the table, as `load_results` reads it.
     """
-    folder, workers = pathlib.Path(folder), checking.whole("workers", workers)
+    folder, workers, rivals = pathlib.Path(folder), checking.whole("workers", workers), study.rivals
     files.check_writable(folder)
     untried = [(rival, lr) for rival in rivals for lr in FIRST_RATES]
     while untried:
-        _run_all(folder, [(*pair, TUNING_SEED) for pair in untried], workers, progress, "tuning")
+        _run_all(folder, study.problem, [(*pair, TUNING_SEED) for pair in untried], workers, progress, "tuning")
         untried = [(rival, lr) for rival in rivals for lr in [_next_rate(_tried(folder, rival))] if lr is not None]
     finalists = [(rival, lr) for rival in rivals for lr in _two_best(_tried(folder, rival))]
-    _run_all(folder, [(*pair, seed) for seed in seeds[:RUN_OFF] for pair in finalists], workers, progress, "run-off")
+    run_off = [(*pair, seed) for seed in seeds[:RUN_OFF] for pair in finalists]
+    _run_all(folder, study.problem, run_off, workers, progress, "run-off")
     chosen = [(rival, _chosen(folder, rival, seeds)) for rival in rivals]
-    _run_all(folder, [(*pair, seed) for seed in seeds for pair in chosen], workers, progress, "seeds")
-    return collect(folder, rivals, seeds)
+    _run_all(folder, study.problem, [(*pair, seed) for seed in seeds for pair in chosen], workers, progress, "seeds")
+    return collect(folder, study, seeds)
 
 
-def collect(folder, rivals=RIVALS, seeds=SEEDS):
+def collect(folder, study=RECURSION, seeds=SEEDS):
     """The table of the runs in ``folder``: per rival the tuning, each seed's figures, their mean and spread."""
     table = {"num_train": NUM_TRAIN, "num_test": NUM_TEST, "seeds": list(seeds),
-             "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(seeds)}}
-    for rival in rivals:
+             "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(study.problem, seeds)}}
+    for rival in study.rivals:
         tried = _tried(folder, rival)
         lr = _chosen(folder, rival, seeds)
         runs = [_read(folder, rival, lr, seed) for seed in seeds]
@@ -69,17 +70,18 @@ def collect(folder, rivals=RIVALS, seeds=SEEDS):
     return table
 
 
-def load_results():
-    """The table that ``make sweep`` wrote, data/results/sweep.json."""
-    return json.loads((root() / "data" / "results" / "sweep.json").read_text(encoding="utf-8"))
+def load_results(name="sweep"):
+    """The table of the study of that name, data/results/<name>.json, which ``make sweep`` wrote."""
+    return json.loads((root() / "data" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def ship(folder):
-    """Copy the networks that chapter 6 takes apart, seed 0 of each, to data/pretrained/laboratory."""
-    for rival in RIVALS:
-        if rival.name in SHIPPED:
+def ship(folder, study=RECURSION):
+    """Copy the networks that a chapter takes apart, seed 0 of each, to data/pretrained/laboratory."""
+    for rival in study.rivals:
+        if rival.name in study.shipped:
             source = _path(folder, rival, _chosen(folder, rival, SEEDS), 0).with_suffix(".pt")
-            with files.written_whole(root() / "data" / "pretrained" / "laboratory" / f"{rival.name}.pt") as temporary:
+            name = rival.name if study == RECURSION else f"{study.name}_{rival.name}"
+            with files.written_whole(root() / "data" / "pretrained" / "laboratory" / f"{name}.pt") as temporary:
                 temporary.write_bytes(source.read_bytes())
 
 
@@ -92,26 +94,26 @@ def _summary(runs):
             "spread": {name: statistics.stdev(run[name] for run in whole) if len(whole) > 1 else 0.0 for name in numbers}}
 
 
-def _run_all(folder, runs, workers, progress, name):
+def _run_all(folder, problem, runs, workers, progress, name):
     waiting = [run for run in runs if not _path(folder, *run).exists()]
     with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run", desc=name, disable=not progress) as bar:
         if workers == 1:
             for run in waiting:
-                _run_once((folder, *run))
+                _run_once((folder, problem, *run))
                 bar.update()
         else:
             with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=20) as pool:
-                for _ in pool.imap_unordered(_run_once, [(folder, *run) for run in waiting]):
+                for _ in pool.imap_unordered(_run_once, [(folder, problem, *run) for run in waiting]):
                     bar.update()
 
 
 def _run_once(arguments):
-    folder, rival, lr, seed = arguments
+    folder, problem, rival, lr, seed = arguments
     path = _path(folder, rival, lr, seed)
     with _claimed(path) as ours:
         if ours and not path.exists():
             with one_thread():
-                model, figures = run_rival(rival, lr, seed)
+                model, figures = run_rival(rival, lr, seed, problem)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
             files.write_text(path, json.dumps(figures, indent=2) + "\n")  # last: where it is, the run is whole
@@ -132,11 +134,12 @@ def _claimed(path):
             os.unlink(lock.name)
 
 
-def run_rival(rival, lr, seed):
+def run_rival(rival, lr, seed, problem=RECURSION.problem):
     """Train one rival once; returns the network and its figures."""
-    train_set, validation_set = generate_dataset(NUM_TRAIN, seed), generate_dataset(NUM_VALIDATION, EVAL_SEED + seed)
-    test_set = generate_dataset(NUM_TEST, TEST_SEED)
-    model = rival.make(seed)
+    problem = PROBLEMS[problem]()
+    train_set, validation_set = problem.dataset(NUM_TRAIN, seed), problem.dataset(NUM_VALIDATION, EVAL_SEED + seed)
+    test_set = problem.dataset(NUM_TEST, TEST_SEED)
+    model = rival.make(problem.teacher, seed)
     started = time.perf_counter()
     try:
         history = train(model, train_set, validation_set, rival.train_config(lr, seed), progress=False)
@@ -165,11 +168,12 @@ def _milliseconds(model, times=50):
     return 1e3 * statistics.median(taken)
 
 
-def _linear_row(seeds):
-    """The least-squares map: exact, for the teacher is linear."""
-    test_set, runs = generate_dataset(NUM_TEST, TEST_SEED), []
+def _linear_row(problem, seeds):
+    """The least-squares map, cut to the limits of the controls: exact where the teacher is linear."""
+    problem = PROBLEMS[problem]()
+    test_set, runs = problem.dataset(NUM_TEST, TEST_SEED), []
     for seed in seeds:
-        train_set = generate_dataset(NUM_TRAIN, seed)
+        train_set = problem.dataset(NUM_TRAIN, seed)
         started = time.perf_counter()
         linear = LinearMap(train_set)
         seconds = time.perf_counter() - started
