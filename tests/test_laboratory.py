@@ -254,7 +254,8 @@ def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkey
         raise FloatingPointError("the loss is no longer finite in epoch 1")
 
     monkeypatch.setattr(sweep, "train", diverge)
-    row = laboratory.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=PAIR[:1]), seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
+    study = dataclasses.replace(MEETING, rivals=PAIR[:1])
+    row = laboratory.run_sweep(tmp_path, study, seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
     assert row["failed"] == 2 and row["mean"] == {} and "no longer finite" in row["runs"][0]["failed"]
 
 
