@@ -13,9 +13,11 @@ from trc_lib import widgets
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import final_error
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.error_map import ErrorMap
 from trc_lib.widgets.microscope import SWITCHES, Microscope, meddle
+from trc_lib.widgets.scene import closest_view
 from trc_lib.widgets.steering import KNOTS, Playground
 
 PROBLEM = {"start_position": -1.0, "start_velocity": 0.5, "target_position": 1.0, "target_velocity": 0.0}
@@ -121,14 +123,14 @@ def test_the_buttons_of_the_playground_add_and_start_over():
 
 
 def test_the_microscope_shows_what_the_network_does(model):
-    seen = Microscope(model, H_cycles=5).compute(tuple(PROBLEM.values()), "as trained")
+    seen = Microscope(model, MinimumEnergyController(), H_cycles=5).compute(tuple(PROBLEM.values()), "as trained")
     x0, xT = torch.tensor([[-1.0, 0.5]]), torch.tensor([[1.0, 0.0]])
     with torch.no_grad():
         expected = model(x0, xT, H_cycles=5)["cycle_controls"][:, 0, :, 0]
     np.testing.assert_allclose(seen["controls"], expected, atol=1e-6)
     np.testing.assert_allclose(seen["optimum"], MinimumEnergyController().solve(x0[0], xT[0])[:, 0], atol=1e-12)
     assert seen["states"].shape == (6, 16, 2) and seen["z_H"].shape == (6, 128) and seen["z_L"].shape == (21, 128)
-    np.testing.assert_allclose(seen["miss"] + seen["regret"], ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(seen["first"] + seen["second"], ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=1), rtol=1e-6)
     np.testing.assert_allclose(seen["errors"], np.linalg.norm(seen["states"][:, -1] - seen["target"], axis=1), atol=1e-9)
 
 
@@ -153,7 +155,7 @@ def test_each_switch_does_what_it_says(model, switch):
 
 def test_a_step_computes_no_new_trace_and_a_problem_one():
     model = TinyRecursiveControl.create_two_level_small(block_hidden=16, head_hidden=16)
-    scope = Microscope(model, H_cycles=4)
+    scope = Microscope(model, MinimumEnergyController(), H_cycles=4)
     for cycle in range(5):
         for step in range(5):
             scope.draw(**PROBLEM, switch="as trained", cycle=cycle, step=step)
@@ -171,6 +173,32 @@ def test_the_microscope_finds_the_worst_sample(model, problems):
     assert number.value == int(errors.argmax())
     assert shell.values()["start_position"] == pytest.approx(problems.initial_states[number.value, 0].item())
     assert shell.picture.value == shell.draw(**shell.values())
+
+
+@pytest.mark.parametrize("name", ["bounded_inputs", "van_der_pol"])
+def test_the_microscope_works_on_the_other_problems(name):
+    problem = PROBLEMS[name]()
+    data, system = problem.dataset(6, seed=2), problem.teacher.system
+    model = TinyRecursiveControl.create_two_level_small(system, horizon=problem.teacher.horizon, proportional=True)
+    shell = widgets.microscope(model, data, H_cycles=4)
+    shell.children[0].children[-1].click()
+    assert not shell.trouble.value and bytes(shell.picture.value).startswith(b"\x89PNG")
+    scope, i = Microscope(model, problem.teacher), 3
+    seen = scope.compute((*data.initial_states[i].tolist(), *data.target_states[i].tolist()), "as trained")
+    np.testing.assert_allclose(seen["optimum"], data.controls[i, :, 0], atol=1e-9)
+    np.testing.assert_allclose(seen["second"], ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(seen["first"], seen["errors"])
+
+
+def test_the_microscope_says_what_cannot_be_reached():
+    problem = PROBLEMS["bounded_inputs"]()
+    scope = Microscope(TinyRecursiveControl.create_two_level_small(problem.teacher.system), problem.teacher, H_cycles=4)
+    far = {"start_position": -2.5, "start_velocity": -2.5, "target_position": 2.5, "target_velocity": -2.5}
+    assert not scope.compute(tuple(far.values()), "as trained")["solved"]
+    scope.draw(**far, switch="as trained", cycle=2, step=0)
+    parts, _ = scope.scene(closest_view(*(scope.compute(tuple(far.values()), "as trained")[name][2]
+                                          for name in ("controls", "states"))))
+    assert parts["text"].get_text().endswith("which no controls can reach")
 
 
 # ---------------------------------------------------------------- the error map

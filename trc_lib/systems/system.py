@@ -21,6 +21,7 @@ class System:
     """
 
     kind = None  # what files call it; a special case of a system is kept as that
+    units = (" (m)", " (m/s)", " (m/s²)")  # of position, velocity and control, where a picture has two states and one control
 
     def __init__(self, state_dim, control_dim, dt, control_limit=None):
         self.state_dim, self.control_dim, self.dt = state_dim, control_dim, checking.positive("dt", dt)

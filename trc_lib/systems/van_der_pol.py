@@ -18,7 +18,7 @@ class VanDerPol(System):
     Source: van der Pol (1926), On relaxation-oscillations.
     """
 
-    kind = "VanDerPol"
+    kind, units = "VanDerPol", ("", "", "")
 
     def __init__(self, mu=1.0, dt=0.05, control_limit=2.0):
         self.mu = checking.positive("mu", mu, or_zero=True)

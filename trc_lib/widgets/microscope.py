@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from trc_lib import plots
 from trc_lib.evaluation import cycle_controls, final_error, split
-from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.canvas import Canvas, set_controls
 from trc_lib.widgets.scene import closest_view
 from trc_lib.widgets.shell import LABEL, Shell, choice, state_sliders
@@ -45,14 +44,14 @@ class Microscope:
     """The picture of one refinement; a trace is computed once a problem and switch, never once a step.
 
     Args:
-        model: a `TinyRecursiveControl` for the double integrator.
+        model: a `TinyRecursiveControl` of a system with two states and one control.
+        teacher: who knows the optimum.
         H_cycles: how many cycles to run, also beyond the trained depth.
         other_problem: [p, v, p, v] of the problem that latents are swapped with.
     """
 
-    def __init__(self, model, H_cycles=10, other_problem=(-2.0, 1.0, 1.0, -1.0)):
-        self.model, self.H_cycles, self.other = model.cpu().eval(), H_cycles, other_problem
-        self.teacher = MinimumEnergyController(model.system, model.config.horizon)
+    def __init__(self, model, teacher, H_cycles=10, other_problem=(-2.0, 1.0, 1.0, -1.0)):
+        self.model, self.teacher, self.H_cycles, self.other = model.cpu().eval(), teacher, H_cycles, other_problem
         self.compute = functools.lru_cache(maxsize=32)(self._compute)
         self.scene = functools.lru_cache(maxsize=None)(self._build)
 
@@ -62,14 +61,17 @@ class Microscope:
         if switch != "latents swapped":
             x0, xT = x0[:1], xT[:1]
         trace = self.model.trace(x0, xT, self.H_cycles, meddle(self.model, switch)).one(0)
-        controls, optimum = trace.controls.double(), self.teacher.solve(x0[0], xT[0])
-        miss, regret = split(self.model.system, controls, optimum.expand_as(controls))
+        controls, (optimum, solved) = trace.controls.double(), self.teacher.attempt(x0[0], xT[0])    # NaN is not drawn
+        errors = final_error(self.model.system, x0[0], xT[0], controls)
+        measures = (errors, (controls - optimum).square().sum(dim=(-2, -1)))
+        if self.teacher.has_ruler:
+            measures = split(self.model.system, controls, optimum.expand_as(controls))
         z_L = torch.cat([trace.z_L[0, :1], trace.z_L[:, 1:].flatten(0, 1)])                    # [H * L + 1, latent_dim]
         return {"controls": controls[..., 0].numpy(), "optimum": optimum[:, 0].numpy(), "target": xT[0].numpy(),
                 "states": self.model.system.rollout(x0[0].expand(len(controls), 2), controls).numpy(),
-                "optimal_states": self.model.system.rollout(x0[0], optimum).numpy(),
-                "errors": final_error(self.model.system, x0[0], xT[0], controls).numpy(),
-                "miss": miss.clamp(min=1e-12).numpy(), "regret": regret.clamp(min=1e-12).numpy(),
+                "optimal_states": self.model.system.predict(x0[0], optimum).numpy(), "solved": bool(solved),
+                "errors": errors.numpy(), "first": measures[0].clamp(min=1e-12).numpy(),
+                "second": measures[1].clamp(min=1e-12).numpy(),
                 "z_H": trace.z_H.numpy(), "z_L": z_L.numpy(),
                 "moved_H": (trace.z_H[1:] - trace.z_H[:-1]).norm(dim=-1).clamp(min=1e-6).numpy(),
                 "moved_L": (z_L[1:] - z_L[:-1]).norm(dim=-1).clamp(min=1e-6).numpy()}
@@ -84,21 +86,24 @@ class Microscope:
 
         parts["controls"] = left.stairs(edges[1:], edges, baseline=None, linewidth=2.6, label="network", **plots.LOOKS["network"])
         parts["optimum"] = left.stairs(edges[1:], edges, baseline=None, label="optimum", **plots.OPTIMUM)
-        left.set(xlabel="time (s)", ylabel="control u (m/s²)", ylim=(-control_range, control_range), title="controls")
+        units = self.model.system.units
+        left.set(xlabel="time (s)", ylabel=f"control u{units[2]}", ylim=(-control_range, control_range), title="controls")
         left.legend(loc="upper right")
 
         parts["states"], = middle.plot([], [], linewidth=2.6, **plots.LOOKS["network"])
         parts["end"], = middle.plot([], [], "o", markersize=7, **plots.LOOKS["network"])
         parts["optimal_states"], = middle.plot([], [], **plots.OPTIMUM)
         parts["target"], = middle.plot([], [], "x", color="black", markersize=10, markeredgewidth=2.5, zorder=6)
-        middle.set(xlabel="position (m)", ylabel="velocity (m/s)", title="where they lead",
+        middle.set(xlabel=f"position{units[0]}", ylabel=f"velocity{units[1]}", title="where they lead",
                    xlim=(-position_range, position_range), ylim=(-velocity_range, velocity_range))
 
-        parts["miss"], = right.plot(cycles, np.ones(H + 1), "o-", color="#0072B2", markersize=4, label="miss")
-        parts["regret"], = right.plot(cycles, np.ones(H + 1), "s--", color="#E69F00", markersize=4, label="waste (regret)")
+        names, title, ylabel = ("final error", "|u − u*|²"), "how far off, cycle by cycle", "final error; squared length"
+        if self.teacher.has_ruler:
+            names, title, ylabel = ("miss", "waste (regret)"), "the ruler, cycle by cycle", "squared length ((m/s²)²)"
+        parts["first"], = right.plot(cycles, np.ones(H + 1), "o-", color="#0072B2", markersize=4, label=names[0])
+        parts["second"], = right.plot(cycles, np.ones(H + 1), "s--", color="#E69F00", markersize=4, label=names[1])
         right.axvspan(c.H_cycles, H, color="0.93", zorder=0)
-        right.set(xlabel="cycle (grey: beyond the trained depth)", ylabel="squared length ((m/s²)²)", yscale="log",
-                  ylim=(1e-9, 1e2), title="the ruler, cycle by cycle")
+        right.set(xlabel="cycle (grey: beyond the trained depth)", ylabel=ylabel, yscale="log", ylim=(1e-9, 1e2), title=title)
         right.legend(loc="upper left")
 
         strip = {"aspect": "auto", "cmap": "RdBu_r", "vmin": -3, "vmax": 3, "interpolation": "nearest"}
@@ -123,9 +128,10 @@ class Microscope:
         """The picture after ``step`` L steps of the cycle that follows ``cycle``, as PNG bytes."""
         seen = self.compute((start_position, start_velocity, target_position, target_velocity), switch)
         moment = min(cycle * self.model.config.L_cycles + step, len(seen["z_L"]) - 1)
-        parts, canvas = self.scene(closest_view(seen["optimum"], seen["optimal_states"]))
+        shown = ("optimum", "optimal_states") if seen["solved"] else ("controls", "states")
+        parts, canvas = self.scene(closest_view(*(seen[name] if seen["solved"] else seen[name][cycle] for name in shown)))
         if parts.get("shown") is not seen:  # a step changes the moving parts only
-            for name in ("miss", "regret", "moved_H", "moved_L"):
+            for name in ("first", "second", "moved_H", "moved_L"):
                 parts[name].set_ydata(seen[name])
             for name in ("z_H", "z_L"):
                 parts[name].set_data(seen[name].T)
@@ -139,7 +145,8 @@ class Microscope:
         for name, at in (("at_cycle", cycle), ("at_H", cycle), ("at_L", moment), ("at_moved", moment)):
             parts[name].set_xdata([at, at])
         parts["text"].set_text(f"after cycle {cycle} and {step} L steps more, {switch}: "
-                               f"these controls end {seen['errors'][cycle]:.4f} from the target")
+                               f"these controls end {seen['errors'][cycle]:.4f} from the target"
+                               + ("" if seen["solved"] else ", which no controls can reach"))
         return canvas.png()
 
 
@@ -148,10 +155,10 @@ def microscope(model, dataset, H_cycles=10):
 
     Args:
         model: a `TinyRecursiveControl`.
-        dataset: where sample numbers, and the worst problem, are taken from.
+        dataset: where sample numbers, the worst problem, and the teacher are taken from.
     """
-    scope = Microscope(model, H_cycles)
-    controls = state_sliders() | {
+    scope = Microscope(model, dataset.teacher, H_cycles)
+    controls = state_sliders(target_position=min(1.0, dataset.target_range)) | {
         "switch": choice(SWITCHES, "switch"),
         "cycle": ipywidgets.IntSlider(value=0, min=0, max=H_cycles, description="H cycle"),
         "step": ipywidgets.IntSlider(value=0, min=0, max=model.config.L_cycles, description="L step")}
