@@ -3,15 +3,23 @@
 import numpy as np
 import pytest
 
-from tests.checks import answers_dataset, answers_evaluation, answers_laboratory, answers_model, answers_teacher, answers_training
-from trc_lib.checks import dataset, evaluation, laboratory, model, teacher, training
+from tests.checks import (
+    answers_bounded,
+    answers_dataset,
+    answers_evaluation,
+    answers_laboratory,
+    answers_model,
+    answers_teacher,
+    answers_training,
+)
+from trc_lib.checks import bounded, dataset, evaluation, laboratory, model, teacher, training
 
-MODULES = (teacher, dataset, model, training, evaluation, laboratory)
+MODULES = (teacher, dataset, model, training, evaluation, laboratory, bounded)
 CHECKS = [check for module in MODULES for check in vars(module).values()
           if hasattr(check, "__wrapped__") and check.__module__ == module.__name__]
 
 ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation,
-           answers_laboratory)
+           answers_laboratory, answers_bounded)
 RIGHT = [row for module in ANSWERS for row in module.RIGHT]
 WRONG = [row for module in ANSWERS for row in module.WRONG]
 

@@ -67,13 +67,13 @@ def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_ep
     return model.cpu().eval(), history, load_snapshots(where / "snapshots.pt")
 
 
-def pretrained(name="two_level_medium"):
-    """A network that the course ships, data/pretrained/<name>.pt.
+def pretrained(name="two_level_medium", network=TinyRecursiveControl):
+    """A network that the course ships, data/pretrained/<name>.pt, of the class ``network``.
 
-    ``two_level_medium`` is chapter 4's, ``two_level_medium_long`` the best there is, and ``laboratory/<rival>`` a small
-    network of chapter 6, trained by ``make sweep`` with seed 0.
+    ``two_level_medium`` is chapter 4's, ``two_level_medium_long`` the best there is, and ``laboratory/<rival>`` and
+    ``laboratory/bounded_<rival>`` small networks of chapters 6 and 7, trained by ``make sweep`` with seed 0.
     """
-    return TinyRecursiveControl.load(root() / "data" / "pretrained" / f"{name}.pt")
+    return network.load(root() / "data" / "pretrained" / f"{name}.pt")
 
 
 def record(lane, chapter, figures):
