@@ -24,6 +24,7 @@ from trc_lib.__main__ import main
 from trc_lib.course import report, runner
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
+from trc_lib.laboratory import STUDIES
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.training import epochs_kept
@@ -191,7 +192,8 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", scratch_course / "notebooks")
     shutil.copytree(ROOT / "data" / "pretrained", scratch_course / "data" / "pretrained")
     (scratch_course / "data" / "results").mkdir()
-    shutil.copy(ROOT / "data" / "results" / "sweep.json", scratch_course / "data" / "results")
+    for study in STUDIES:
+        shutil.copy(ROOT / "data" / "results" / f"{study}.json", scratch_course / "data" / "results")
     assert main(["course", "--lane", "smoke"]) == 0
     printed = capsys.readouterr().out
     for row in ("mean final error", "success rate", "146,718"):
@@ -200,7 +202,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch
     results = json.loads((scratch_course / "runs/smoke/course.json").read_text())
     assert results["05_evaluation"]["num_eval"] == 200 and set(results["seconds"]) == set(runner.NOTEBOOKS)
     assert not (scratch_course / "figures").exists()
-    assert [path.name for path in (scratch_course / "data/results").iterdir()] == ["sweep.json"]  # what it was given
+    assert {path.stem for path in (scratch_course / "data/results").iterdir()} == set(STUDIES)  # what it was given
 
     runner._say_what_is_reused(course.choose_lane("smoke"), print)
     printed = capsys.readouterr().out
