@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from trc_lib import files, training
+from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.datasets import generate_dataset
+from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.problems import PROBLEMS
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import TrainConfig, imitation_loss, learning_rate, load_snapshots, loop, state
+from trc_lib.training.config import cost_loss
 
 train = functools.partial(training.train, device="cpu", progress=False)
 SHORT = TrainConfig(epochs=4, batch_size=24, snapshot_epochs=(0, 2, 4))  # 64 problems: batches of 24, 24 and 16
@@ -125,7 +129,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny, dataset
 
 def script_eval_losses(monkeypatch, losses):
     losses = iter(losses)
-    monkeypatch.setattr(loop, "evaluate", lambda model, data, success_below: (next(losses), 1.0, 0.0))
+    monkeypatch.setattr(loop, "evaluate", lambda model, data, teacher, config: (next(losses), 1.0, 0.0))
 
 
 def test_training_stops_early_and_ends_with_the_best_weights(tiny, dataset, tmp_path, monkeypatch):
@@ -434,3 +438,44 @@ def test_a_new_run_leaves_nothing_of_the_old_one(tiny, dataset, other_dataset, k
     with pytest.raises(KeyboardInterrupt, match="0 whole epochs"):
         train(tiny(seed=5), dataset, other_dataset, SHORT, folder=folder, resume=False)
     assert not list(folder.iterdir())
+
+
+# ---------------------------------------------------------------- beyond imitation
+
+
+def test_the_cost_loss_is_the_mean_gap_relative_to_the_optimum():
+    costs, optimal = torch.tensor([[3.0, 5.0], [2.0, 4.0]]), torch.tensor([1.0, 3.0])
+    objective, loss = cost_loss(costs, optimal, cycle_weight=0.5)
+    assert float(loss) == pytest.approx(0.5) and float(objective) == pytest.approx(0.5 + 0.5 * 1.0)
+
+
+def test_fine_tuning_lowers_the_true_cost_where_imitation_stopped():
+    problem = PROBLEMS["van_der_pol"](horizon=40)
+    train_set, eval_set = problem.dataset(128, seed=0), problem.dataset(64, seed=1)
+    model = MLP(MLPConfig(horizon=40, width=64), problem.teacher.system)
+    train(model, train_set, eval_set, TrainConfig(epochs=30, batch_size=32, lr=2e-3))
+    before = evaluate(model, eval_set)[-1].cost_ratio
+    history = train(model, train_set, eval_set, TrainConfig(epochs=10, batch_size=32, lr=3e-4, objective="cost"))
+    after = evaluate(model, eval_set)[-1].cost_ratio
+    assert 1 < after < 1 + 0.7 * (before - 1)
+    assert history.best["eval_loss"] == pytest.approx(after - 1, rel=1e-3)  # the loss that is reported is the gap
+
+
+def test_a_control_at_its_limit_has_no_part_in_the_cost_gradient(monkeypatch):
+    problem, seen = PROBLEMS["van_der_pol"](horizon=20), []
+    data = problem.dataset(16, seed=0)
+
+    def spy(costs, optimal, cycle_weight=0.0):
+        seen.append(costs)
+        return cost_loss(costs, optimal, cycle_weight)
+
+    monkeypatch.setattr(loop, "cost_loss", spy)
+    controls = torch.where(torch.rand(1, 16, 20, 1, generator=torch.Generator().manual_seed(0)) < 0.5, 2.0, 0.5).requires_grad_()
+    values = [value.float() for value in (data.initial_states, data.target_states, data.controls)]
+    loop._objective(controls, *values, problem.teacher, TrainConfig(objective="cost"))[0].backward()
+    assert seen and bool((controls.grad[controls == 2] == 0).all()) and bool((controls.grad[controls == 0.5] != 0).all())
+
+
+def test_a_final_weight_beside_the_cost_is_refused():
+    with pytest.raises(ValueError, match=r"final_weight=0\.3 is not accepted with objective='cost'"):
+        TrainConfig(objective="cost", final_weight=0.3)

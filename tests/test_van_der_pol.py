@@ -81,6 +81,18 @@ def test_the_adjoint_is_the_gradient_of_the_total(system, cost):
     torch.testing.assert_close(cost.gradient(system, states.detach(), u.detach(), xT), wanted, rtol=1e-11, atol=1e-11)
 
 
+def test_the_cost_of_controls_is_differentiable_by_the_adjoint():
+    system, x0, xT = VanDerPol(), drawn(5, 2), drawn(5, 2)
+    u = drawn(3, 5, 12, 1).requires_grad_()                                # leading dimensions: cycles and problems
+    weights, starts, targets = drawn(3, 5), x0.expand(3, 5, 2), xT.expand(3, 5, 2)
+    plain = COST.total(system.predict(starts, u), u, targets)
+    ours = COST.of_controls(system, starts, u, targets)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=0)
+    wanted, = torch.autograd.grad((weights * plain).sum(), u)
+    given, = torch.autograd.grad((weights * ours).sum(), u)
+    torch.testing.assert_close(given, wanted, rtol=1e-11, atol=1e-11)
+
+
 def test_the_total_is_its_definition():
     x, u, xT = drawn(9, 2).numpy(), drawn(8, 1).numpy(), drawn(2).numpy()
     Q, R, Q_final = (matrix.numpy() for matrix in (COST.Q, COST.R, COST.Q_final))

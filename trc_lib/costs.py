@@ -37,6 +37,10 @@ class QuadraticCost:
         return (_quadratic(off[..., :-1, :], self.Q).sum(dim=-1) + _quadratic(controls, self.R).sum(dim=-1)
                 + _quadratic(off[..., -1, :], self.Q_final))
 
+    def of_controls(self, system, initial_state, controls, target_state):
+        """`total` of the trajectories that ``controls`` lead through, ``[...]``; differentiable in them, by the adjoint."""
+        return _TotalOfControls.apply(controls, initial_state, target_state, system, self)
+
     def gradient(self, system, states, controls, target_state):
         """d total / d controls, ``[..., horizon, control_dim]``, by the adjoint: one sweep backwards through the steps.
 
@@ -52,6 +56,22 @@ class QuadraticCost:
             adjoint = slope + (transposed @ adjoint[..., None])[..., 0]
         adjoints = torch.stack(adjoints[::-1], dim=-2)                                    # [..., N, n]
         return 2 * controls @ self.R.to(controls) + (B.mT @ adjoints[..., None])[..., 0]
+
+
+class _TotalOfControls(torch.autograd.Function):
+    """The cost as a function of the controls: autograd would keep and retrace every operation of the roll-out."""
+
+    @staticmethod
+    def forward(ctx, controls, initial_state, target_state, system, cost):
+        states = system.predict(initial_state, controls)
+        ctx.save_for_backward(states, controls, target_state)
+        ctx.system, ctx.cost = system, cost
+        return cost.total(states, controls, target_state)
+
+    @staticmethod
+    def backward(ctx, slope):
+        states, controls, target_state = ctx.saved_tensors
+        return slope[..., None, None] * ctx.cost.gradient(ctx.system, states, controls, target_state), None, None, None, None
 
 
 def _weight(name, value, definite=False):

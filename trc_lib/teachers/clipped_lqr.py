@@ -24,8 +24,8 @@ class ClippedLQR(Teacher):
         self.gain = torch.tensor(scipy.linalg.solve(cost.R.numpy() + B.T @ P @ B, B.T @ P @ A))    # [control_dim, state_dim]
 
     def cost(self, initial_state, target_state, controls):
-        """The total cost of ``controls``, ``[...]``."""
-        return self.cost_matrices.total(self.system.predict(initial_state, controls), controls, target_state)
+        """The total cost of ``controls``, ``[...]``; differentiable in them."""
+        return self.cost_matrices.of_controls(self.system, initial_state, controls, target_state)
 
     def attempt(self, initial_state, target_state):
         state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)

@@ -58,8 +58,8 @@ class IterativeLQR(Teacher):
             raise ValueError(f"cost is for {sizes[0]} states and {sizes[1]} controls; system={system!r} needs another")
 
     def cost(self, initial_state, target_state, controls):
-        """The total cost of ``controls``, ``[...]``."""
-        return self.cost_matrices.total(self.system.predict(initial_state, controls), controls, target_state)
+        """The total cost of ``controls``, ``[...]``; differentiable in them."""
+        return self.cost_matrices.of_controls(self.system, initial_state, controls, target_state)
 
     def contents(self):
         return {"system": self.system.kind, **self.system.contents(), **self.cost_matrices.contents(), "horizon": self.horizon,

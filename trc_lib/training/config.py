@@ -5,7 +5,7 @@ import math
 
 from trc_lib import checking
 
-OBJECTIVES = ("mse", "rms", "improvement", "relative improvement")
+OBJECTIVES = ("mse", "rms", "improvement", "relative improvement", "cost")
 SMALLEST_MSE = 1e-10  # (m/s^2)^2, keeps the slope of a root finite at zero
 
 
@@ -21,7 +21,8 @@ class TrainConfig:
         warmup: share of all steps that the warm-up takes.
         clip_norm: longest gradient that is let through.
         patience: epochs without a better eval loss after which to stop early.
-        objective: how the errors of the cycles make one number, see `imitation_loss`.
+        objective: how the errors of the cycles make one number, see `imitation_loss`; or ``"cost"``, which does not imitate
+            but lowers the teacher's own cost, see `cost_loss`: for fine-tuning a network that has learned to imitate.
         cycle_weight: weight of the error of each earlier cycle's controls; 0 supervises the last cycle only.
         final_weight: weight of the error of the final state, beside that of the controls.
         most_cycles: each batch runs a number of cycles drawn from 1 to this; 0 runs those of the network.
@@ -59,6 +60,8 @@ class TrainConfig:
         plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", e, at_least=0) for e in self.snapshot_epochs)
         for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
             object.__setattr__(self, name, value)
+        if self.objective == "cost" and self.final_weight:
+            raise ValueError(f"final_weight={self.final_weight} is not accepted with objective='cost', which has its own")
         if self.warmup >= 1:
             raise ValueError(f"warmup={self.warmup} is not accepted; give a share of the steps, 0 or above and below 1")
 
@@ -94,6 +97,20 @@ def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective
     before, after = J[:-1] + SMALLEST_MSE, J[1:] + SMALLEST_MSE
     gains = before - after if objective == "improvement" else 1 - after / before
     return J[-1] - cycle_weight * gains.sum(), J[-1]
+
+
+def cost_loss(costs, optimal_costs, cycle_weight=0.0):
+    """How much more than the optimum the controls of the cycles cost, relative to the optimum's mean.
+
+    Args:
+        costs: of every cycle's controls, ``[H_cycles + 1, batch]``; optimal_costs: of the teacher's, ``[batch]``.
+        cycle_weight: weight of each earlier cycle's.
+
+    Returns:
+        the objective to descend, and the last cycle's gap: the loss that is reported.
+    """
+    gaps = (costs - optimal_costs).mean(dim=1) / optimal_costs.mean()                # [H_cycles + 1]
+    return gaps[-1] + cycle_weight * gaps[:-1].sum(), gaps[-1]
 
 
 def learning_rate(step, total_steps, config):

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from trc_lib import checking
 from trc_lib.model.recursion import Block
 from trc_lib.threads import one_thread
-from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
+from trc_lib.training.config import TrainConfig, cost_loss, imitation_loss, learning_rate
 from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
 
 
@@ -65,7 +65,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     try:
         with bar, one_thread() if config.batch_size < 256 else contextlib.nullcontext():
             while not run.finished:
-                row = _epoch(run, predict, train_data, eval_data, eval_set.teacher.success, bar)
+                row = _epoch(run, predict, train_data, eval_data, train_set.teacher, bar)
                 run.add(row)
                 bar.set_postfix(epoch=row["epoch"], train_loss=f"{row['train_loss']:.1e}", eval_loss=f"{row['eval_loss']:.1e}")
                 if on_epoch is not None:
@@ -80,7 +80,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     return run.history
 
 
-def _epoch(run, predict, train_data, eval_data, success_below, bar):
+def _epoch(run, predict, train_data, eval_data, teacher, bar):
     """One pass over the training set, then a look at the eval set; returns the row for the history."""
     model, config, epoch, started = run.model, run.config, len(run.history) + 1, time.perf_counter()
     device, num_samples = train_data[0].device, len(train_data[0])
@@ -95,11 +95,7 @@ def _epoch(run, predict, train_data, eval_data, success_below, bar):
             initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
             depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order)) if config.most_cycles else None
             output = predict(initial_state, target_state, depth)
-            cycles, final_errors = output["cycle_controls"], None
-            if config.final_weight:
-                final_errors = model.system.predict(initial_state.expand(len(cycles), -1, -1), cycles)[:, :, -1] - target_state
-            objective, loss = imitation_loss(cycles, optimal_controls, config.cycle_weight, config.objective,
-                                             final_errors, config.final_weight)
+            objective, loss = _objective(output["cycle_controls"], initial_state, target_state, optimal_controls, teacher, config)
             run.optimizer.zero_grad()
             objective.backward()                           # through every cycle of the recursion
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -107,25 +103,42 @@ def _epoch(run, predict, train_data, eval_data, success_below, bar):
             summed_loss += loss.detach() * len(rows)       # stays on the device: no waiting in the loop
             bar.update()
     train_loss = float(summed_loss) / num_samples
-    eval_loss, final_error, success = evaluate(model, eval_data, success_below)
+    eval_loss, final_error, success = evaluate(model, eval_data, teacher, config)
     if not math.isfinite(train_loss + eval_loss):
         raise FloatingPointError(f"the loss is no longer finite in epoch {epoch}; try a smaller lr than {config.lr}")
     return {"epoch": epoch, "train_loss": train_loss, "eval_loss": eval_loss, "eval_final_error": final_error,
             "eval_success": success, "lr": lr, "seconds": round(time.perf_counter() - started, 3)}
 
 
+def _objective(cycles, initial_state, target_state, optimal_controls, teacher, config):
+    """What is descended, and what is reported, of the controls of all cycles ``[H_cycles + 1, batch, horizon, control_dim]``."""
+    starts, targets = (states.expand(len(cycles), -1, -1) for states in (initial_state, target_state))
+    if config.objective == "cost":
+        limit = teacher.system.control_limit
+        if limit is not None:  # cutting has no slope; pulled inwards by noise alone, full thrust would be lost step by step
+            cycles = torch.where(cycles.abs() < limit.to(cycles), cycles, cycles.detach())
+        optimal = teacher.cost(initial_state, target_state, optimal_controls)
+        return cost_loss(teacher.cost(starts, targets, cycles), optimal, config.cycle_weight)
+    final_errors = None
+    if config.final_weight:
+        final_errors = teacher.system.predict(starts, cycles)[:, :, -1] - target_state
+    return imitation_loss(cycles, optimal_controls, config.cycle_weight, config.objective, final_errors, config.final_weight)
+
+
 @torch.no_grad()
-def evaluate(model, data, success_below, batch_size=4096):
-    """Eval loss (the same quantity as the train loss), mean final error, share of errors below ``success_below``."""
+def evaluate(model, data, teacher, config, batch_size=4096):
+    """Eval loss (the same quantity as the train loss), mean final error, share of errors below the teacher's ``success``."""
     model.eval()
+    reported = TrainConfig(objective="cost" if config.objective == "cost" else "mse")  # whatever else is descended
     losses, errors = [], []
     for initial_state, target_state, optimal_controls in zip(*(values.split(batch_size) for values in data)):
         output = model.predict(initial_state, target_state)
-        losses.append(imitation_loss(output["cycle_controls"], optimal_controls)[1] * len(initial_state))
+        problems = initial_state, target_state, optimal_controls
+        losses.append(_objective(output["cycle_controls"], *problems, teacher, reported)[1] * len(initial_state))
         final_state = model.system.predict(initial_state, output["controls"])[:, -1]
         errors.append((final_state - target_state).norm(dim=-1))
     errors = torch.cat(errors)
-    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < success_below).double().mean())
+    return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < teacher.success).double().mean())
 
 
 @contextlib.contextmanager
