@@ -281,6 +281,17 @@ def test_generate_train_evaluate_from_the_command_line(tmp_path, capsys):
     assert "final_error_mean" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("problem", ["bounded_inputs", "van_der_pol"])
+def test_the_other_problems_go_through_the_same_commands(problem, tmp_path, capsys):
+    data, out = str(tmp_path / "data"), str(tmp_path / "out")
+    assert main(["generate", "--problem", problem, "--horizon", "20", "--num-samples", "64", "--num-eval", "16", "--out", data]) == 0
+    assert main(["train", "--data", data, "--out", out, "--network", "small", "--epochs", "1"]) == 0
+    assert "Control sequences: (64, 20, 1)" in capsys.readouterr().out
+    assert main(["evaluate", "--checkpoint", f"{out}/best_model.pt", "--data", f"{data}/lqr_dataset_eval.npz"]) == 0
+    printed = capsys.readouterr().out
+    assert "cost_ratio" in printed and "regret" not in printed
+
+
 def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none(tmp_path, capsys):
     words = ["generate", "--num-samples", "200", "--num-eval", "100", "--seed", "3", "--out", str(tmp_path)]
     assert main(words) == 0
