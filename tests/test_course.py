@@ -284,7 +284,8 @@ def test_generate_train_evaluate_from_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize("problem", ["bounded_inputs", "van_der_pol"])
 def test_the_other_problems_go_through_the_same_commands(problem, tmp_path, capsys):
     data, out = str(tmp_path / "data"), str(tmp_path / "out")
-    assert main(["generate", "--problem", problem, "--horizon", "20", "--num-samples", "64", "--num-eval", "16", "--out", data]) == 0
+    words = ["generate", "--problem", problem, "--horizon", "20", "--num-samples", "64", "--num-eval", "16"]
+    assert main([*words, "--out", data]) == 0
     assert main(["train", "--data", data, "--out", out, "--network", "small", "--epochs", "1"]) == 0
     assert "Control sequences: (64, 20, 1)" in capsys.readouterr().out
     assert main(["evaluate", "--checkpoint", f"{out}/best_model.pt", "--data", f"{data}/lqr_dataset_eval.npz"]) == 0
