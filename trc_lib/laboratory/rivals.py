@@ -92,10 +92,12 @@ RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, rivals=(
 ))
 
 _BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
-BOUNDED = Study("bounded", "bounded_inputs", shipped=("proportional", "no_feedback", "mlp_parameters"), rivals=(
+BOUNDED = Study("bounded", "bounded_inputs", shipped=("proportional", "six_cycles", "no_feedback", "mlp_parameters"), rivals=(
     Rival("proportional", "proportional feedback", switches={"proportional": True}, training=_BOUNDED),
+    Rival("six_cycles", "proportional feedback, six cycles", switches={"proportional": True, "H_cycles": 6}, training=_BOUNDED),
     Rival("no_feedback", "no feedback", switches={"feedback": False}, training=_BOUNDED),
     Rival("mlp_parameters", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 240}),
+    Rival("mlp_parameters_long", "MLP, equal parameters, seconds of six cycles", mlp="parameters", training={"epochs": 480}),
     Rival("mlp_compute", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 80}),
 ))
 

@@ -1,0 +1,87 @@
+"""Closed loop: what is planned, what is driven, and what the noise does."""
+
+import numpy as np
+import pytest
+import torch
+
+from trc_lib.closed_loop import closed_loop
+from trc_lib.problems import van_der_pol
+from trc_lib.systems import DoubleIntegrator, VanDerPol
+from trc_lib.teachers import ClippedLQR
+
+STARTS = torch.tensor([[1.5, -1.0], [-0.5, 2.0], [0.3, 0.2]], dtype=torch.float64)
+REST = torch.zeros(3, 2, dtype=torch.float64)
+TEACHER = van_der_pol(horizon=20).teacher
+LAW = ClippedLQR(TEACHER.system, 20, TEACHER.cost_matrices)
+
+
+def test_open_loop_without_noise_is_the_plan():
+    states, controls = closed_loop(TEACHER.solve, TEACHER.system, STARTS, REST, steps=20, every=20)
+    plan = TEACHER.solve(STARTS, REST)
+    assert torch.equal(controls, plan)
+    assert torch.allclose(states, TEACHER.system.rollout(STARTS, plan), atol=1e-14)
+
+
+@pytest.mark.parametrize("every", [1, 3, 20])
+def test_a_law_of_feedback_does_not_care_how_often_it_is_asked(every):
+    states, _ = closed_loop(LAW.solve, LAW.system, STARTS, REST, steps=20, every=every)
+    by_hand = STARTS.numpy()
+    for _ in range(20):
+        u = np.clip(-by_hand @ LAW.gain.numpy().T, -2, 2)
+        by_hand = LAW.system.advance(torch.tensor(by_hand), torch.tensor(u)).numpy()
+    assert np.allclose(states[:, -1].numpy(), by_hand, atol=1e-12)
+
+
+def test_the_plan_is_made_from_the_state_that_was_reached():
+    asked = []
+
+    def planner(state, target):
+        asked.append(state.clone())
+        return torch.zeros(len(state), 5, 1, dtype=torch.float64)
+
+    plant = VanDerPol(1.2)
+    states, _ = closed_loop(planner, plant, STARTS, REST, steps=12, every=5, noise=0.1, seed=3)
+    assert len(asked) == 3
+    for k, state in enumerate(asked):
+        assert torch.equal(state, states[:, 5 * k])
+
+
+def test_noise_is_as_strong_as_asked_and_the_same_for_every_planner():
+    cart, start, target = DoubleIntegrator(), torch.zeros(4000, 2).double(), torch.zeros(4000, 2).double()
+    def still(state, target):
+        return torch.zeros(len(state), 3, 1, dtype=torch.float64)
+
+    def push(state, target):
+        return torch.ones(len(state), 3, 1, dtype=torch.float64)
+
+    first, _ = closed_loop(still, cart, start, target, steps=3, noise=0.05, seed=1)
+    again, _ = closed_loop(still, cart, start, target, steps=3, noise=0.05, seed=1)
+    other, _ = closed_loop(still, cart, start, target, steps=3, noise=0.05, seed=2)
+    pushed, _ = closed_loop(push, cart, start, target, steps=3, noise=0.05, seed=1)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert float(first[:, 1].std()) == pytest.approx(0.05, rel=0.05)
+    steered = cart.rollout(torch.zeros(2).double(), torch.ones(3, 1).double())                # linear: pushes and noise add up
+    assert torch.allclose(pushed - first, steered.expand_as(pushed), atol=1e-12)
+
+
+def test_the_plant_cuts_what_is_too_much():
+    def push(state, target):
+        return torch.full((len(state), 4, 1), 9.0, dtype=torch.float64)
+
+    _, controls = closed_loop(push, VanDerPol(control_limit=0.5), STARTS, REST, steps=4)
+    assert torch.equal(controls, torch.full_like(controls, 0.5))
+
+
+@pytest.mark.parametrize(("plan", "changes", "words"), [
+    (torch.zeros(3, 4, 1), {"every": 5}, "every=5"),
+    (torch.zeros(2, 9, 1), {}, "one plan a state"),
+    (torch.zeros(3, 9, 2), {}, "planner's controls"),
+    (torch.full((3, 9, 1), torch.nan), {}, "planner's controls"),
+    (torch.zeros(3, 9, 1), {"every": 0}, "every"),
+    (torch.zeros(3, 9, 1), {"steps": 0}, "steps"),
+    (torch.zeros(3, 9, 1), {"noise": -1.0}, "noise"),
+    (torch.zeros(3, 9, 1), {"seed": -1}, "seed"),
+])
+def test_what_does_not_fit_is_refused_by_name(plan, changes, words):
+    with pytest.raises(ValueError, match=words):
+        closed_loop(lambda state, target: plan, TEACHER.system, STARTS, REST, **({"steps": 9} | changes))
