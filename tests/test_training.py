@@ -465,9 +465,9 @@ def test_a_control_at_its_limit_has_no_part_in_the_cost_gradient(monkeypatch):
     problem, seen = PROBLEMS["van_der_pol"](horizon=20), []
     data = problem.dataset(16, seed=0)
 
-    def spy(costs, optimal, cycle_weight=0.0):
+    def spy(costs, optimal, cycle_weight=0.0, root=False):
         seen.append(costs)
-        return cost_loss(costs, optimal, cycle_weight)
+        return cost_loss(costs, optimal, cycle_weight, root)
 
     monkeypatch.setattr(loop, "cost_loss", spy)
     controls = torch.where(torch.rand(1, 16, 20, 1, generator=torch.Generator().manual_seed(0)) < 0.5, 2.0, 0.5).requires_grad_()

@@ -21,6 +21,12 @@ class QuadraticCost:
         if self.Q.shape != self.Q_final.shape:
             raise ValueError(f"Q_final has shape {list(self.Q_final.shape)}; needs that of Q, {list(self.Q.shape)}")
 
+    def check_fit(self, system):
+        """Raise a ValueError if ``system`` has other numbers of states or controls."""
+        sizes = (len(self.Q), len(self.R))
+        if sizes != (system.state_dim, system.control_dim):
+            raise ValueError(f"cost is for {sizes[0]} states and {sizes[1]} controls; system={system!r} needs another")
+
     def contents(self):
         """The three matrices, for files."""
         return {"Q": self.Q, "R": self.R, "Q_final": self.Q_final}

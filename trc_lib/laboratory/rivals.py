@@ -18,6 +18,8 @@ class Rival:
         mlp: None for a recursive network; or what an MLP shares with it, ``"parameters"`` or ``"compute"``.
         switches: fields of `TRCConfig` that differ from the network's own.
         training: fields of `TrainConfig` that differ from the laboratory's own.
+        before: the same of a training that comes first; None if there is none.
+        gradient: tell a recursive network the gradient of the teacher's cost, in place of the final error.
     """
 
     name: str
@@ -25,22 +27,27 @@ class Rival:
     mlp: str | None = None
     switches: dict = dataclasses.field(default_factory=dict)
     training: dict = dataclasses.field(default_factory=dict)
+    before: dict | None = None
+    gradient: bool = False
 
     def make(self, teacher, seed):
         """The untrained network."""
         system = teacher.system
         sizes = {"state_dim": system.state_dim, "control_dim": system.control_dim, "horizon": teacher.horizon}
-        model = TinyRecursiveControl.create_two_level_small(system, seed, **sizes, **self.switches)
+        cost = teacher.cost_matrices if self.gradient else None
+        model = TinyRecursiveControl.create_two_level_small(system, seed, cost, **sizes, **self.switches)
         if self.mlp is None:
             return model
         return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), system, seed, **sizes)
 
-    def train_config(self, lr, seed):
-        """Ten passes over the data, every cycle supervised; the learning rate is what is tuned.
+    def train_configs(self, lr, seed):
+        """One `TrainConfig` a training, in their order.
 
+        Ten passes over the data, every cycle supervised, if the rival does not say otherwise; the learning rate is what is tuned.
         Nobody is stopped early: with a long schedule the eval loss may rest for many epochs before it falls again.
         """
-        return TrainConfig(**{"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed} | self.training)
+        own = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
+        return [TrainConfig(**own | training) for training in (self.before, self.training) if training is not None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +59,18 @@ class Study:
         problem: name of one of the `PROBLEMS`.
         rivals: who takes part.
         shipped: names of those whose network of seed 0 is kept in data/pretrained/laboratory.
+        num_train, num_validation, num_test: problems to learn from, to choose by, and to report on.
+        run_off: seeds that the two best learning rates meet again before one is chosen; 0 if the best is taken at once.
     """
 
     name: str
     problem: str
     rivals: tuple
     shipped: tuple
+    num_train: int = 10_000
+    num_validation: int = 2_000
+    num_test: int = 10_000
+    run_off: int = 3
 
 
 _TAKEN_APART = ("recursive", "random_depth", "single_latent", "proportional_rms")
@@ -92,13 +105,35 @@ RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, rivals=(
 ))
 
 _BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
-BOUNDED = Study("bounded", "bounded_inputs", shipped=("proportional", "six_cycles", "no_feedback", "mlp_parameters"), rivals=(
-    Rival("proportional", "proportional feedback", switches={"proportional": True}, training=_BOUNDED),
-    Rival("six_cycles", "proportional feedback, six cycles", switches={"proportional": True, "H_cycles": 6}, training=_BOUNDED),
-    Rival("no_feedback", "no feedback", switches={"feedback": False}, training=_BOUNDED),
-    Rival("mlp_parameters", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 240}),
-    Rival("mlp_parameters_long", "MLP, equal parameters, seconds of six cycles", mlp="parameters", training={"epochs": 480}),
-    Rival("mlp_compute", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 80}),
+BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proportional", "no_feedback", "mlp_parameters"), rivals=(
+    Rival("propose_first", "recursive, proposes first", switches={"proportional": True},
+          before={"part": "proposal", "epochs": 100},
+          training={"part": "cycles", "epochs": 20, "objective": "rms", "cycle_weight": 1.0}),
+    Rival("proportional", "recursive, proportional feedback", switches={"proportional": True}, training=_BOUNDED),
+    Rival("no_feedback", "recursive, no feedback", switches={"feedback": False}, training=_BOUNDED),
+    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
+    Rival("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
 ))
 
-STUDIES = {study.name: study for study in (RECURSION, BOUNDED)}
+_PROPOSAL = {"part": "proposal", "epochs": 200, "batch_size": 128}
+_CYCLES = {"part": "cycles", "epochs": 20, "batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
+_IMITATION, _COST = {"batch_size": 128}, {"batch_size": 128, "objective": "cost", "lr": 3e-4}
+VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500, num_test=1_000, run_off=0,
+                    shipped=("gradient", "no_feedback", "mlp_imitation", "mlp_parameters"), rivals=(
+    Rival("gradient", "recursive, gradient in proportion", switches={"proportional": True}, gradient=True,
+          before=_PROPOSAL, training=_CYCLES),
+    Rival("raw_gradient", "recursive, raw gradient", gradient=True, before=_PROPOSAL, training=_CYCLES),
+    Rival("final_error", "recursive, final error in proportion", switches={"proportional": True},
+          before=_PROPOSAL, training=_CYCLES),
+    Rival("gradient_at_once", "recursive, gradient, trained all at once", switches={"proportional": True}, gradient=True,
+          training=_CYCLES | {"part": "all", "epochs": 40}),
+    Rival("no_feedback", "recursive, no feedback", switches={"feedback": False},
+          before=_IMITATION | {"epochs": 60, "cycle_weight": 0.3}, training=_COST | {"epochs": 10}),
+    Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters", training=_IMITATION | {"epochs": 800}),
+    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", before=_IMITATION | {"epochs": 400},
+          training=_COST | {"epochs": 40}),
+    Rival("mlp_compute", "MLP, equal compute", mlp="compute", before=_IMITATION | {"epochs": 100},
+          training=_COST | {"epochs": 20}),
+))
+
+STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}

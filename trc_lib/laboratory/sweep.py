@@ -26,9 +26,7 @@ from trc_lib.training import train
 FIRST_RATES = (5e-4, 1e-3, 2e-3)     # every rival tries these learning rates, then goes on while the outermost is the best
 LOWEST, HIGHEST = 1e-4, 1e-2         # but not beyond these
 TUNING_SEED = 100                    # with this seed;
-RUN_OFF = 3                          # the two best then meet the first three seeds, and the better one meets all
-SEEDS = (0, 1, 2, 3, 4)
-NUM_TRAIN, NUM_VALIDATION, NUM_TEST = 10_000, 2_000, 10_000
+SEEDS = (0, 1, 2, 3, 4)              # then the one that is chosen meets all of these
 TEST_SEED = 2 * EVAL_SEED            # no run, neither tuning nor early stopping, ever looks at these problems
 
 
@@ -45,27 +43,28 @@ def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2, progress=True):
     files.check_writable(folder)
     untried = [(rival, lr) for rival in rivals for lr in FIRST_RATES]
     while untried:
-        _run_all(folder, study.problem, [(*pair, TUNING_SEED) for pair in untried], workers, progress, "tuning")
+        _run_all(folder, study, [(*pair, TUNING_SEED) for pair in untried], workers, progress, "tuning")
         untried = [(rival, lr) for rival in rivals for lr in [_next_rate(_tried(folder, rival))] if lr is not None]
     finalists = [(rival, lr) for rival in rivals for lr in _two_best(_tried(folder, rival))]
-    run_off = [(*pair, seed) for seed in seeds[:RUN_OFF] for pair in finalists]
-    _run_all(folder, study.problem, run_off, workers, progress, "run-off")
-    chosen = [(rival, _chosen(folder, rival, seeds)) for rival in rivals]
-    _run_all(folder, study.problem, [(*pair, seed) for seed in seeds for pair in chosen], workers, progress, "seeds")
+    run_off = [(*pair, seed) for seed in seeds[:study.run_off] for pair in finalists]
+    _run_all(folder, study, run_off, workers, progress, "run-off")
+    chosen = [(rival, _chosen(folder, rival, seeds[:study.run_off])) for rival in rivals]
+    _run_all(folder, study, [(*pair, seed) for seed in seeds for pair in chosen], workers, progress, "seeds")
     return collect(folder, study, seeds)
 
 
 def collect(folder, study=RECURSION, seeds=SEEDS):
     """The table of the runs in ``folder``: per rival the tuning, each seed's figures, their mean and spread."""
-    table = {"num_train": NUM_TRAIN, "num_test": NUM_TEST, "seeds": list(seeds),
-             "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(study.problem, seeds)}}
+    table = {"num_train": study.num_train, "num_test": study.num_test, "seeds": list(seeds),
+             "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(study, seeds)}}
+    met = seeds[:study.run_off]
     for rival in study.rivals:
         tried = _tried(folder, rival)
-        lr = _chosen(folder, rival, seeds)
+        lr = _chosen(folder, rival, met)
         runs = [_read(folder, rival, lr, seed) for seed in seeds]
         table["rivals"][rival.name] = {"label": rival.label, "lr": lr,
                                        "tuning": {f"{rate:g}": error for rate, error in tried.items()},
-                                       "run_off": {f"{rate:g}": error for rate, error in _run_off(folder, rival, seeds).items()},
+                                       "run_off": {f"{rate:g}": error for rate, error in _run_off(folder, rival, met).items()},
                                        "runs": runs, **_summary(runs)}
     return table
 
@@ -79,7 +78,7 @@ def ship(folder, study=RECURSION):
     """Copy the networks that a chapter takes apart, seed 0 of each, to data/pretrained/laboratory."""
     for rival in study.rivals:
         if rival.name in study.shipped:
-            source = _path(folder, rival, _chosen(folder, rival, SEEDS), 0).with_suffix(".pt")
+            source = _path(folder, rival, _chosen(folder, rival, SEEDS[:study.run_off]), 0).with_suffix(".pt")
             name = rival.name if study == RECURSION else f"{study.name}_{rival.name}"
             with files.written_whole(root() / "data" / "pretrained" / "laboratory" / f"{name}.pt") as temporary:
                 temporary.write_bytes(source.read_bytes())
@@ -94,26 +93,26 @@ def _summary(runs):
             "spread": {name: statistics.stdev(run[name] for run in whole) if len(whole) > 1 else 0.0 for name in numbers}}
 
 
-def _run_all(folder, problem, runs, workers, progress, name):
+def _run_all(folder, study, runs, workers, progress, name):
     waiting = [run for run in runs if not _path(folder, *run).exists()]
     with tqdm(total=len(runs), initial=len(runs) - len(waiting), unit="run", desc=name, disable=not progress) as bar:
         if workers == 1:
             for run in waiting:
-                _run_once((folder, problem, *run))
+                _run_once((folder, study, *run))
                 bar.update()
         else:
             with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=20) as pool:
-                for _ in pool.imap_unordered(_run_once, [(folder, problem, *run) for run in waiting]):
+                for _ in pool.imap_unordered(_run_once, [(folder, study, *run) for run in waiting]):
                     bar.update()
 
 
 def _run_once(arguments):
-    folder, problem, rival, lr, seed = arguments
+    folder, study, rival, lr, seed = arguments
     path = _path(folder, rival, lr, seed)
     with _claimed(path) as ours:
         if ours and not path.exists():
             with one_thread():
-                model, figures = run_rival(rival, lr, seed, problem)
+                model, figures = run_rival(rival, lr, seed, study)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
             files.write_text(path, json.dumps(figures, indent=2) + "\n")  # last: where it is, the run is whole
@@ -134,27 +133,36 @@ def _claimed(path):
             os.unlink(lock.name)
 
 
-def run_rival(rival, lr, seed, problem=RECURSION.problem):
-    """Train one rival once; returns the network and its figures."""
-    problem = PROBLEMS[problem]()
-    train_set, validation_set = problem.dataset(NUM_TRAIN, seed), problem.dataset(NUM_VALIDATION, EVAL_SEED + seed)
-    test_set = problem.dataset(NUM_TEST, TEST_SEED)
-    model = rival.make(problem.teacher, seed)
-    started = time.process_time()  # of one core: what else the machine does shall not count
+def run_rival(rival, lr, seed, study=RECURSION):
+    """Train one rival of a `Study` once; returns the network and its figures."""
+    problem = PROBLEMS[study.problem]()
+    train_set = problem.dataset(study.num_train, seed)
+    validation_set = problem.dataset(study.num_validation, EVAL_SEED + seed)
+    test_set = problem.dataset(study.num_test, TEST_SEED)
+    model, seconds, stages = rival.make(problem.teacher, seed), 0.0, []
     try:
-        history = train(model, train_set, validation_set, rival.train_config(lr, seed), progress=False)
+        for config in rival.train_configs(lr, seed):
+            started = time.process_time()  # of one core: what else the machine does shall not count
+            history = train(model, train_set, validation_set, config, progress=False)
+            seconds += time.process_time() - started
+            cycles = cycle_controls(model, test_set, 0 if config.part == "proposal" else None)
+            stages.append({"train_seconds": round(seconds, 1), **dataclasses.asdict(measure(test_set, cycles[-1]))})
     except FloatingPointError as error:
         return model, {"failed": str(error), "validation_error": 1e9}
-    seconds = time.process_time() - started
     model.eval()
-    cycles = cycle_controls(model, test_set)
-    errors = torch.stack([final_error(test_set.system, test_set.initial_states, test_set.target_states, c) for c in cycles])
+    problems = test_set.initial_states, test_set.target_states
+    errors = torch.stack([final_error(test_set.system, *problems, controls) for controls in cycles])
+    deep = cycle_controls(model, test_set, 2 * model.config.H_cycles) if len(cycles) > 1 else cycles
+    costs = torch.stack([test_set.teacher.cost(*problems, controls) for controls in deep])
+    optimal_cost = test_set.teacher.cost(*problems, test_set.controls)
     return model, {
-        "parameters": model.num_parameters, "multiply_adds": multiply_adds(model), "train_seconds": round(seconds, 1),
+        "parameters": model.num_parameters, "multiply_adds": multiply_adds(model), **stages[-1],
         "solve_one_ms": round(_milliseconds(model), 3), "validation_error": history.best["eval_final_error"],
-        **dataclasses.asdict(measure(test_set, cycles[-1])),
+        "before": stages[:-1],
         "cycle_errors": errors.mean(dim=1).tolist(),
-        "cycle_improves": (errors[1:] < errors[:-1]).double().mean(dim=1).tolist()}
+        "cycle_improves": (errors[1:] < errors[:-1]).double().mean(dim=1).tolist(),
+        "cycle_cost_ratios": (costs.sum(dim=1) / optimal_cost.sum()).tolist(),               # to twice the trained depth
+        "cycle_cheapens": (costs[1:] < costs[:-1]).double().mean(dim=1).tolist()}
 
 
 def _milliseconds(model, times=50):
@@ -168,12 +176,12 @@ def _milliseconds(model, times=50):
     return 1e3 * statistics.median(taken)
 
 
-def _linear_row(problem, seeds):
+def _linear_row(study, seeds):
     """The least-squares map, cut to the limits of the controls: exact where the teacher is linear."""
-    problem = PROBLEMS[problem]()
-    test_set, runs = problem.dataset(NUM_TEST, TEST_SEED), []
+    problem = PROBLEMS[study.problem]()
+    test_set, runs = problem.dataset(study.num_test, TEST_SEED), []
     for seed in seeds:
-        train_set = problem.dataset(NUM_TRAIN, seed)
+        train_set = problem.dataset(study.num_train, seed)
         started = time.perf_counter()
         linear = LinearMap(train_set)
         seconds = time.perf_counter() - started
@@ -203,14 +211,16 @@ def _two_best(tried):
     return sorted(tried, key=tried.get)[:2]
 
 
-def _chosen(folder, rival, seeds):
-    """The learning rate that wins the run-off."""
-    return _best(_run_off(folder, rival, seeds))
+def _chosen(folder, rival, met):
+    """The learning rate that wins the run-off; without one, the best of the tuning."""
+    return _best(_run_off(folder, rival, met) if met else _tried(folder, rival))
 
 
-def _run_off(folder, rival, seeds):
-    """The mean validation error of the two best learning rates over the first seeds, ``{lr: error}``."""
-    return {lr: statistics.fmean(_read(folder, rival, lr, seed)["validation_error"] for seed in seeds[:RUN_OFF])
+def _run_off(folder, rival, met):
+    """The mean validation error of the two best learning rates over the seeds that they met, ``{lr: error}``."""
+    if not met:
+        return {}
+    return {lr: statistics.fmean(_read(folder, rival, lr, seed)["validation_error"] for seed in met)
             for lr in _two_best(_tried(folder, rival))}
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from trc_lib import checking, files
+from trc_lib.costs import QuadraticCost
 from trc_lib.systems import KINDS, DoubleIntegrator
 
 VERSION = 2  # of the checkpoint format
@@ -30,6 +31,8 @@ class Learner(nn.Module):
         seed: of the initial weights.
     """
 
+    cost = None  # a `QuadraticCost`, where a network is told of one
+
     def __init__(self, config, system, seed):
         super().__init__()
         self.config, self.system = config, DoubleIntegrator() if system is None else system
@@ -45,6 +48,11 @@ class Learner(nn.Module):
             limit = torch.where(rounded.double() > limit, rounded.nextafter(torch.zeros_like(rounded)), rounded)
         self.register_buffer("control_limit", limit, persistent=False)
         self.recipe = {}  # what trained it: filled by training, kept in the checkpoint
+
+    @property
+    def parts(self):
+        """What can be trained by itself: ``{name: modules}``."""
+        return {"all": (self,)}
 
     @property
     def num_parameters(self):
@@ -124,7 +132,8 @@ class Learner(nn.Module):
             raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
         files.save_checkpoint(path, self.kind, VERSION, {
             "config": dataclasses.asdict(self.config), "weights": weights, "recipe": self.recipe,
-            "system": {"kind": self.system.kind, **self.system.contents()}})
+            "system": {"kind": self.system.kind, **self.system.contents()},
+            "cost": None if self.cost is None else self.cost.contents()})
 
     @classmethod
     def load(cls, path, device="cpu"):
@@ -138,7 +147,8 @@ class Learner(nn.Module):
         try:
             system = dict(checkpoint["system"])
             system = KINDS[checking.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
-            model = cls(cls.Config(**checkpoint["config"]), system).to(checkpoint["weights"]["state_scale"].dtype)
+            cost = {} if checkpoint.get("cost") is None else {"cost": QuadraticCost(**checkpoint["cost"])}
+            model = cls(cls.Config(**checkpoint["config"]), system, **cost).to(checkpoint["weights"]["state_scale"].dtype)
             model.load_state_dict(checkpoint["weights"])
             model.recipe = checkpoint["recipe"]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -75,6 +75,8 @@ class TinyRecursiveControl(Learner):
         system: what is steered; the network simulates it where ``config.feedback`` is on.
             A `DoubleIntegrator` if not given.
         seed: of the initial weights. The global random state is left as it was.
+        cost: a `QuadraticCost`; each cycle is then told how this would change with the controls (its gradient), in place of
+            where they end.
 
     Sources: Jolicoeur-Martineau (2025), arXiv 2510.04871, for the recursion; Jain and Linares (2025),
     arXiv 2512.16824, for its use in control.
@@ -82,10 +84,16 @@ class TinyRecursiveControl(Learner):
 
     Config, kind = TRCConfig, "trc_lib.model"
 
-    def __init__(self, config=TRCConfig(), system=None, seed=0):
+    def __init__(self, config=TRCConfig(), system=None, seed=0, cost=None):
         super().__init__(config, system, seed)
         c = config
         d, sequence = c.latent_dim, c.horizon * c.control_dim
+        if cost is not None:
+            if not c.feedback:
+                raise ValueError("cost is given, but config.feedback is False: nothing would look at it")
+            cost.check_fit(self.system)
+            self.cost = cost
+            self.register_buffer("slope_scale", torch.ones(sequence))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self.encoder = nn.Sequential(
@@ -94,27 +102,43 @@ class TinyRecursiveControl(Learner):
                 nn.Linear(c.head_hidden, d))
             self.initial_generator = nn.Sequential(nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
             self.control_embedding = nn.Linear(sequence, d)
-            self.error_embedding = nn.Linear(c.state_dim + c.proportional, d, bias=False) if c.feedback else None
+            told = c.state_dim if cost is None else sequence
+            self.error_embedding = nn.Linear(told + c.proportional, d, bias=False) if c.feedback else None
             self.block = Block(d, c.block_hidden, c.block_layers)
             self.decoder = nn.Sequential(nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
         with torch.no_grad():
             self.decoder[-1].weight.mul_(0.1)  # first corrections are small, so early training is calm
 
     @classmethod
-    def create_two_level_small(cls, system=None, seed=0, **changes):
+    def create_two_level_small(cls, system=None, seed=0, cost=None, **changes):
         """About 150,000 parameters. ``changes`` are fields of `TRCConfig`."""
-        return cls(TRCConfig(**{"block_hidden": 96, "head_hidden": 128} | changes), system, seed)
+        return cls(TRCConfig(**{"block_hidden": 96, "head_hidden": 128} | changes), system, seed, cost)
 
     @classmethod
-    def create_two_level_medium(cls, system=None, seed=0, **changes):
+    def create_two_level_medium(cls, system=None, seed=0, cost=None, **changes):
         """About 600,000 parameters. ``changes`` are fields of `TRCConfig`."""
-        return cls(TRCConfig(**changes), system, seed)
+        return cls(TRCConfig(**changes), system, seed, cost)
 
     @classmethod
-    def create_two_level(cls, size, system=None, seed=0, **changes):
+    def create_two_level(cls, size, system=None, seed=0, cost=None, **changes):
         """The network of a ``size``, ``"small"`` or ``"medium"``."""
         checking.one_of("size", size, ("small", "medium"))
-        return (cls.create_two_level_small if size == "small" else cls.create_two_level_medium)(system, seed, **changes)
+        return (cls.create_two_level_small if size == "small" else cls.create_two_level_medium)(system, seed, cost, **changes)
+
+    def set_scaling(self, dataset):
+        """Take the sizes of states and controls from a dataset, and those of a cost's slopes from the first proposals for it."""
+        super().set_scaling(dataset)
+        if self.cost is not None:
+            with torch.no_grad():
+                problems = (dataset.initial_states.to(self.state_scale), dataset.target_states.to(self.state_scale))
+                slopes = self._slopes(*problems, self.predict(*problems, 0)["controls"])       # [n, horizon * control_dim]
+                self.slope_scale.copy_(slopes.square().mean(dim=0).sqrt().clamp(min=1e-6) * slopes.shape[1] ** 0.5)
+
+    @property
+    def parts(self):
+        """What can be trained by itself: ``{name: modules}``."""
+        proposal = (self.encoder, self.initial_generator)
+        return {"all": (self,), "proposal": proposal, "cycles": tuple(m for m in self.children() if m not in proposal)}
 
     # ------------------------------------------------------------------ the recursion
 
@@ -126,6 +150,22 @@ class TinyRecursiveControl(Learner):
     def final_error(self, initial_state, target_state, controls):
         """x_N - x_T in scaled units, ``[batch, state_dim]``: where the scaled controls would end, simulated."""
         return (self.system.predict(initial_state, self._physical(controls))[:, -1] - target_state) / self.state_scale
+
+    def feedback(self, initial_state, target_state, controls):
+        """What a cycle is told of the scaled controls it begins with: `final_error`, ``[batch, state_dim]``; or with a ``cost``
+        its gradient in the controls, over that of the first proposals, ``[batch, horizon * control_dim]``."""
+        if self.cost is None:
+            return self.final_error(initial_state, target_state, controls)
+        return self._slopes(initial_state, target_state, self._physical(controls)) / self.slope_scale
+
+    @torch.no_grad()
+    def _slopes(self, initial_state, target_state, controls):
+        """The gradient of the cost in physical controls, end to end; 0 where it pushes a control against its limit."""
+        states = self.system.predict(initial_state, controls)
+        slopes = self.cost.gradient(self.system, states, controls, target_state)
+        if self.control_limit is not None:
+            slopes = slopes.masked_fill((controls.abs() >= self.control_limit) & (slopes * controls < 0), 0)
+        return slopes.flatten(-2)
 
     def recursive_reasoning(self, initial_state, target_state, H_cycles, watch=lambda name, value: value):
         """The heart: H cycles, each of L_cycles updates of z_L, one of z_H, and one correction of the controls.
@@ -147,7 +187,7 @@ class TinyRecursiveControl(Learner):
             with torch.set_grad_enabled(full_gradient and (last or not config.last_cycle_gradient)):
                 x = z_initial + self.control_embedding(controls)
                 if config.feedback:
-                    error = watch("error", self.final_error(initial_state, target_state, controls))
+                    error = watch("error", self.feedback(initial_state, target_state, controls))
                     if config.proportional:
                         size = (error.square().sum(dim=-1, keepdim=True) + SMALLEST_ERROR**2).sqrt()
                         error = torch.cat([error / size, size.log() / 4], dim=-1)

@@ -53,9 +53,7 @@ class IterativeLQR(Teacher):
     def __init__(self, system, horizon, cost, success=0.1):
         self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon), cost
         self.success = checking.positive("success", success)
-        sizes = (len(cost.Q), len(cost.R))
-        if sizes != (system.state_dim, system.control_dim):
-            raise ValueError(f"cost is for {sizes[0]} states and {sizes[1]} controls; system={system!r} needs another")
+        cost.check_fit(system)
 
     def cost(self, initial_state, target_state, controls):
         """The total cost of ``controls``, ``[...]``; differentiable in them."""

@@ -5,8 +5,10 @@ import math
 
 from trc_lib import checking
 
-OBJECTIVES = ("mse", "rms", "improvement", "relative improvement", "cost")
+OBJECTIVES = ("mse", "rms", "improvement", "relative improvement", "cost", "root cost")
+PARTS = ("all", "proposal", "cycles")
 SMALLEST_MSE = 1e-10  # (m/s^2)^2, keeps the slope of a root finite at zero
+SMALLEST_GAP = 1e-8   # of a cost over the optimum's mean, for the same reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +23,10 @@ class TrainConfig:
         warmup: share of all steps that the warm-up takes.
         clip_norm: longest gradient that is let through.
         patience: epochs without a better eval loss after which to stop early.
-        objective: how the errors of the cycles make one number, see `imitation_loss`; or ``"cost"``, which does not imitate
-            but lowers the teacher's own cost, see `cost_loss`: for fine-tuning a network that has learned to imitate.
+        objective: how the errors of the cycles make one number, see `imitation_loss`; or ``"cost"`` or ``"root cost"``, which do
+            not imitate but lower the teacher's own cost, see `cost_loss`: for a network that has learned to imitate.
+        part: ``"all"`` of the network; of a recursive one also its ``"proposal"`` alone, where no cycle is run, or its
+            ``"cycles"`` alone, which start from the proposals as they are.
         cycle_weight: weight of the error of each earlier cycle's controls; 0 supervises the last cycle only.
         final_weight: weight of the error of the final state, beside that of the controls.
         most_cycles: each batch runs a number of cycles drawn from 1 to this; 0 runs those of the network.
@@ -40,6 +44,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     patience: int = 20
     objective: str = "mse"
+    part: str = "all"
     cycle_weight: float = 0.0
     final_weight: float = 0.0
     most_cycles: int = 0
@@ -50,6 +55,7 @@ class TrainConfig:
 
     def __post_init__(self):
         checking.one_of("objective", self.objective, OBJECTIVES)
+        checking.one_of("part", self.part, PARTS)
         plain = {"seed": checking.whole("seed", self.seed, at_least=0),
                  "most_cycles": checking.whole("most_cycles", self.most_cycles, at_least=0),
                  "clip_norm": checking.positive("clip_norm", self.clip_norm)}
@@ -60,10 +66,19 @@ class TrainConfig:
         plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", e, at_least=0) for e in self.snapshot_epochs)
         for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
             object.__setattr__(self, name, value)
-        if self.objective == "cost" and self.final_weight:
-            raise ValueError(f"final_weight={self.final_weight} is not accepted with objective='cost', which has its own")
+        if self.of_cost and self.final_weight:
+            raise ValueError(f"final_weight={self.final_weight} is not accepted with objective={self.objective!r}, "
+                             "which has its own")
+        if self.part == "proposal" and self.most_cycles:
+            raise ValueError(f"most_cycles={self.most_cycles} is not accepted with part='proposal', which runs none")
         if self.warmup >= 1:
             raise ValueError(f"warmup={self.warmup} is not accepted; give a share of the steps, 0 or above and below 1")
+
+
+    @property
+    def of_cost(self):
+        """Whether the objective is the teacher's cost, not imitation."""
+        return self.objective in ("cost", "root cost")
 
 
 def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective="mse", final_errors=None, final_weight=0.0):
@@ -99,18 +114,20 @@ def imitation_loss(cycle_controls, optimal_controls, cycle_weight=0.0, objective
     return J[-1] - cycle_weight * gains.sum(), J[-1]
 
 
-def cost_loss(costs, optimal_costs, cycle_weight=0.0):
+def cost_loss(costs, optimal_costs, cycle_weight=0.0, root=False):
     """How much more than the optimum the controls of the cycles cost, relative to the optimum's mean.
 
     Args:
         costs: of every cycle's controls, ``[H_cycles + 1, batch]``; optimal_costs: of the teacher's, ``[batch]``.
         cycle_weight: weight of each earlier cycle's.
+        root: descend the root of each problem's gap, which pulls as hard on small gaps as on large ones.
 
     Returns:
         the objective to descend, and the last cycle's gap: the loss that is reported.
     """
-    gaps = (costs - optimal_costs).mean(dim=1) / optimal_costs.mean()                # [H_cycles + 1]
-    return gaps[-1] + cycle_weight * gaps[:-1].sum(), gaps[-1]
+    gaps = (costs - optimal_costs) / optimal_costs.mean()                            # [H_cycles + 1, batch]
+    each = ((gaps.clamp(min=0) + SMALLEST_GAP).sqrt() if root else gaps).mean(dim=1)
+    return each[-1] + cycle_weight * each[:-1].sum(), gaps[-1].mean()
 
 
 def learning_rate(step, total_steps, config):

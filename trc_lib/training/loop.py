@@ -46,6 +46,9 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     device = checking.device(device)
     model.check_fit(train_set, "train_set")
     model.check_fit(eval_set, "eval_set")
+    if config.part not in model.parts:
+        parts = ", ".join(map(repr, model.parts))
+        raise ValueError(f"part={config.part!r} is not accepted for a {type(model).__name__}; it has {parts}")
     recipe = recipe_of(model, train_set, eval_set, config)
     state = load_state(folder, recipe) if resume else None
 
@@ -63,7 +66,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     steps = math.ceil(len(train_set) / config.batch_size)      # in one epoch
     bar = tqdm(total=config.epochs * steps, initial=len(run.history) * steps, unit="step", desc="training", disable=not progress)
     try:
-        with bar, one_thread() if config.batch_size < 256 else contextlib.nullcontext():
+        with bar, _only(model, config.part), one_thread() if config.batch_size < 256 else contextlib.nullcontext():
             while not run.finished:
                 row = _epoch(run, predict, train_data, eval_data, train_set.teacher, bar)
                 run.add(row)
@@ -93,7 +96,9 @@ def _epoch(run, predict, train_data, eval_data, teacher, bar):
             for group in run.optimizer.param_groups:
                 group["lr"] = lr
             initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
-            depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order)) if config.most_cycles else None
+            depth = _depth(config)
+            if config.most_cycles:
+                depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order))
             output = predict(initial_state, target_state, depth)
             objective, loss = _objective(output["cycle_controls"], initial_state, target_state, optimal_controls, teacher, config)
             run.optimizer.zero_grad()
@@ -113,12 +118,13 @@ def _epoch(run, predict, train_data, eval_data, teacher, bar):
 def _objective(cycles, initial_state, target_state, optimal_controls, teacher, config):
     """What is descended, and what is reported, of the controls of all cycles ``[H_cycles + 1, batch, horizon, control_dim]``."""
     starts, targets = (states.expand(len(cycles), -1, -1) for states in (initial_state, target_state))
-    if config.objective == "cost":
+    if config.of_cost:
         limit = teacher.system.control_limit
         if limit is not None:  # cutting has no slope; pulled inwards by noise alone, full thrust would be lost step by step
             cycles = torch.where(cycles.abs() < limit.to(cycles), cycles, cycles.detach())
         optimal = teacher.cost(initial_state, target_state, optimal_controls)
-        return cost_loss(teacher.cost(starts, targets, cycles), optimal, config.cycle_weight)
+        return cost_loss(teacher.cost(starts, targets, cycles), optimal, config.cycle_weight,
+                         root=config.objective == "root cost")
     final_errors = None
     if config.final_weight:
         final_errors = teacher.system.predict(starts, cycles)[:, :, -1] - target_state
@@ -129,16 +135,35 @@ def _objective(cycles, initial_state, target_state, optimal_controls, teacher, c
 def evaluate(model, data, teacher, config, batch_size=4096):
     """Eval loss (the same quantity as the train loss), mean final error, share of errors below the teacher's ``success``."""
     model.eval()
-    reported = TrainConfig(objective="cost" if config.objective == "cost" else "mse")  # whatever else is descended
+    reported = TrainConfig(objective="cost" if config.of_cost else "mse")  # whatever else is descended
     losses, errors = [], []
     for initial_state, target_state, optimal_controls in zip(*(values.split(batch_size) for values in data)):
-        output = model.predict(initial_state, target_state)
+        output = model.predict(initial_state, target_state, _depth(config))
         problems = initial_state, target_state, optimal_controls
         losses.append(_objective(output["cycle_controls"], *problems, teacher, reported)[1] * len(initial_state))
         final_state = model.system.predict(initial_state, output["controls"])[:, -1]
         errors.append((final_state - target_state).norm(dim=-1))
     errors = torch.cat(errors)
     return float(torch.stack(losses).sum()) / len(errors), float(errors.mean()), float((errors < teacher.success).double().mean())
+
+
+def _depth(config):
+    """How many cycles are run: None for those of the network."""
+    return 0 if config.part == "proposal" else None
+
+
+@contextlib.contextmanager
+def _only(model, part):
+    """Gradients for one of the ``model.parts`` alone; all else keeps its weights."""
+    trained = {parameter for module in model.parts[part] for parameter in module.parameters()}
+    still = [parameter for parameter in model.parameters() if parameter not in trained]
+    for parameter in still:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in still:
+            parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager
