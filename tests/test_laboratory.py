@@ -173,8 +173,9 @@ def test_rivals_are_told_apart_and_can_all_be_made(study):
     names, teacher = [rival.name for rival in study.rivals], PROBLEMS[study.problem]().teacher
     assert len(names) == len(set(names)) == len({rival.label for rival in study.rivals}) and set(study.shipped) <= set(names)
     for rival in study.rivals:
-        model, config = rival.make(teacher, seed=1), rival.train_config(1e-3, 1)
-        assert model.seed == config.seed == 1 and config.patience > config.epochs and model.system.same_as(teacher.system)
+        model, configs = rival.make(teacher, seed=1), rival.train_configs(1e-3, 1)
+        assert model.seed == 1 and model.system.same_as(teacher.system) and len(configs) == 1 + (rival.before is not None)
+        assert all(config.seed == 1 and config.patience > config.epochs and config.part in model.parts for config in configs)
 
 
 @pytest.mark.parametrize("mlp", ["mlp_parameters", "mlp_compute"])
@@ -188,14 +189,11 @@ def test_an_mlp_gets_the_budget_of_the_network_that_it_meets(mlp):
 
 PAIR = (Rival("one", "one", switches={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
         Rival("mlp", "mlp", mlp="parameters", training={"epochs": 1}))
-MEETING = Study("meeting", "double_integrator", PAIR, shipped=())
+MEETING = Study("meeting", "double_integrator", PAIR, shipped=(), num_train=128, num_validation=32, num_test=64)
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(sweep, "NUM_TRAIN", 128)
-    monkeypatch.setattr(sweep, "NUM_VALIDATION", 32)
-    monkeypatch.setattr(sweep, "NUM_TEST", 64)
     monkeypatch.setattr(sweep, "HIGHEST", 2e-3)  # the search ends soon
 
 
@@ -236,9 +234,9 @@ def test_a_run_that_another_process_is_at_is_left_to_it(small, tmp_path):
     path = sweep._path(tmp_path, PAIR[0], 1e-3, 0)
     with sweep._claimed(path) as ours:
         assert ours
-        sweep._run_once((tmp_path, "double_integrator", PAIR[0], 1e-3, 0))
+        sweep._run_once((tmp_path, MEETING, PAIR[0], 1e-3, 0))
         assert not path.exists()
-    sweep._run_once((tmp_path, "double_integrator", PAIR[0], 1e-3, 0))
+    sweep._run_once((tmp_path, MEETING, PAIR[0], 1e-3, 0))
     assert path.exists()
 
 
@@ -261,7 +259,7 @@ def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkey
 
 def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(small, tmp_path):
     one = Rival("one", "one", switches={"H_cycles": 1}, training={"epochs": 1})
-    study = dataclasses.replace(STUDIES["bounded"], rivals=(one,))
+    study = dataclasses.replace(STUDIES["bounded"], rivals=(one,), num_train=128, num_validation=32, num_test=64)
     table = laboratory.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
     linear, path = table["rivals"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
     assert linear["regret"] is None and 0.05 < linear["final_error_mean"] < 0.3
@@ -269,3 +267,27 @@ def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(smal
     problems = PROBLEMS["bounded_inputs"]().dataset(64, sweep.TEST_SEED)
     metrics = evaluate(TinyRecursiveControl.load(path), problems)[-1]
     assert metrics.final_error_mean == pytest.approx(table["rivals"]["one"]["runs"][0]["final_error_mean"], rel=1e-5)
+
+
+def test_a_rival_of_two_trainings_is_measured_after_each_and_a_study_may_have_no_run_off(small, tmp_path):
+    rival = Rival("two", "two", switches={"proportional": True}, before={"part": "proposal", "epochs": 2},
+                  training={"part": "cycles", "epochs": 1})
+    table = laboratory.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=(rival,), run_off=0), seeds=(0,), workers=1,
+                                 progress=False)
+    row, model = table["rivals"]["two"], TinyRecursiveControl.load(next((tmp_path / "two").glob("*seed-0.pt")))
+    run, test_set = row["runs"][0], generate_dataset(64, sweep.TEST_SEED)
+    proposals, *_, last = evaluate(model, test_set)
+    assert run["before"][0]["final_error_mean"] == pytest.approx(proposals.final_error_mean, rel=1e-5)   # not touched afterwards
+    assert run["final_error_mean"] == pytest.approx(last.final_error_mean, rel=1e-5)
+    assert 0 <= run["before"][0]["train_seconds"] <= run["train_seconds"]
+    assert row["run_off"] == {} and row["lr"] == float(min(row["tuning"], key=row["tuning"].get))
+    costs = [each.cost_ratio for each in evaluate(model, test_set, 6)]
+    assert run["cycle_cost_ratios"] == pytest.approx(costs, rel=1e-5) and len(run["cycle_cheapens"]) == 6
+
+
+def test_the_gradient_is_of_the_cost_of_the_problem():
+    teacher = PROBLEMS["van_der_pol"]().teacher
+    rivals = {rival.name: rival for rival in STUDIES["van_der_pol"].rivals}
+    told, silent = rivals["gradient"].make(teacher, 0), rivals["final_error"].make(teacher, 0)
+    assert told.cost is teacher.cost_matrices and silent.cost is None
+    assert told.error_embedding.in_features == 101 and silent.error_embedding.in_features == 3

@@ -449,6 +449,14 @@ def test_the_cost_loss_is_the_mean_gap_relative_to_the_optimum():
     assert float(loss) == pytest.approx(0.5) and float(objective) == pytest.approx(0.5 + 0.5 * 1.0)
 
 
+def test_the_root_of_each_gap_is_taken_problem_by_problem():
+    costs, optimal = torch.tensor([[3.0, 5.0], [1.5, 2.9]]).double(), torch.tensor([1.0, 3.0]).double()
+    objective, loss = cost_loss(costs, optimal, cycle_weight=0.5, root=True)
+    assert float(loss) == pytest.approx((0.25 - 0.05) / 2)                         # as it is, below the optimum too
+    by_hand = (0.25**0.5 + 0) / 2 + 0.5 * (1 + 1) / 2
+    assert float(objective) == pytest.approx(by_hand, abs=1e-4)                    # but a root has no place there
+
+
 def test_fine_tuning_lowers_the_true_cost_where_imitation_stopped():
     problem = PROBLEMS["van_der_pol"](horizon=40)
     train_set, eval_set = problem.dataset(128, seed=0), problem.dataset(64, seed=1)
@@ -476,6 +484,48 @@ def test_a_control_at_its_limit_has_no_part_in_the_cost_gradient(monkeypatch):
     assert seen and bool((controls.grad[controls == 2] == 0).all()) and bool((controls.grad[controls == 0.5] != 0).all())
 
 
-def test_a_final_weight_beside_the_cost_is_refused():
-    with pytest.raises(ValueError, match=r"final_weight=0\.3 is not accepted with objective='cost'"):
-        TrainConfig(objective="cost", final_weight=0.3)
+@pytest.mark.parametrize("objective", ["cost", "root cost"])
+def test_a_final_weight_beside_the_cost_is_refused(objective):
+    with pytest.raises(ValueError, match=rf"final_weight=0\.3 is not accepted with objective='{objective}'"):
+        TrainConfig(objective=objective, final_weight=0.3)
+
+
+# ---------------------------------------------------------------- part by part
+
+@pytest.mark.parametrize(("part", "moves"), [
+    ("proposal", {"encoder", "initial_generator"}),
+    ("cycles", {"control_embedding", "error_embedding", "block", "decoder"}),
+    ("all", {"encoder", "initial_generator", "control_embedding", "error_embedding", "block", "decoder"})])
+def test_only_the_part_that_is_named_is_trained(tiny, dataset, other_dataset, part, moves):
+    model = tiny()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    history = train(model, dataset, other_dataset, TrainConfig(epochs=2, batch_size=16, part=part, weight_decay=0.1))
+    assert {name.split(".")[0] for name, value in model.named_parameters() if not torch.equal(value, before[name])} == moves
+    assert all(value.requires_grad for value in model.parameters())
+    cycles = 0 if part == "proposal" else None
+    assert history.best["eval_loss"] == pytest.approx(evaluate(model, other_dataset, cycles)[-1].control_mse, rel=1e-4)
+
+
+def test_a_part_that_was_trained_by_itself_goes_on_where_it_was_stopped(tiny, dataset, other_dataset, tmp_path):
+    config, whole, stopped = TrainConfig(epochs=4, batch_size=16, part="cycles"), tiny(), tiny()
+    train(whole, dataset, other_dataset, config)
+
+    def stop(history):
+        if len(history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, dataset, other_dataset, config, tmp_path, on_epoch=stop)
+    assert all(value.requires_grad for value in stopped.parameters())
+    again = tiny()
+    train(again, dataset, other_dataset, config, tmp_path)
+    assert_same_weights(whole.state_dict(), again.state_dict())
+
+
+def test_a_part_that_is_not_there_is_refused(tiny, dataset, other_dataset):
+    with pytest.raises(ValueError, match=r"part='legs' is unknown; accepted are 'all', 'proposal', 'cycles'"):
+        TrainConfig(part="legs")
+    with pytest.raises(ValueError, match=r"part='cycles' is not accepted for a MLP; it has 'all'"):
+        train(MLP(MLPConfig()), dataset, other_dataset, TrainConfig(part="cycles"))
+    with pytest.raises(ValueError, match=r"most_cycles=3 is not accepted with part='proposal'"):
+        TrainConfig(part="proposal", most_cycles=3)

@@ -105,10 +105,11 @@ class Learner(nn.Module):
         return physical if self.control_limit is None else cut(physical, self.control_limit)
 
     def _admissible(self, controls):
-        """Scaled controls, laid end to end, cut to their limits."""
+        """Scaled controls, laid end to end, cut to their limits, or a rounding beyond: `_physical` cuts them to the bit, so that
+        one at its limit is equal to it."""
         if self.control_limit is None:
             return controls
-        return cut(controls, (self.control_limit / self.control_scale).repeat(self.config.horizon))
+        return cut(controls, (1.000001 * self.control_limit / self.control_scale).repeat(self.config.horizon))
 
     def _checked(self, initial_state, target_state):
         """Both states checked, in the dtype and on the device of the weights."""
