@@ -11,15 +11,16 @@ from tests.checks import (
     answers_model,
     answers_teacher,
     answers_training,
+    answers_van_der_pol,
 )
-from trc_lib.checks import bounded, dataset, evaluation, laboratory, model, teacher, training
+from trc_lib.checks import bounded, dataset, evaluation, laboratory, model, teacher, training, van_der_pol
 
-MODULES = (teacher, dataset, model, training, evaluation, laboratory, bounded)
+MODULES = (teacher, dataset, model, training, evaluation, laboratory, bounded, van_der_pol)
 CHECKS = [check for module in MODULES for check in vars(module).values()
           if hasattr(check, "__wrapped__") and check.__module__ == module.__name__]
 
 ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation,
-           answers_laboratory, answers_bounded)
+           answers_laboratory, answers_bounded, answers_van_der_pol)
 RIGHT = [row for module in ANSWERS for row in module.RIGHT]
 WRONG = [row for module in ANSWERS for row in module.WRONG]
 
