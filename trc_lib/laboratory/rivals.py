@@ -116,24 +116,24 @@ BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proporti
 ))
 
 _PROPOSAL = {"part": "proposal", "epochs": 200, "batch_size": 128}
-_CYCLES = {"part": "cycles", "epochs": 20, "batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
-_IMITATION, _COST = {"batch_size": 128}, {"batch_size": 128, "objective": "cost", "lr": 3e-4}
+_ROOT = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
+_CYCLES = _ROOT | {"part": "cycles", "epochs": 20}
 VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500, num_test=1_000, run_off=0,
-                    shipped=("gradient", "no_feedback", "mlp_imitation", "mlp_parameters"), rivals=(
+                    shipped=("gradient", "mlp_imitation", "mlp_parameters"), rivals=(
     Rival("gradient", "recursive, gradient in proportion", switches={"proportional": True}, gradient=True,
           before=_PROPOSAL, training=_CYCLES),
     Rival("raw_gradient", "recursive, raw gradient", gradient=True, before=_PROPOSAL, training=_CYCLES),
     Rival("final_error", "recursive, final error in proportion", switches={"proportional": True},
           before=_PROPOSAL, training=_CYCLES),
-    Rival("gradient_at_once", "recursive, gradient, trained all at once", switches={"proportional": True}, gradient=True,
-          training=_CYCLES | {"part": "all", "epochs": 40}),
-    Rival("no_feedback", "recursive, no feedback", switches={"feedback": False},
-          before=_IMITATION | {"epochs": 60, "cycle_weight": 0.3}, training=_COST | {"epochs": 10}),
-    Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters", training=_IMITATION | {"epochs": 800}),
-    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", before=_IMITATION | {"epochs": 400},
-          training=_COST | {"epochs": 40}),
-    Rival("mlp_compute", "MLP, equal compute", mlp="compute", before=_IMITATION | {"epochs": 100},
-          training=_COST | {"epochs": 20}),
+    Rival("no_feedback", "recursive, no feedback", switches={"feedback": False}, before=_PROPOSAL, training=_CYCLES),
+    Rival("at_once", "recursive, gradient, all at once", switches={"proportional": True}, gradient=True,
+          training=_ROOT | {"epochs": 25}),
+    Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
+          training={"batch_size": 128, "epochs": 600}),
+    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", before={"batch_size": 128, "epochs": 300},
+          training=_ROOT | {"epochs": 35}),
+    Rival("mlp_compute", "MLP, equal compute", mlp="compute", before={"batch_size": 128, "epochs": 60},
+          training=_ROOT | {"epochs": 25}),
 ))
 
 STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}
