@@ -25,9 +25,10 @@ bench-widgets: .venv/ready  ## measure from key press to new picture in a real b
 bench: .venv/ready   ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench
 
-sweep: .venv/ready   ## train all rivals of chapters 6 and 7 with five seeds (about 2.5 hours; stopped runs go on)
+sweep: .venv/ready   ## train all rivals of chapters 6 to 8 with five seeds (about 4 hours; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep
 	$(BIN)/python -m trc_lib sweep --study bounded
+	$(BIN)/python -m trc_lib sweep --study van_der_pol
 
 long: .venv/ready    ## train the best network that is shipped (about 4 minutes)
 	$(BIN)/python -m trc_lib generate --out data/long
@@ -43,7 +44,7 @@ store: .venv/ready   ## restart and run all notebooks, and store their outputs i
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb solutions/*.ipynb
 
 clean:            ## remove the environment, the runs and all generated data
-	rm -rf .venv runs data/smoke data/cpu data/gpu data/training data/long data/sweep data/*.npz *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs data/smoke data/cpu data/gpu data/training data/long data/sweep data/bounded data/van_der_pol data/*.npz *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: pyproject.toml constraints.txt

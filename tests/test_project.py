@@ -63,7 +63,7 @@ def _code(notebook):
 
 
 def test_the_course_runs_every_notebook_and_each_has_solutions():
-    assert tuple(path.stem for path in NOTEBOOKS) == NAMES and len(NAMES) == 7
+    assert tuple(path.stem for path in NOTEBOOKS) == NAMES and len(NAMES) == 8
     assert [path.stem for path in SOLUTIONS] == [path.stem for path in NOTEBOOKS]
 
 

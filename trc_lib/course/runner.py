@@ -22,7 +22,7 @@ from trc_lib.places import root, shown
 from trc_lib.training import epochs_kept
 
 NOTEBOOKS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation", "06_does_recursion_help",
-             "07_bounded_inputs")
+             "07_bounded_inputs", "08_van_der_pol")
 OWN_PARAMETERS = {"05_evaluation": {"checkpoint": "trained"}}  # the course judges what it has trained itself
 
 

@@ -112,6 +112,8 @@ BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proporti
     Rival("proportional", "recursive, proportional feedback", switches={"proportional": True}, training=_BOUNDED),
     Rival("no_feedback", "recursive, no feedback", switches={"feedback": False}, training=_BOUNDED),
     Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
+    Rival("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters", before={"epochs": 120},
+          training={"epochs": 120, "objective": "rms"}),
     Rival("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
 ))
 
