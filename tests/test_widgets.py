@@ -6,6 +6,7 @@ import random
 import ipywidgets
 import numpy as np
 import pytest
+import scipy.integrate
 import torch
 from PIL import Image
 
@@ -13,10 +14,12 @@ from trc_lib import widgets
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import final_error
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.problems import PROBLEMS
+from trc_lib.problems import PROBLEMS, van_der_pol
+from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.error_map import ErrorMap
 from trc_lib.widgets.microscope import SWITCHES, Microscope, meddle
+from trc_lib.widgets.phase_plane import PhasePlane, limit_cycle
 from trc_lib.widgets.scene import closest_view
 from trc_lib.widgets.steering import KNOTS, Playground
 
@@ -225,6 +228,58 @@ def test_the_error_map_opens_its_worst_start_in_the_microscope(model, problems):
     position, velocity = ErrorMap(model, points=5).worst_starts((1.0, 0.0))[0].tolist()
     values = scope.values()
     assert (values["start_position"], values["start_velocity"]) == (position, velocity)
+
+
+# ---------------------------------------------------------------- the phase plane
+
+@pytest.fixture(scope="module")
+def oscillator():
+    problem = van_der_pol(horizon=20)
+    model = TinyRecursiveControl.create_two_level_small(problem.teacher.system, 0, problem.teacher.cost_matrices, horizon=20)
+    model.set_scaling(problem.dataset(32, seed=0))
+    return model, problem.teacher
+
+
+@pytest.mark.parametrize("mu", [0.5, 1.0, 2.0])
+def test_the_limit_cycle_is_the_one_that_scipy_finds(mu):
+    cycle = limit_cycle(VanDerPol(mu, control_limit=None))
+    late = scipy.integrate.solve_ivp(lambda t, s: [s[1], mu * (1 - s[0] ** 2) * s[1] - s[0]], (0, 80), [0.1, 0.0], rtol=1e-10,
+                                     atol=1e-10, t_eval=np.linspace(60, 80, 20_001)).y.T
+    crossings = np.flatnonzero((late[:-1, 0] < 0) & (late[1:, 0] >= 0)) * 1e-3
+    assert 0.05 * (len(cycle) - 1) == pytest.approx(crossings[1] - crossings[0], abs=0.11)               # to a step or two
+    assert cycle[:, 0].max() == pytest.approx(late[:, 0].max(), abs=0.01)
+    assert np.abs(cycle[:, None] - late[None, ::20]).sum(axis=-1).min(axis=1).max() < 0.1                # every point lies on it
+    assert len(limit_cycle(DoubleIntegrator(0.05), start=(0.0, 0.0))) == 1                               # at rest it stays
+
+
+def test_the_phase_plane_shows_optimum_and_network_of_the_start_that_is_chosen(oscillator):
+    model, teacher = oscillator
+    plane = PhasePlane(model, teacher, points=5, H_cycles=4)
+    plane.draw(-1.0, 2.0, 3)
+    x0, xT = torch.tensor([-1.0, 2.0]).double(), torch.zeros(2).double()
+    with torch.no_grad():
+        controls = model(x0[None], xT[None], 3)["controls"][0].double()
+    optimum = teacher.solve(x0, xT)
+    for name, plan in (("network", controls), ("optimum", optimum), ("no push at all", torch.zeros(20, 1).double())):
+        line = np.stack(plane.parts["states", name].get_data(), axis=1)
+        assert np.allclose(line, teacher.system.rollout(x0, plan), atol=1e-5), name
+    for name, plan in (("network", controls), ("optimum", optimum)):
+        assert np.allclose(plane.parts["controls", name].get_data().values, plan[:, 0], atol=1e-6)
+    gap = 100 * float(teacher.cost(x0, xT, controls) / teacher.cost(x0, xT, optimum) - 1)
+    assert f"costs {gap:.3f} % more" in plane.text.get_text() and gap > 0
+    assert plane.index(-1.2, 1.7) == plane.index(-1.0, 2.0) and plane.index(99, -99) == plane.index(2, -2)
+
+
+def test_every_control_of_the_phase_plane_changes_the_picture(oscillator):
+    shell = widgets.phase_plane(*oscillator, points=5, H_cycles=4)
+    assert set(shell.controls) == {"start_position", "start_velocity", "cycle"}
+    for name, values in (("start_position", (-2.0, 0.0, 2.0)), ("start_velocity", (-2.0, 0.0, 2.0)), ("cycle", (0, 2, 4))):
+        pictures = []
+        for value in values:
+            shell.controls[name].value = value
+            assert shell.trouble.value == ""
+            pictures.append(shell.picture.value)
+        assert len(set(pictures)) == 3, name
 
 
 def test_a_widget_says_nothing_of_its_pictures_bytes(shells):
