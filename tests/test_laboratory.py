@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trc_lib import laboratory
+from trc_lib import course, laboratory
 from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.datasets import generate_dataset
-from trc_lib.evaluation import evaluate, final_error, multiply_adds
+from trc_lib.evaluation import evaluate, final_error, measure, multiply_adds
 from trc_lib.laboratory import STUDIES, Rival, Study, sweep
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
@@ -291,3 +291,23 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
     told, silent = rivals["gradient"].make(teacher, 0), rivals["final_error"].make(teacher, 0)
     assert told.cost is teacher.cost_matrices and silent.cost is None
     assert told.error_embedding.in_features == 101 and silent.error_embedding.in_features == 3
+
+
+# ---------------------------------------------------------------- what is stored
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
+def test_the_networks_that_are_shipped_do_what_the_stored_table_says(study):
+    table = laboratory.load_results(study.name)
+    assert set(table["rivals"]) == {"linear"} | {rival.name for rival in study.rivals}
+    problems = PROBLEMS[study.problem]().dataset(study.num_test, sweep.TEST_SEED)
+    for rival in study.rivals:
+        runs = table["rivals"][rival.name]["runs"]
+        assert len(runs) == len(table["seeds"]) and table["rivals"][rival.name]["label"] == rival.label
+        if rival.name in study.shipped:
+            prefix = "" if study.name == "sweep" else f"{study.name}_"
+            kind = MLP if rival.mlp else TinyRecursiveControl
+            network = course.pretrained(f"laboratory/{prefix}{rival.name}", kind)
+            again = measure(problems, network.solve(problems.initial_states, problems.target_states))
+            assert again.final_error_mean == pytest.approx(runs[0]["final_error_mean"], rel=1e-3), rival.name
+            assert again.success_rate == pytest.approx(runs[0]["success_rate"], abs=2e-4), rival.name
+            assert again.cost_ratio == pytest.approx(runs[0]["cost_ratio"], rel=1e-5), rival.name

@@ -132,9 +132,9 @@ VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validatio
           training=_ROOT | {"epochs": 25}),
     Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
           training={"batch_size": 128, "epochs": 600}),
-    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", before={"batch_size": 128, "epochs": 300},
+    Rival("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters", before={"batch_size": 128, "epochs": 300},
           training=_ROOT | {"epochs": 35}),
-    Rival("mlp_compute", "MLP, equal compute", mlp="compute", before={"batch_size": 128, "epochs": 60},
+    Rival("mlp_compute", "MLP, equal compute, then the cost", mlp="compute", before={"batch_size": 128, "epochs": 60},
           training=_ROOT | {"epochs": 25}),
 ))
 
