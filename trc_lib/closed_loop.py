@@ -5,6 +5,7 @@ import torch
 from trc_lib import checking
 
 
+@torch.no_grad()
 def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noise=0.0, seed=0):
     """Drive a plant by plans that are made anew from the state that was really reached.
 
@@ -24,7 +25,7 @@ def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noi
         states ``[n, steps + 1, state_dim]`` and controls ``[n, steps, control_dim]``, in float64.
 
     Raises:
-        ValueError: if a plan is shorter than ``every`` or has another shape.
+        ValueError: if a plan is too short to be carried out until the next one, or has another shape.
     """
     state, target = checking.state_pair(initial_state, target_state, plant.state_dim)
     steps, every = checking.whole("steps", steps), checking.whole("every", every)

@@ -112,8 +112,8 @@ def error_gap(metrics, reference):
 def multiply_adds(model):
     """How many multiplications a network's linear layers make for one problem, each with its addition.
 
-    Counted while it solves one; what is shared is counted as often as it is used. The roll-out of a feedback,
-    a few hundred, is left out.
+    Counted while it solves one; what is shared is counted as often as it is used. What a feedback simulates is left
+    out: a few hundred for the double integrator, but for the gradient of a nonlinear system's cost the larger part of the work.
     """
     counted = [0]
 

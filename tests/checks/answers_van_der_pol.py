@@ -105,6 +105,7 @@ WRONG = [
     (checks.adjoint, sweep(end="r.copy()"), "all later states"),
     (checks.adjoint, sweep(end="2 * g"), "it should be"),
     (checks.adjoint, sweep(end="g.sum(axis=0)"), "it should have"),
+    (checks.adjoint, sweep(end="np.concatenate([g[:1], g[1:] + 1])"), "of control 1 of 4 is"),
     (checks.adjoint, spoils_r, "changed in place"),
     (checks.worth_telling, told("np.where(np.abs(u) >= u_max, 0, slopes)"), "come *back*"),
     (checks.worth_telling, told("np.where((np.abs(u) >= u_max) & (slopes * u > 0), 0, slopes)"), "other way round"),
@@ -114,5 +115,6 @@ WRONG = [
     (checks.worth_telling, told("np.clip(slopes, -u_max, u_max)"), "not the slopes"),
     (checks.worth_telling, told("slopes"), "Nothing was silenced"),
     (checks.worth_telling, told("-slopes"), "it should be"),
+    (checks.worth_telling, told("np.where((np.abs(u) >= 0.97 * u_max) & (slopes * u < 0), 0, slopes)"), "it should be"),
     (checks.worth_telling, spoils_slopes, "changed in place"),
 ]

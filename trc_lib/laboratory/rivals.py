@@ -18,7 +18,7 @@ class Rival:
         mlp: None for a recursive network; or what an MLP shares with it, ``"parameters"`` or ``"compute"``.
         switches: fields of `TRCConfig` that differ from the network's own.
         training: fields of `TrainConfig` that differ from the laboratory's own.
-        before: the same of a training that comes first; None if there is none.
+        before: the same of a training that comes first; None if there is none. Both have the learning rate that is tuned.
         gradient: tell a recursive network the gradient of the teacher's cost, in place of the final error.
     """
 
@@ -128,7 +128,7 @@ VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validatio
     Rival("final_error", "recursive, final error in proportion", switches={"proportional": True},
           before=_PROPOSAL, training=_CYCLES),
     Rival("no_feedback", "recursive, no feedback", switches={"feedback": False}, before=_PROPOSAL, training=_CYCLES),
-    Rival("at_once", "recursive, gradient, all at once", switches={"proportional": True}, gradient=True,
+    Rival("no_imitation", "recursive, gradient, never imitates", switches={"proportional": True}, gradient=True,
           training=_ROOT | {"epochs": 25}),
     Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
           training={"batch_size": 128, "epochs": 600}),

@@ -134,7 +134,10 @@ def _claimed(path):
 
 
 def run_rival(rival, lr, seed, study=RECURSION):
-    """Train one rival of a `Study` once; returns the network and its figures."""
+    """Train one rival of a `Study` once; returns the network and its figures.
+
+    Seconds are of one core's time, all trainings together; under ``"before"`` stand the figures after each earlier training.
+    """
     problem = PROBLEMS[study.problem]()
     train_set = problem.dataset(study.num_train, seed)
     validation_set = problem.dataset(study.num_validation, EVAL_SEED + seed)

@@ -120,7 +120,8 @@ def cost_loss(costs, optimal_costs, cycle_weight=0.0, root=False):
     Args:
         costs: of every cycle's controls, ``[H_cycles + 1, batch]``; optimal_costs: of the teacher's, ``[batch]``.
         cycle_weight: weight of each earlier cycle's.
-        root: descend the root of each problem's gap, which pulls as hard on small gaps as on large ones.
+        root: descend the root of each problem's gap, which pulls as hard on small gaps as on large ones, and not at all on a
+            problem that costs less than the teacher's answer.
 
     Returns:
         the objective to descend, and the last cycle's gap: the loss that is reported.

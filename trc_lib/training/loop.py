@@ -24,7 +24,8 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     after its last whole epoch and ends bit-equal to one that was not.
 
     Args:
-        model: a `TinyRecursiveControl`; trained in place, its scaling taken from ``train_set``.
+        model: a `TinyRecursiveControl`; trained in place, its scaling taken from ``train_set`` (and that of a cost's slopes from
+            its own proposals), anew in every training.
         train_set, eval_set: `LQRDataset`.
         config: a `TrainConfig`.
         folder: nothing is written if None.
@@ -49,7 +50,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     if config.part not in model.parts:
         parts = ", ".join(map(repr, model.parts))
         raise ValueError(f"part={config.part!r} is not accepted for a {type(model).__name__}; it has {parts}")
-    recipe = recipe_of(model, train_set, eval_set, config)
+    recipe, earlier = recipe_of(model, train_set, eval_set, config), model.recipe
     state = load_state(folder, recipe) if resume else None
 
     model.set_scaling(train_set)
@@ -79,7 +80,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
             kept = f"{epochs_kept(folder)} whole epochs are kept in {folder}; run again to go on"
         raise KeyboardInterrupt(f"training was stopped: {kept}") from None
     model.load_state_dict(run.best_weights)
-    model.recipe = recipe | {"best_epoch": run.history.best["epoch"]}
+    model.recipe = recipe | {"best_epoch": run.history.best["epoch"]} | ({"before": earlier} if earlier else {})
     return run.history
 
 

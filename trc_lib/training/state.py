@@ -110,7 +110,8 @@ class Run:
 def recipe_of(model, train_set, eval_set, config):
     """All that the result depends on, as plain values."""
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return {"kind": model.kind, "model": dataclasses.asdict(model.config), "model_seed": model.seed,
+    cost = None if model.cost is None else files.fingerprint(model.cost.contents())
+    return {"kind": model.kind, "model": dataclasses.asdict(model.config), "model_seed": model.seed, "cost": cost,
             "initial_weights": files.fingerprint(weights),
             "training": dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)},
             "train_set": train_set.origin, "eval_set": eval_set.origin}

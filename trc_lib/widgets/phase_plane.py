@@ -5,17 +5,17 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from trc_lib import plots
+from trc_lib import checking, plots
 from trc_lib.evaluation import final_error
 from trc_lib.widgets.canvas import Canvas, set_controls
 from trc_lib.widgets.shell import LABEL, Shell, slider
 
-SECONDS_TO_SETTLE = 60  # after which an oscillator that is left alone runs on its limit cycle
+SECONDS_TO_SETTLE = 60  # after which an oscillator that is left alone runs on its limit cycle, which takes no longer than that
 
 
 def limit_cycle(system, start=(2.0, 0.0)):
     """One round and a little more of where ``system`` ends up without control, ``[steps, 2]``; a point where it comes to rest."""
-    still = torch.zeros(round(1.25 * SECONDS_TO_SETTLE / system.dt), system.control_dim, dtype=torch.float64)
+    still = torch.zeros(round(3 * SECONDS_TO_SETTLE / system.dt), system.control_dim, dtype=torch.float64)
     states = system.predict(torch.tensor(start, dtype=torch.float64), still)[round(SECONDS_TO_SETTLE / system.dt):].numpy()
     upwards = ((states[:-1, 0] < 0) & (states[1:, 0] >= 0)).nonzero()[0]                        # through x = 0, to the right
     return states[upwards[0]:upwards[1] + 2] if len(upwards) > 1 else states[-1:]
@@ -31,6 +31,10 @@ class PhasePlane:
     """
 
     def __init__(self, model, teacher, limit=2.0, points=21, H_cycles=6):
+        checking.whole("points", points, at_least=2)
+        checking.positive("limit", limit)
+        if not teacher.system.same_as(model.system):
+            raise ValueError(f"teacher is for another system, {teacher.system!r}, than the model, {model.system!r}")
         self.model, self.teacher, self.limit, self.points = model.cpu().eval(), teacher, limit, points
         axis = torch.linspace(-limit, limit, points, dtype=torch.float64)
         starts = torch.cartesian_prod(axis, axis)                                               # [points**2, 2]
@@ -81,8 +85,8 @@ class PhasePlane:
         start = self.runs["network"][0][0, i, 0]
         self.parts["start"].set_data(start[:1], start[1:])
         gap = self.gaps[cycle, i]
-        cost = f"{100 * gap:.3f} % more than the optimum" if np.isfinite(gap) else "and the optimum is not known"
-        self.text.set_text(f"after cycle {cycle}: costs {cost}, ends {self.errors[cycle, i]:.4f} from rest")
+        cost = f"costs {100 * gap:.3f} % more than the optimum" if np.isfinite(gap) else "no optimum to compare with"
+        self.text.set_text(f"after cycle {cycle}: {cost}, ends {self.errors[cycle, i]:.4f} from rest")
         return self.canvas.png()
 
 
