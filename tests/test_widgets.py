@@ -250,7 +250,7 @@ def test_the_limit_cycle_is_the_one_that_scipy_finds(mu):
     assert cycle[:, 0].max() == pytest.approx(late[:, 0].max(), abs=0.01)
     assert np.abs(cycle[:, None] - late[None, ::20]).sum(axis=-1).min(axis=1).max() < 0.1                # every point lies on it
     assert len(limit_cycle(DoubleIntegrator(0.05), start=(0.0, 0.0))) == 1                               # at rest it stays
-    assert len(limit_cycle(VanDerPol(8.0))) > 250                                                        # slow, but it comes round
+    assert len(limit_cycle(VanDerPol(8.0))) > 250  # slow, but it comes round
 
 
 def test_the_phase_plane_shows_optimum_and_network_of_the_start_that_is_chosen(oscillator):
