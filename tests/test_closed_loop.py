@@ -72,6 +72,12 @@ def test_the_plant_cuts_what_is_too_much():
     assert torch.equal(controls, torch.full_like(controls, 0.5))
 
 
+def test_a_planner_that_can_be_trained_is_driven_without_gradient():
+    weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    states, controls = closed_loop(lambda state, target: weight * state[:, None, :1], TEACHER.system, STARTS, REST, steps=3)
+    assert not states.requires_grad and not controls.requires_grad
+
+
 @pytest.mark.parametrize(("plan", "changes", "words"), [
     (torch.zeros(3, 4, 1), {"every": 5}, "every=5"),
     (torch.zeros(2, 9, 1), {}, "one plan a state"),

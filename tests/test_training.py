@@ -10,6 +10,7 @@ import torch
 
 from trc_lib import files, training
 from trc_lib.baselines import MLP, MLPConfig
+from trc_lib.costs import QuadraticCost
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
@@ -520,6 +521,27 @@ def test_a_part_that_was_trained_by_itself_goes_on_where_it_was_stopped(tiny, da
     again = tiny()
     train(again, dataset, other_dataset, config, tmp_path)
     assert_same_weights(whole.state_dict(), again.state_dict())
+
+
+def test_the_recipe_tells_of_every_training_and_of_the_cost_that_was_told(tmp_path):
+    problem = PROBLEMS["van_der_pol"](horizon=12)
+    data, cost = problem.dataset(16, seed=0), problem.teacher.cost_matrices
+    first, then = (TrainConfig(epochs=1, batch_size=16, part=part) for part in ("proposal", "cycles"))
+
+    def made(cost):
+        return TinyRecursiveControl.create_two_level_small(problem.teacher.system, 0, cost, horizon=12)
+
+    model = made(cost)
+    train(model, data, data, first, tmp_path / "first")
+    train(model, data, data, then, tmp_path / "then")
+    for recipe in (model.recipe, TinyRecursiveControl.load(tmp_path / "then" / "best_model.pt").recipe):
+        assert recipe["training"]["part"] == "cycles" and recipe["before"]["training"]["part"] == "proposal"
+        assert "before" not in recipe["before"]
+    with pytest.raises(ValueError, match="holds a run with another recipe .*before"):
+        train(made(cost), data, data, then, tmp_path / "then")     # untrained: this is not how it began
+    dearer = QuadraticCost(2 * cost.Q, cost.R, cost.Q_final)
+    with pytest.raises(ValueError, match="holds a run with another recipe .*cost"):
+        train(made(dearer), data, data, first, tmp_path / "first")
 
 
 def test_a_part_that_is_not_there_is_refused(tiny, dataset, other_dataset):

@@ -186,6 +186,8 @@ def test_the_microscope_works_on_the_other_problems(name):
     shell = widgets.microscope(model, data, H_cycles=4)
     shell.children[0].children[-1].click()
     assert not shell.trouble.value and bytes(shell.picture.value).startswith(b"\x89PNG")
+    labels = [shell.controls[key].description for key in ("start_position", "target_velocity")]
+    assert labels == [f"start position{system.units[0]}", f"target velocity{system.units[1]}"]
     scope, i = Microscope(model, problem.teacher), 3
     seen = scope.compute((*data.initial_states[i].tolist(), *data.target_states[i].tolist()), "as trained")
     np.testing.assert_allclose(seen["optimum"], data.controls[i, :, 0], atol=1e-9)

@@ -50,7 +50,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     if config.part not in model.parts:
         parts = ", ".join(map(repr, model.parts))
         raise ValueError(f"part={config.part!r} is not accepted for a {type(model).__name__}; it has {parts}")
-    recipe, earlier = recipe_of(model, train_set, eval_set, config), model.recipe
+    recipe = recipe_of(model, train_set, eval_set, config)
     state = load_state(folder, recipe) if resume else None
 
     model.set_scaling(train_set)
@@ -80,7 +80,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
             kept = f"{epochs_kept(folder)} whole epochs are kept in {folder}; run again to go on"
         raise KeyboardInterrupt(f"training was stopped: {kept}") from None
     model.load_state_dict(run.best_weights)
-    model.recipe = recipe | {"best_epoch": run.history.best["epoch"]} | ({"before": earlier} if earlier else {})
+    model.recipe = recipe | {"best_epoch": run.history.best["epoch"]}
     return run.history
 
 

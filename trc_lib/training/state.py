@@ -108,13 +108,13 @@ class Run:
 
 
 def recipe_of(model, train_set, eval_set, config):
-    """All that the result depends on, as plain values."""
+    """All that the result depends on, as plain values; under ``"before"`` the recipe of what trained the network before."""
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     cost = None if model.cost is None else files.fingerprint(model.cost.contents())
     return {"kind": model.kind, "model": dataclasses.asdict(model.config), "model_seed": model.seed, "cost": cost,
             "initial_weights": files.fingerprint(weights),
             "training": dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)},
-            "train_set": train_set.origin, "eval_set": eval_set.origin}
+            "train_set": train_set.origin, "eval_set": eval_set.origin} | ({"before": model.recipe} if model.recipe else {})
 
 
 def load_state(folder, recipe):
@@ -138,8 +138,8 @@ def load_state(folder, recipe):
 def _changes(old, new, name=""):
     """Where two nested recipes differ, as words: ``training.epochs: 2 -> 3``."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in new:
-            yield from _changes(old.get(key), new[key], f"{name}.{key}" if name else key)
+        for key in old | new:
+            yield from _changes(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
         brief = [f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else value for value in (old, new)]
         yield f"{name}: {brief[0]} -> {brief[1]}"

@@ -158,7 +158,7 @@ def microscope(model, dataset, H_cycles=10):
         dataset: where sample numbers, the worst problem, and the teacher are taken from.
     """
     scope = Microscope(model, dataset.teacher, H_cycles)
-    controls = state_sliders(target_position=min(1.0, dataset.target_range)) | {
+    controls = state_sliders(target_position=min(1.0, dataset.target_range), units=model.system.units) | {
         "switch": choice(SWITCHES, "switch"),
         "cycle": ipywidgets.IntSlider(value=0, min=0, max=H_cycles, description="H cycle"),
         "step": ipywidgets.IntSlider(value=0, min=0, max=model.config.L_cycles, description="L step")}

@@ -5,6 +5,7 @@ import io
 
 import ipywidgets
 
+from trc_lib.systems import System
 from trc_lib.threads import one_thread
 
 LABEL = {"description_width": "initial"}
@@ -106,8 +107,8 @@ def choice(options, description):
                                       layout=ipywidgets.Layout(width="310px"))
 
 
-def state_sliders(limit=2.5, target_position=1.0):
-    """Four sliders for a start and a target, by the names that every callback uses."""
-    quantities = (("start_position", 0.0, "start position (m)"), ("start_velocity", 0.0, "start velocity (m/s)"),
-                  ("target_position", target_position, "target position (m)"), ("target_velocity", 0.0, "target velocity (m/s)"))
-    return {name: slider(value, -limit, limit, 0.1, description) for name, value, description in quantities}
+def state_sliders(limit=2.5, target_position=1.0, units=System.units):
+    """Four sliders for a start and a target, by the names that every callback uses; ``units`` are those of a `System`."""
+    quantities = (("start_position", 0.0, units[0]), ("start_velocity", 0.0, units[1]),
+                  ("target_position", target_position, units[0]), ("target_velocity", 0.0, units[1]))
+    return {name: slider(value, -limit, limit, 0.1, name.replace("_", " ") + unit) for name, value, unit in quantities}
