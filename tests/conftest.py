@@ -25,3 +25,12 @@ def dataset():
 @pytest.fixture(scope="session")
 def other_dataset():
     return generate_dataset(48, seed=2)
+
+
+@pytest.fixture
+def scratch_course(tmp_path, monkeypatch):
+    """An empty course to make a mess in: a folder that looks like the root, with nothing in it."""
+    for name in ("notebooks", "trc_lib"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -13,15 +13,16 @@ import subprocess
 import sys
 import time
 
-import nbformat
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.notebooks import write_notebook
 from trc_lib import course
 from trc_lib.__main__ import main
-from trc_lib.course import report, runner
+from trc_lib.course import plan, report, runner
+from trc_lib.course.plan import CHAPTERS
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.laboratory import STUDIES
@@ -30,15 +31,6 @@ from trc_lib.places import root
 from trc_lib.training import epochs_kept
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def scratch_course(tmp_path, monkeypatch):
-    """An empty course to make a mess in: a folder that looks like the root, with nothing in it."""
-    for name in ("notebooks", "trc_lib"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -152,43 +144,8 @@ def test_the_best_network_arrives_to_a_thousandth_of_a_millimetre():
 # ---------------------------------------------------------------- the runner
 
 
-def _notebook(path, cells):
-    """A notebook with a parameters cell and the given code cells."""
-    kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
-    notebook.cells = [nbformat.v4.new_code_cell('lane = "cpu"\nseed = 0\ncheckpoint = ""', metadata={"tags": ["parameters"]}),
-                      *(nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells)]
-    nbformat.write(notebook, path)
-
-
-def test_a_failing_notebook_is_named_with_its_cell_and_kept(scratch_course, monkeypatch, capsys):
-    _notebook(scratch_course / "notebooks" / "one.ipynb", [("1 / 0", [])])
-    monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
-    assert main(["course", "--lane", "smoke"]) == 1
-    assert "error: one, cell 3: ZeroDivisionError" in capsys.readouterr().err
-    assert "ZeroDivisionError" in (scratch_course / "runs/smoke/one.ipynb").read_text()
-    assert not list((scratch_course / "runs/smoke").glob(".*"))
-
-
-def test_the_runner_passes_the_lane_and_takes_the_tagged_pictures(scratch_course):
-    source = "import matplotlib.pyplot as plt\nprint('lane is', lane)\nplt.plot([0, 1])\nplt.show()"
-    _notebook(scratch_course / "notebooks" / "one.ipynb", [(source, ["figure=line"])])
-    out = scratch_course / "runs" / "one.ipynb"
-    runner._run_notebook("one", out, {"lane": "smoke"})
-    assert "lane is smoke" in out.read_text()
-    pictures = runner.tagged_pictures(out)
-    assert list(pictures) == ["line"] and pictures["line"].startswith(b"\x89PNG")
-
-
-def test_a_dead_kernel_is_named_and_not_a_traceback(scratch_course, monkeypatch, capsys):
-    _notebook(scratch_course / "notebooks" / "one.ipynb", [("import os\nos._exit(9)", [])])
-    monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
-    assert main(["course", "--lane", "smoke"]) == 1
-    assert "error: one: its kernel died" in capsys.readouterr().err
-
-
-def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch_course, capsys):
-    for name in runner.NOTEBOOKS:
+def test_the_whole_course_runs_on_the_smoke_lane_and_is_reused(scratch_course, capsys):
+    for name in CHAPTERS:
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", scratch_course / "notebooks")
     shutil.copytree(ROOT / "data" / "pretrained", scratch_course / "data" / "pretrained")
     (scratch_course / "data" / "results").mkdir()
@@ -198,28 +155,28 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch
     printed = capsys.readouterr().out
     for row in ("mean final error", "success rate", "146,718"):
         assert row in printed
-    assert printed.count("will make data/smoke/seed-0/lqr_dataset") == 2 and "will train data/smoke" in printed
-    results = json.loads((scratch_course / "runs/smoke/course.json").read_text())
-    assert results["05_evaluation"]["num_eval"] == 200 and set(results["seconds"]) == set(runner.NOTEBOOKS)
+    results = json.loads((scratch_course / "runs/smoke/metrics.json").read_text())
+    assert results["05_evaluation"]["num_eval"] == 200 and results["05_evaluation"]["checkpoint"] == "trained"
+    assert set(results["seconds"]) == set(CHAPTERS)
     assert not (scratch_course / "figures").exists()
     assert {path.stem for path in (scratch_course / "data/results").iterdir()} == set(STUDIES)  # what it was given
 
-    runner._say_what_is_reused(course.choose_lane("smoke"), print)
-    printed = capsys.readouterr().out
-    assert printed.count("reusing data/smoke/seed-0/lqr_dataset") == 2 and "reusing (3 epochs) data/smoke" in printed
+    assert main(["course", "--lane", "smoke"]) == 0
+    assert "runs/smoke: reused" in capsys.readouterr().out
+    assert json.loads((scratch_course / "runs/smoke/metrics.json").read_text()) == results
 
 
 def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_course, monkeypatch, results, capsys):
     source = "import matplotlib.pyplot as plt\nplt.plot([0, 1])\nplt.show()"
-    _notebook(scratch_course / "notebooks" / "one.ipynb", [(source, ["figure=line"])])
+    made = write_notebook(scratch_course / "notebooks" / "01_teacher.ipynb", (source, ["figure=line"]))
     (scratch_course / "README.md").write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n", encoding="utf-8")
-    monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))
-    monkeypatch.setattr(runner, "OWN_PARAMETERS", {})
-    monkeypatch.setattr(runner, "_one_refinement", lambda lane: {
+    monkeypatch.setattr(plan, "CHAPTERS", (made,))
+    monkeypatch.setattr(runner, "CHAPTERS", (made,))
+    monkeypatch.setattr(runner, "_one_refinement", lambda job: {
         "dt": 0.33, "off": np.ones((4, 15, 1)) / 9, "ends": np.ones((4, 2)) / 9, "target_state": np.zeros(2)})
-    monkeypatch.setattr(runner, "_collect", lambda lane, seconds: results | {"lane": lane.name})
-    for lane, seed in (("gpu", 0), ("cpu", 1)):
-        runner.run_course(lane, seed)
+    monkeypatch.setattr(runner, "_results", lambda job: results | {"lane": job.lane})
+    for options in ({"lane": "gpu"}, {"seed": 1}, {"out": scratch_course / "elsewhere"}):
+        runner.run_course(**options)
         assert "old" in (scratch_course / "README.md").read_text(encoding="utf-8") and not (scratch_course / "figures").exists()
     assert {path.name for path in (scratch_course / "runs").iterdir()} == {"gpu", "cpu-seed-1"}
     runner.run_course("cpu", 0)

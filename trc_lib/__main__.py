@@ -1,5 +1,6 @@
 """``python -m trc_lib <command>``: see `trc_lib.commands`, or ``--help``."""
 
+import signal
 import sys
 
 
@@ -15,5 +16,10 @@ def main(words=None):
     return run(words)
 
 
+def _stop(*_):
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C does it: what is whole is kept
     sys.exit(main())

@@ -10,8 +10,10 @@ import pathlib
 import sys
 
 from trc_lib import files
+from trc_lib.course.engines import Local, Slurm
+from trc_lib.course.job import NotebookFailed
 from trc_lib.course.lanes import LANES
-from trc_lib.course.runner import NotebookFailed, run_course
+from trc_lib.course.runner import run_course
 from trc_lib.datasets import EVAL_SEED, LQRDataset
 from trc_lib.evaluation import evaluate
 from trc_lib.laboratory import SEEDS, STUDIES, run_sweep, ship
@@ -87,8 +89,17 @@ def export_command(options):
 
 
 def course(options):
-    """Run all notebooks in order, and show the results beside the description's."""
-    run_course(options.lane, options.seed)
+    """Run all notebooks in order, or a grid of them, here or on a cluster; what is finished already is reused."""
+    if options.cluster == "slurm":
+        if options.workers is not None:
+            raise ValueError("--workers is for --cluster local; Slurm runs as many jobs at a time as it has room for")
+        if options.out is None:
+            raise ValueError("--cluster slurm needs --out, a folder that all nodes of the cluster share")
+        engine = Slurm(options.out.resolve() / "slurm", options.partition, options.gpus, options.time)
+    else:
+        engine = Local(1 if options.workers is None else options.workers)
+    run_course(options.lane, options.seed, options.out, options.only, options.set, options.sweep, engine, options.force,
+               options.keep_going)
 
 
 def sweep(options):
@@ -175,6 +186,20 @@ def parser():
     made = command("course", course)
     made.add_argument("--lane", choices=tuple(LANES), default="cpu", help="how much of it to run")
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
+    made.add_argument("--out", type=pathlib.Path, help="folder for the runs; runs/<lane> if not given")
+    made.add_argument("--only", nargs="+", default=[], metavar="NN", help="these chapters alone, such as 04 05")
+    made.add_argument("--set", nargs="+", action="extend", default=[], metavar="NN.NAME=VALUE",
+                      help="parameters of chapters, such as 04.epochs=20")
+    made.add_argument("--sweep", nargs="+", action="extend", default=[], metavar="NN.NAME=VALUES",
+                      help="a grid of runs, such as 04.seed=0..4 04.cycle_weight=0,0.1,1; unless --only is given, of the "
+                           "chapters that are swept and of those that build on them")
+    made.add_argument("--force", action="store_true", help="run anew what is finished already")
+    made.add_argument("--keep-going", action="store_true", help="after a failure, run what does not build on it")
+    made.add_argument("--cluster", choices=("local", "slurm"), default="local", help="where the runs go")
+    made.add_argument("--workers", type=int, help="local: runs at a time; 1 if not given")
+    made.add_argument("--partition", help="slurm: the cluster's default if not given")
+    made.add_argument("--gpus", type=int, default=1, help="slurm: of each run")
+    made.add_argument("--time", default="2:00:00", help="slurm: limit of each run, h:mm:ss")
 
     made = command("sweep", sweep)
     made.add_argument("--study", choices=tuple(STUDIES), default="sweep", help="which; see trc_lib.laboratory")
@@ -197,5 +222,6 @@ def run(words):
         print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
     except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError, ModuleNotFoundError,
             NotebookFailed) as error:
-        print(f"error: {str(error).splitlines()[0] if str(error) else type(error).__name__}", file=sys.stderr)
+        said = str(error) or type(error).__name__
+        print(f"error: {said if isinstance(error, NotebookFailed) else said.splitlines()[0]}", file=sys.stderr)
     return 1

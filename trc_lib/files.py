@@ -1,6 +1,7 @@
 """Files that are there whole or not at all."""
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import os
@@ -47,6 +48,23 @@ def check_writable(folder):
             trial.write(b"trial")
     except OSError as error:
         raise type(error)(error.errno, f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def claimed(path):
+    """Whether this process may do what the file ``path`` stands for: True for one process at a time.
+
+    The lock is the system's and goes with the process, however that ends; the empty file stays.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def write_text(path, text):

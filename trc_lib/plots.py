@@ -246,3 +246,41 @@ def refinement_gif(path, dt, off, ends, target_state, milliseconds=1000):
         plt.close(figure)
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], loop=0,
                    duration=[milliseconds] * cycles + [3 * milliseconds])
+
+
+def grid(given, figures):
+    """A grid of runs: one panel a figure, over the first parameter that was swept; one line for each setting of the others.
+
+    Where several seeds were run, each is a pale dot, and the line goes through their means.
+
+    Args:
+        given: what each run was given, a list of dicts with the same keys, ``{"04.seed": 1, "04.cycle_weight": 0.1}``.
+        figures: ``{label: values}``, one value a run; None where a run has none.
+    """
+    names = [name for name in given[0] if not name.endswith(".seed")] or list(given[0])
+    across, others = names[0], names[1:]
+    places = list(dict.fromkeys(run[across] for run in given))
+    settings = list(dict.fromkeys(tuple(run[name] for name in others) for run in given))
+    columns = min(3, len(figures))
+    figure, panels = plt.subplots(-(-len(figures) // columns), columns, squeeze=False,
+                                  figsize=(4.4 * columns, 3.4 * -(-len(figures) // columns)))
+    for axes in panels.flat[len(figures):]:
+        axes.axis("off")
+    for axes, (label, values) in zip(panels.flat, figures.items()):
+        for i, setting in enumerate(settings):
+            color = plt.get_cmap("viridis")(0.8 * i / max(1, len(settings) - 1))
+            mine = [(places.index(run[across]), value) for run, value in zip(given, values)
+                    if value is not None and tuple(run[name] for name in others) == setting]
+            if len(mine) > len({place for place, _ in mine}):
+                axes.plot(*zip(*mine), "o", color=color, alpha=0.5, markersize=5, markeredgewidth=0)
+            at = sorted({place for place, _ in mine})
+            means = [np.mean([value for place, value in mine if place == here]) for here in at]
+            axes.plot(at, means, marker="osD^v"[i % 5], color=color, markersize=7,
+                      label=", ".join(f"{name} {value}" for name, value in zip(others, setting)) or "mean of the runs")
+        found = [value for value in values if value is not None]
+        if min(found) > 0 and max(found) > 20 * min(found):
+            axes.set_yscale("log")
+        axes.set(xlabel=across, title=label, xticks=range(len(places)), xticklabels=[str(place) for place in places])
+    if others or len(given) > len(places):
+        panels[0][0].legend(fontsize=9)
+    return _finished(figure)

@@ -1,12 +1,16 @@
 """What the notebooks share on disk: datasets, checkpoints and figures; loaded, or made if missing."""
 
 import json
+import os
+import pathlib
 
 from trc_lib import files
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root, shown
 from trc_lib.training import OtherRecipe, epochs_kept, load_snapshots, train
+
+RUN_FOLDER = "TRC_RUN_FOLDER"  # the environment variable in which the batch runner names the folder of a run
 
 
 def folder(lane):
@@ -15,7 +19,10 @@ def folder(lane):
 
 
 def training_folder(lane):
-    """Where its training run goes: the same folder, or one named after what a batch run changed."""
+    """Where its training run goes: ``training/`` in the folder of a batch run; else the lane's folder, or one in it that is
+    named after what was changed."""
+    if RUN_FOLDER in os.environ:
+        return pathlib.Path(os.environ[RUN_FOLDER]) / "training"
     return folder(lane) / ",".join(lane.changes) if lane.changes else folder(lane)
 
 
@@ -67,6 +74,16 @@ def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_ep
     return model.cpu().eval(), history, load_snapshots(where / "snapshots.pt")
 
 
+def trained(lane, train_set, eval_set, say=print):
+    """The network that chapter 4 trained: in a batch run that of its folder, whatever it was told to change; else the lane's,
+    trained now if it is not there."""
+    path = training_folder(lane) / "best_model.pt"
+    if RUN_FOLDER in os.environ and path.exists():
+        say(f"loaded {shown(path)}")
+        return TinyRecursiveControl.load(path)
+    return load_or_train(lane, train_set, eval_set, say=say)[0]
+
+
 def pretrained(name="two_level_medium", network=TinyRecursiveControl):
     """A network that the course ships, data/pretrained/<name>.pt, of the class ``network``.
 
@@ -77,6 +94,7 @@ def pretrained(name="two_level_medium", network=TinyRecursiveControl):
 
 
 def record(lane, chapter, figures):
-    """Keep a chapter's figures (plain numbers by name) for the course's results: ``results/<chapter>.json``."""
-    path = training_folder(lane) / "results" / f"{chapter}.json"
+    """Keep a chapter's figures (plain numbers by name): ``results/<chapter>.json``, in the batch run's folder or the lane's."""
+    where = pathlib.Path(os.environ[RUN_FOLDER]) if RUN_FOLDER in os.environ else training_folder(lane)
+    path = where / "results" / f"{chapter}.json"
     files.write_text(path, json.dumps(figures, indent=2) + "\n")

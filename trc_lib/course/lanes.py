@@ -35,6 +35,12 @@ class Lane:
         """The untrained network of this lane."""
         return TinyRecursiveControl.create_two_level(self.network, seed=self.seed, feedback=self.feedback)
 
+    def trained(self, model):
+        """Whether ``model`` was trained as this lane trains, with whatever seed."""
+        planned = dataclasses.asdict(self.training) | {"snapshot_epochs": list(self.training.snapshot_epochs)}
+        recipe = model.recipe.get("training", {})
+        return model.config == self.make_model().config and recipe | {"seed": 0} == planned | {"seed": 0}
+
 
 _cpu = TrainConfig(epochs=10, batch_size=64, lr=1e-3, cycle_weight=0.1, snapshot_epochs=(0, 1, 2, 3, 5, 10))
 

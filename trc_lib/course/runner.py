@@ -1,118 +1,151 @@
-"""The batch runner: all notebooks in order through papermill, their pictures, and the table at the end."""
+"""The batch runner: one run of the course, or a grid of them, here or on a cluster; the pictures, and the table at the end."""
 
 import base64
+import collections
 import json
-import os
-import platform
 import time
 
-import papermill
-import torch
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
+from tqdm.auto import tqdm
 
 from trc_lib import files
-from trc_lib.course.artifacts import folder
+from trc_lib.course import summary
+from trc_lib.course.engines import Local
+from trc_lib.course.job import NotebookFailed, State, is_finished, prepare
 from trc_lib.course.lanes import choose_lane
+from trc_lib.course.plan import CHAPTERS, plan
 from trc_lib.course.report import BEGIN, END, closing_table, readme_table, replace_between
-from trc_lib.datasets import LQRDataset
+from trc_lib.datasets import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import cycle_controls
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root, shown
-from trc_lib.training import epochs_kept
 
-NOTEBOOKS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation", "06_does_recursion_help",
-             "07_bounded_inputs", "08_van_der_pol")
-OWN_PARAMETERS = {"05_evaluation": {"checkpoint": "trained"}}  # the course judges what it has trained itself
+TRIES = 3  # a job whose process or kernel was killed goes on where it was, so often in all
 
 
-class NotebookFailed(Exception):
-    """A cell of a notebook failed; the message ends with what it said."""
+def run_course(lane="cpu", seed=0, out=None, only=(), settings=(), sweeps=(), engine=None, force=False, keep_going=False,
+               say=print):
+    """Run the course, or a grid of runs; see `plan` for lane, seed, out, only, settings and sweeps.
 
+    The whole course on the ``cpu`` lane with seed 0, in its own folder ``runs/cpu``, also makes anew the pictures in
+    ``figures/``, ``data/results/course.json`` and the README's table.
 
-def run_course(lane_name="cpu", seed=0, say=print):
-    """Run the course: the executed notebooks go to ``runs/<lane>/``, the results to ``course.json`` beside them.
-
-    On the ``cpu`` lane with seed 0 the pictures in ``figures/``, ``data/results/course.json`` and the README's table are made
-    anew as well; with another seed the folder is ``runs/<lane>-seed-<seed>/``.
+    Args:
+        engine: an engine of `trc_lib.course.engines`; one process on this machine if not given.
+        force: run anew what is finished.
+        keep_going: after a failure, run what does not build on it.
 
     Returns:
-        the results, a dict.
+        the rows of the summary, a dict for each job.
 
     Raises:
-        NotebookFailed: naming the notebook, the cell and the error; its notebook is kept as far as it came.
+        ValueError: before anything starts, if the plan makes no sense.
+        NotebookFailed: naming the job, the notebook, the cell and the error; its notebook is kept as far as it came.
+        KeyboardInterrupt: on Ctrl-C; what is finished is kept.
     """
-    lane = choose_lane(lane_name, seed=seed)
-    out = root() / "runs" / (lane.name if seed == 0 else f"{lane.name}-seed-{seed}")
-    _say_what_is_reused(lane, say)
-    seconds = {}
-    for name in NOTEBOOKS:
-        started = time.perf_counter()
-        _run_notebook(name, out / f"{name}.ipynb", {"lane": lane.name, "seed": seed, **OWN_PARAMETERS.get(name, {})})
-        seconds[name] = round(time.perf_counter() - started, 1)
-        say(f"{name}: {seconds[name]:.0f} s, kept as {shown(out / name)}.ipynb")
-    results = _collect(lane, seconds)
-    files.write_text(out / "course.json", json.dumps(results, indent=2) + "\n")
-    if lane.name == "cpu" and seed == 0:
-        _publish(lane, results, out)
-    say(closing_table(results, shown(out)))
-    return results
+    jobs = plan(lane, seed, out, only, settings, sweeps, keep_going)
+    grid = bool(jobs[0].swept)
+    finished = [job for job in jobs if not force and is_finished(job)]
+    for job in jobs:
+        if job in finished:
+            say(f"{shown(job.folder)}: reused, it was finished with the same code, parameters and inputs")
+        else:
+            prepare(job, force)
+    waiting = [job for job in jobs if job not in finished]
+    failures = _run_all(waiting, Local() if engine is None else engine, keep_going, say, grid)
+    rows = [summary.row(job, failures.get(job.name, ("done",))[0]) for job in jobs]
+    if grid:
+        summary.write(rows, jobs[0].folder.parent)
+        say(f"{summary.table(rows)}\nAll figures, and their picture, are in {shown(jobs[0].folder.parent)}/summary.csv and .png")
+    if failures:
+        raise NotebookFailed("\n".join(f"{name}: {ended}: {words}" if grid else words
+                                       for name, (ended, words) in failures.items()))
+    if tuple(jobs[0].chapters) == CHAPTERS and not grid:
+        results = _results(jobs[0])
+        if (lane, seed, out) == ("cpu", 0, None):
+            _publish(results, jobs[0])
+        say(closing_table(results, shown(jobs[0].folder)))
+    elif not grid:
+        say(f"{summary.table(rows)}\nAll figures are in {shown(jobs[0].folder)}/metrics.json")
+    return rows
 
 
-def _say_what_is_reused(lane, say):
-    for name in ("lqr_dataset.npz", "lqr_dataset_eval.npz"):
-        path = folder(lane) / name
-        say(f"{'reusing' if path.exists() else 'will make'} {shown(path)}")
-    kept = epochs_kept(folder(lane))
-    say(f"{f'reusing ({kept} epochs)' if kept else 'will train'} {shown(folder(lane) / 'best_model.pt')}")
+def _run_all(jobs, engine, keep_going, say, grid):
+    """Run the jobs; returns what went wrong, ``{name: (how it ended, words)}``. Killed ones are started again, a few times."""
+    waiting, running, tries, gone, failures = list(jobs), {}, collections.Counter(), {}, {}  # by name, but for waiting
+    with tqdm(total=len(jobs), unit="job", disable=not grid or None) as bar:
+        try:
+            while (waiting or running) and (keep_going or not failures):
+                batch = waiting[:max(0, engine.room(len(running)))]
+                del waiting[:len(batch)]
+                if batch:
+                    tries.update(job.name for job in batch)
+                    running.update(zip((job.name for job in batch), zip(batch, engine.start(batch))))
+                looks = engine.look([handle for _, handle in running.values()])
+                for (name, (job, _)), look in zip(list(running.items()), looks):
+                    if look == "alive":
+                        continue
+                    state = State(job.folder)
+                    since = gone.setdefault(name, time.monotonic())
+                    if not state.ended and look == "ended" and time.monotonic() - since < engine.settle:
+                        continue
+                    del running[name]
+                    gone.pop(name, None)
+                    ended, words = _how_it_ended(state, look)
+                    if ended == "dead" and tries[name] < TRIES:
+                        say(f"{name}: {words}; it goes on where it was")
+                        prepare(job)
+                        waiting.insert(0, job)
+                        continue
+                    bar.update()
+                    if ended != "done":
+                        failures[name] = (ended, words)
+                    if grid:
+                        say(f"{name}: {ended}" + (f": {words.splitlines()[0]}" if words else ""))
+                if waiting or running:
+                    time.sleep(engine.pause)
+        except KeyboardInterrupt:
+            engine.cancel([handle for _, handle in running.values()])
+            done = len(jobs) - len(waiting) - len(running) - len(failures)
+            raise KeyboardInterrupt(f"{done} of {len(jobs)} jobs are done, and all that was finished is kept; "
+                                    "the same command goes on") from None
+        engine.cancel([handle for _, handle in running.values()])
+    return failures | {job.name: ("not run", "since another failed") for job in [*waiting, *(job for job, _ in running.values())]}
 
 
-def _run_notebook(name, out, parameters):
-    """Execute one notebook; what it left is at ``out``, whole, also where it failed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    running = out.with_name(f".{out.name}.part.ipynb")
-    try:
-        papermill.execute_notebook(root() / "notebooks" / f"{name}.ipynb", running, parameters, kernel_name="python3",
-                                   cwd=root() / "notebooks", progress_bar={"desc": name},
-                                   extra_arguments=["--log-level=ERROR"])
-    except PapermillExecutionError as error:
-        raise NotebookFailed(f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {shown(out)})") from None
-    except DeadKernelError:
-        raise NotebookFailed(f"{name}: its kernel died, most likely for lack of memory (see {shown(out)})") from None
-    finally:
-        if running.exists():
-            os.replace(running, out)
+def _how_it_ended(state, look):
+    """"done", "failed", "cancelled" or "dead", and the words for it."""
+    if state.ended:
+        wrong = "\n".join(row["error"] for row in state.chapters.values() if row["outcome"] == "failed")
+        return ("failed", wrong) if wrong else ("done", "")
+    return ("cancelled", "by somebody else") if look == "cancelled" else ("dead", state.died or "its process was killed")
 
 
-def _collect(lane, seconds):
-    kept = sorted((folder(lane) / "results").glob("*.json"))
-    chapters = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in kept}
-    return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train,
-            "python": platform.python_version(), "torch": torch.__version__.split("+")[0], "seconds": seconds, **chapters}
+def _results(job):
+    return json.loads((job.folder / "metrics.json").read_text(encoding="utf-8"))
 
 
-def _publish(lane, results, out):
+def _publish(results, job):
     """Results, pictures and the README's table, each written whole."""
     from trc_lib import plots  # here, since the rest of the runner needs no pictures
 
     files.write_text(root() / "data" / "results" / "course.json", json.dumps(results, indent=2) + "\n")
-    for name in NOTEBOOKS:
-        for figure, png in tagged_pictures(out / f"{name}.ipynb").items():
+    for name in job.chapters:
+        for figure, png in tagged_pictures(job.folder / f"{name}.ipynb").items():
             with files.written_whole(root() / "figures" / f"{figure}.png") as temporary:
                 temporary.write_bytes(png)
     with files.written_whole(root() / "figures" / "data_flow.png") as temporary:
         plots.data_flow().savefig(temporary, format="png")
     with files.written_whole(root() / "figures" / "refinement.gif") as temporary:
-        plots.refinement_gif(temporary, **_one_refinement(lane))
+        plots.refinement_gif(temporary, **_one_refinement(job))
     readme = root() / "README.md"
     if readme.exists():
         files.write_text(readme, replace_between(readme.read_text(encoding="utf-8"), BEGIN, END, readme_table(results)))
 
 
-def _one_refinement(lane):
+def _one_refinement(job):
     """What the GIF shows: the unseen problem with the worst first proposal that every cycle improves."""
-    model = TinyRecursiveControl.load(folder(lane) / "best_model.pt")
-    problems = LQRDataset.load(folder(lane) / "lqr_dataset_eval.npz")
+    model, lane = TinyRecursiveControl.load(job.checkpoint), choose_lane(job.lane, seed=job.seed)
+    problems = generate_dataset(lane.num_eval, lane.seed + EVAL_SEED)
     controls = cycle_controls(model, problems)                                                   # [H+1, n, N, 1]
     states = problems.system.rollout(problems.initial_states.expand(len(controls), -1, -1), controls)
     errors = (states[:, :, -1] - problems.target_states).norm(dim=-1)                            # [H+1, n]

@@ -1,11 +1,8 @@
 """The batch run over all rivals: resumable, one file a run, and safe to start several times at once."""
 
-import contextlib
 import dataclasses
-import fcntl
 import json
 import multiprocessing
-import os
 import pathlib
 import statistics
 import time
@@ -109,28 +106,13 @@ def _run_all(folder, study, runs, workers, progress, name):
 def _run_once(arguments):
     folder, study, rival, lr, seed = arguments
     path = _path(folder, rival, lr, seed)
-    with _claimed(path) as ours:
+    with files.claimed(path.with_name(f".{path.stem}.lock")) as ours:
         if ours and not path.exists():
             with one_thread():
                 model, figures = run_rival(rival, lr, seed, study)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
             files.write_text(path, json.dumps(figures, indent=2) + "\n")  # last: where it is, the run is whole
-
-
-@contextlib.contextmanager
-def _claimed(path):
-    """Whether this process may make ``path``: the lock is the system's, and goes with the process."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(lock.name)
 
 
 def run_rival(rival, lr, seed, study=RECURSION):

@@ -1,0 +1,12 @@
+"""What Slurm runs: apart from `engines`, since it needs submitit."""
+
+import submitit
+
+from trc_lib.course.job import run_job
+
+
+class ResumableJob(submitit.helpers.Checkpointable):
+    """Runs a job; preempted or out of time, it asks to be queued again, and goes on where it was."""
+
+    def __call__(self, folder):
+        run_job(folder)
