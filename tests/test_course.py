@@ -19,7 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trc_lib import course
+from trc_lib import course, files
 from trc_lib.__main__ import main
 from trc_lib.course import report, runner
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
@@ -199,7 +199,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_reuses_what_it_made(scratch
     for row in ("mean final error", "success rate", "146,718"):
         assert row in printed
     assert printed.count("will make data/smoke/seed-0/lqr_dataset") == 2 and "will train data/smoke" in printed
-    results = json.loads((scratch_course / "runs/smoke/course.json").read_text())
+    results = files.read_json(scratch_course / "runs/smoke/course.json")
     assert results["05_evaluation"]["num_eval"] == 200 and set(results["seconds"]) == set(runner.NOTEBOOKS)
     assert not (scratch_course / "figures").exists()
     assert {path.stem for path in (scratch_course / "data/results").iterdir()} == set(STUDIES)  # what it was given
@@ -227,7 +227,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
     assert readme.startswith("before") and readme.endswith("after\n") and "old" not in readme and "607,262" in readme
     assert (scratch_course / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
     assert Image.open(scratch_course / "figures" / "refinement.gif").n_frames == 4
-    assert json.loads((scratch_course / "data/results/course.json").read_text()) == results
+    assert files.read_json(scratch_course / "data/results/course.json") == results
 
 
 # ---------------------------------------------------------------- results and README
@@ -235,7 +235,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
 
 @pytest.fixture(scope="module")
 def results():
-    return json.loads((ROOT / "data" / "results" / "course.json").read_text())
+    return files.read_json(ROOT / "data" / "results" / "course.json")
 
 
 def test_the_readme_shows_the_results_of_the_course(results):

@@ -1,7 +1,5 @@
 """What the notebooks share on disk: datasets, checkpoints and figures; loaded, or made if missing."""
 
-import json
-
 from trc_lib import files
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl
@@ -78,5 +76,4 @@ def pretrained(name="two_level_medium", network=TinyRecursiveControl):
 
 def record(lane, chapter, figures):
     """Keep a chapter's figures (plain numbers by name) for the course's results: ``results/<chapter>.json``."""
-    path = training_folder(lane) / "results" / f"{chapter}.json"
-    files.write_text(path, json.dumps(figures, indent=2) + "\n")
+    files.write_json(training_folder(lane) / "results" / f"{chapter}.json", figures)

@@ -1,6 +1,7 @@
 """The batch runner: all notebooks in order through papermill, their pictures, and the table at the end."""
 
 import base64
+import io
 import json
 import os
 import platform
@@ -10,6 +11,7 @@ import papermill
 import torch
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from PIL import Image
 
 from trc_lib import files
 from trc_lib.course.artifacts import folder
@@ -52,7 +54,7 @@ def run_course(lane_name="cpu", seed=0, say=print):
         seconds[name] = round(time.perf_counter() - started, 1)
         say(f"{name}: {seconds[name]:.0f} s, kept as {shown(out / name)}.ipynb")
     results = _collect(lane, seconds)
-    files.write_text(out / "course.json", json.dumps(results, indent=2) + "\n")
+    files.write_json(out / "course.json", results)
     if lane.name == "cpu" and seed == 0:
         _publish(lane, results, out)
     say(closing_table(results, shown(out)))
@@ -86,7 +88,7 @@ def _run_notebook(name, out, parameters):
 
 def _collect(lane, seconds):
     kept = sorted((folder(lane) / "results").glob("*.json"))
-    chapters = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in kept}
+    chapters = {path.stem: files.read_json(path) for path in kept}
     return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train,
             "python": platform.python_version(), "torch": torch.__version__.split("+")[0], "seconds": seconds, **chapters}
 
@@ -95,7 +97,7 @@ def _publish(lane, results, out):
     """Results, pictures and the README's table, each written whole."""
     from trc_lib import plots  # here, since the rest of the runner needs no pictures
 
-    files.write_text(root() / "data" / "results" / "course.json", json.dumps(results, indent=2) + "\n")
+    files.write_json(root() / "data" / "results" / "course.json", results)
     for name in NOTEBOOKS:
         for figure, png in tagged_pictures(out / f"{name}.ipynb").items():
             with files.written_whole(root() / "figures" / f"{figure}.png") as temporary:
@@ -122,11 +124,20 @@ def _one_refinement(lane):
 
 
 def tagged_pictures(path):
-    """The pictures of an executed notebook whose cells are tagged ``figure=<name>``: ``{name: png bytes}``."""
+    """The pictures of an executed notebook whose cells are tagged ``figure=<name>``: ``{name: png bytes}``.
+
+    Raises:
+        ValueError: if the notebook or a picture is damaged.
+    """
     notebook, pictures = json.loads(path.read_text(encoding="utf-8")), {}
     for cell in notebook["cells"]:
         names = [tag.split("=", 1)[1] for tag in cell["metadata"].get("tags", []) if tag.startswith("figure=")]
         shown_data = [output.get("data", {}) for output in cell.get("outputs", [])]
         encoded = [data["image/png"] for data in shown_data if "image/png" in data]
         pictures.update({name: base64.b64decode(png) for name, png in zip(names, encoded)})
+    for name, png in pictures.items():
+        try:
+            Image.open(io.BytesIO(png)).verify()  # every part of a PNG has its checksum
+        except (OSError, SyntaxError) as error:
+            raise ValueError(f"{path} is damaged: the picture {name} cannot be read: {error}") from None
     return pictures
