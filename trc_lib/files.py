@@ -15,6 +15,8 @@ import uuid
 import numpy as np
 import torch
 
+from trc_lib import checking
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -189,7 +191,7 @@ def load_checkpoint(path, kind, version):
         FileNotFoundError: if there is no such file.
         ValueError: if it is truncated, of another kind or version, or was changed since it was saved.
     """
-    if not pathlib.Path(path).exists():
+    if not checking.path("path", path).exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import pathlib
 import time
 
 import torch
@@ -44,8 +43,12 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         files.Busy: if another process is training in ``folder``.
         KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
     """
-    folder = None if folder is None else pathlib.Path(folder)
-    device = checking.device(device)
+    folder = None if folder is None else checking.path("folder", folder)
+    device, resume = checking.device(device), checking.switch("resume", resume)
+    checking.like("config", config, "a TrainConfig", "epochs", "batch_size", "part")
+    if on_epoch is not None:
+        checking.like("on_epoch", on_epoch, "a function", "__call__")
+    checking.like("model", model, "a Learner", "check_fit", "parts")
     model.check_fit(train_set, "train_set")
     model.check_fit(eval_set, "eval_set")
     if config.part not in model.parts:
