@@ -1,7 +1,6 @@
 """Grids of runs: what is refused before anything starts, what is reused, and what becomes of jobs that fail or are killed."""
 
 import csv
-import json
 import os
 import pathlib
 import re
@@ -13,14 +12,14 @@ import time
 import pytest
 
 from tests.notebooks import write_notebook
-from trc_lib import course
+from trc_lib import course, files
 from trc_lib.__main__ import main
-from trc_lib.course import engines, job, plan, runner, summary
+from trc_lib.course import engines, plan, runner, summary
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DECLARED = 'lane = "cpu"\nseed = 0\nweight = 0.5\nwhat = ""'
 JUDGES = DECLARED + '\ncheckpoint = "shipped"'
-RECORD = """from trc_lib import course
+RECORD = """from trc_lib import course, files
 course.record(course.choose_lane(lane), "04_training",
               {"seconds": 1.5, "best_epoch": {"eval_final_error": seed + weight, "eval_success": 1.0, "eval_loss": 0.1}})"""
 
@@ -144,7 +143,7 @@ def test_whatever_a_chapter_depends_on_makes_it_run_anew(scratch):
     assert _rerun(scratch) == {"05"}
     made = scratch / "out/results/04_training.json"
     made.write_text(made.read_text().replace("1.5", "1.4"))
-    assert _rerun(scratch) == {"04"} and "1.5" in made.read_text()        # what 05 depends on is as it was
+    assert _rerun(scratch) == {"04"} and files.read_json(made)["seconds"] == 1.5      # what 05 depends on is as it was
     (scratch / "data/pretrained").mkdir(parents=True)
     (scratch / "data/pretrained/new.pt").write_bytes(b"another input")
     assert _rerun(scratch) == {"04", "05"}
@@ -220,10 +219,10 @@ def test_stopped_it_leaves_no_process_and_keeps_what_is_done(sent, scratch):
     _until(lambda: not pathlib.Path(f"/proc/{kernel}").exists())
     if sent != signal.SIGKILL:
         assert process.returncode == 1 and "interrupted: 0 of 1 jobs are done" in said and "Traceback" not in said
-    state = json.loads((scratch / "out/state.json").read_text())
+    state = files.read_json(scratch / "out/state.json")
     assert state["chapters"]["04_training"]["outcome"] == "done" and "05_evaluation" not in state["chapters"]
-    with job.files.claimed(scratch / "out/.lock") as ours:
-        assert ours
+    with files.claimed(scratch / "out/.lock", "out"):
+        pass
 
 
 def test_two_runs_in_one_folder_do_not_meet(scratch, capsys):
@@ -233,7 +232,7 @@ def test_two_runs_in_one_folder_do_not_meet(scratch, capsys):
     first = batch(scratch, *words)
     _until(lambda: mark.exists() and mark.read_text())
     assert main(["course", "--lane", "smoke", *words]) == 1
-    assert "out is being run by another process" in capsys.readouterr().err
+    assert "out is in use by process" in capsys.readouterr().err
     first.terminate()
     first.communicate(timeout=60)
 
@@ -263,8 +262,8 @@ def test_a_lane_knows_its_own_training(dataset, other_dataset):
 def test_the_summary_tells_how_each_job_ended(tmp_path):
     jobs = plan.plan("smoke", out=tmp_path, sweeps=["04.seed=0,1"])
     jobs[0].write()
-    figures = '{"lane": "smoke", "04_training": {"seconds": 3, "best_epoch": {"eval_success": 1}}}'
-    (jobs[0].folder / "metrics.json").write_text(figures)
+    figures = {"lane": "smoke", "04_training": {"seconds": 3, "best_epoch": {"eval_success": 1}}}
+    files.write_json(jobs[0].folder / "metrics.json", figures)
     rows = [summary.row(jobs[0], "done"), summary.row(jobs[1], "dead")]
     summary.write(rows, tmp_path)
     assert (tmp_path / "summary.csv").read_text().splitlines() == [

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from tests.benchmarks import bench
+from trc_lib import files
 from trc_lib.course.report import replace_between
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -25,5 +26,5 @@ def test_every_part_runs_and_the_solvers_agree_with_the_teacher(capsys):
 @pytest.mark.skipif(not MEASURED.exists(), reason="nothing was measured yet: make bench")
 def test_the_readme_shows_what_was_measured():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == replace_between(readme, bench.BEGIN, bench.END, bench.table(json.loads(MEASURED.read_text())))
+    assert readme == replace_between(readme, bench.BEGIN, bench.END, bench.table(files.read_json(MEASURED)))
     assert bench.BEGIN in readme and "| exact solves a second" in readme

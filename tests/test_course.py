@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from tests.notebooks import write_notebook
-from trc_lib import course
+from trc_lib import course, files
 from trc_lib.__main__ import main
 from trc_lib.course import plan, report, runner
 from trc_lib.course.plan import CHAPTERS
@@ -155,7 +155,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_is_reused(scratch_course, c
     printed = capsys.readouterr().out
     for row in ("mean final error", "success rate", "146,718"):
         assert row in printed
-    results = json.loads((scratch_course / "runs/smoke/metrics.json").read_text())
+    results = files.read_json(scratch_course / "runs/smoke/metrics.json")
     assert results["05_evaluation"]["num_eval"] == 200 and results["05_evaluation"]["checkpoint"] == "trained"
     assert set(results["seconds"]) == set(CHAPTERS)
     assert not (scratch_course / "figures").exists()
@@ -163,7 +163,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_is_reused(scratch_course, c
 
     assert main(["course", "--lane", "smoke"]) == 0
     assert "runs/smoke: reused" in capsys.readouterr().out
-    assert json.loads((scratch_course / "runs/smoke/metrics.json").read_text()) == results
+    assert files.read_json(scratch_course / "runs/smoke/metrics.json") == results
 
 
 def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_course, monkeypatch, results, capsys):
@@ -184,7 +184,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
     assert readme.startswith("before") and readme.endswith("after\n") and "old" not in readme and "607,262" in readme
     assert (scratch_course / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
     assert Image.open(scratch_course / "figures" / "refinement.gif").n_frames == 4
-    assert json.loads((scratch_course / "data/results/course.json").read_text()) == results
+    assert files.read_json(scratch_course / "data/results/course.json") == results
 
 
 # ---------------------------------------------------------------- results and README
@@ -192,7 +192,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
 
 @pytest.fixture(scope="module")
 def results():
-    return json.loads((ROOT / "data" / "results" / "course.json").read_text())
+    return files.read_json(ROOT / "data" / "results" / "course.json")
 
 
 def test_the_readme_shows_the_results_of_the_course(results):

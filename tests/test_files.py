@@ -1,4 +1,5 @@
 import collections
+import json
 import os
 import pathlib
 import pickle
@@ -207,3 +208,96 @@ def test_no_damage_to_the_bytes_gets_through(tmp_path):
         else:
             assert len(content) == len(whole) and torch.equal(loaded["x"], torch.arange(5.0)) and loaded["name"] == "a"
     assert refused >= len(cut) + len(noise)
+
+
+# ---------------------------------------------------------------- results
+
+RESULTS = {"count": 3, "share": 0.1, "whole": 2.0, "none": None, "yes": True, "text": "x₀ → x_T", "rows": [{"a": 1e-300}, []]}
+
+
+def test_results_come_back_as_they_were_and_can_be_read_by_people_and_other_programs(tmp_path):
+    files.write_json(tmp_path / "a.json", RESULTS)
+    again = files.read_json(tmp_path / "a.json")
+    assert again == RESULTS and {name: type(value) for name, value in again.items()} == {
+        name: type(value) for name, value in RESULTS.items()}
+    plain = json.loads((tmp_path / "a.json").read_text())
+    assert plain.pop("fingerprint") and plain == RESULTS and len((tmp_path / "a.json").read_text().splitlines()) > 10
+
+
+def test_what_json_changes_does_not_count_as_damage(tmp_path):
+    files.write_json(tmp_path / "a.json", {10: (1, 2), 9: {None: 1}, "x": 1.0})  # keys become strings, and sort otherwise
+    assert files.read_json(tmp_path / "a.json") == {"10": [1, 2], "9": {"null": 1}, "x": 1.0}
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), [
+    ("0.1", "0.2", "was changed after it was written"), ("2.0", "2", "was changed"), ('"share"', '"shore"', "was changed"),
+    ("true", "false", "was changed"), ("}\n", "", "cannot be read as JSON"), ('"fingerprint"', '"gerprintfin"', "no fingerprint"),
+])
+def test_a_changed_result_is_refused_by_name(tmp_path, old, new, reason):
+    path = tmp_path / "a.json"
+    files.write_json(path, RESULTS)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(new.join(text.rsplit(old, 1)), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != text
+    with pytest.raises(ValueError, match=rf"a\.json .*{reason}"):
+        files.read_json(path)
+
+
+def test_a_missing_results_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.json does not exist"):
+        files.read_json(tmp_path / "none.json")
+
+
+# ---------------------------------------------------------------- one at a time
+
+HOLD = """
+import sys, time
+from trc_lib import files
+with files.claimed(sys.argv[1], "it"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_claim_keeps_others_out_says_who_holds_it_and_dies_with_its_process(tmp_path):
+    lock = tmp_path / "new" / ".lock"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(files.Busy, match=f"^it is in use by process {holder.pid} on .*; wait for it, or end it"), \
+                files.claimed(lock, "it"):
+            raise AssertionError("both have it")
+        holder.kill()
+        holder.wait()
+    assert lock.exists()
+    with files.claimed(lock, "it"), pytest.raises(files.Busy, match=f"process {os.getpid()} "), files.claimed(lock, "it"):
+        pass
+    assert names_in(lock.parent) == []
+
+
+def test_where_nothing_can_be_written_nobody_is_kept_out(foreign_folder):
+    with files.claimed(foreign_folder / ".lock", "it"):
+        assert names_in(foreign_folder) == ["a.txt"]
+
+
+def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+    def unknown(*arguments):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", unknown)
+    with files.claimed(tmp_path / ".lock", "it"):
+        pass
+    monkeypatch.setattr(files, "fcntl", None)
+    files.write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
+def test_what_a_killed_writer_left_is_taken_away_and_what_a_living_one_writes_is_not(tmp_path):
+    path = tmp_path / "a[1].txt"
+    left, others = tmp_path / ".a[1].txt.0123abcd.part", tmp_path / ".b.txt.0123abcd.part"
+    left.write_text("half"), others.write_text("half")
+    with files.written_whole(path) as temporary:
+        assert names_in(tmp_path) == sorted([others.name, temporary.name])
+        files.write_text(path, "second")
+        assert temporary.exists()
+        temporary.write_text("first")
+    assert path.read_text() == "first" and names_in(tmp_path) == [others.name, path.name]

@@ -1,14 +1,13 @@
 """The laboratory: objectives, rivals, and a sweep that resumes, shares its work and adds up."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trc_lib import course, laboratory
+from trc_lib import course, files, laboratory
 from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import evaluate, final_error, measure, multiply_adds
@@ -205,7 +204,7 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
     assert row["mean"]["final_error_mean"] == pytest.approx(np.mean(errors))
     assert row["spread"]["final_error_mean"] == pytest.approx(np.std(errors, ddof=1))
     assert row["lr"] in sorted(map(float, row["tuning"]), key=lambda lr: row["tuning"][f"{lr:g}"])[:2] and len(row["tuning"]) >= 3
-    by_rate = {lr: np.mean([json.loads((tmp_path / "one" / f"lr-{lr:g}-seed-{seed}.json").read_text())["validation_error"]
+    by_rate = {lr: np.mean([files.read_json(tmp_path / "one" / f"lr-{lr:g}-seed-{seed}.json")["validation_error"]
                             for seed in (0, 1, 2)]) for lr in sweep._two_best({float(k): v for k, v in row["tuning"].items()})}
     assert row["lr"] == min(by_rate, key=by_rate.get) and len(by_rate) == 2
     assert {float(lr): error for lr, error in row["run_off"].items()} == pytest.approx(by_rate)
@@ -222,18 +221,17 @@ def test_a_sweep_goes_on_where_it_was_stopped(small, tmp_path, monkeypatch):
     laboratory.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     lost = next(path for path in before if "seed-0" in path.name)
-    kept_text = json.loads(lost.read_text())["final_error_mean"]
+    kept_text = files.read_json(lost)["final_error_mean"]
     lost.unlink()
     laboratory.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert [path for path in before if after[path] != before[path]] == [lost]
-    assert json.loads(lost.read_text())["final_error_mean"] == kept_text  # the same run gives the same figures
+    assert files.read_json(lost)["final_error_mean"] == kept_text  # the same run gives the same figures
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(small, tmp_path):
     path = sweep._path(tmp_path, PAIR[0], 1e-3, 0)
-    with sweep._claimed(path) as ours:
-        assert ours
+    with files.claimed(path.with_suffix(".lock"), path):
         sweep._run_once((tmp_path, MEETING, PAIR[0], 1e-3, 0))
         assert not path.exists()
     sweep._run_once((tmp_path, MEETING, PAIR[0], 1e-3, 0))

@@ -551,3 +551,16 @@ def test_a_part_that_is_not_there_is_refused(tiny, dataset, other_dataset):
         train(MLP(MLPConfig()), dataset, other_dataset, TrainConfig(part="cycles"))
     with pytest.raises(ValueError, match=r"most_cycles=3 is not accepted with part='proposal'"):
         TrainConfig(part="proposal", most_cycles=3)
+
+
+# ---------------------------------------------------------------- one at a time
+
+def test_a_folder_that_another_run_is_at_is_refused_and_left_alone(tiny, dataset, tmp_path):
+    def second(history):
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with pytest.raises(files.Busy, match=rf"folder=.*{tmp_path.name}.* is in use by process {os.getpid()} on "):
+            train(tiny(), dataset, dataset, TrainConfig(epochs=5), folder=tmp_path, resume=False)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    assert len(train(tiny(), dataset, dataset, TrainConfig(epochs=2), folder=tmp_path, on_epoch=second)) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best_model.pt", "history.csv", "last.pt"]

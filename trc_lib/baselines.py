@@ -8,7 +8,7 @@ from torch import nn
 
 from trc_lib import checking
 from trc_lib.model import Learner
-from trc_lib.model.config import check_fields
+from trc_lib.model.config import LARGEST, check_fields
 
 
 class LinearMap:
@@ -19,6 +19,7 @@ class LinearMap:
     """
 
     def __init__(self, dataset):
+        checking.like("dataset", dataset, "an LQRDataset", "initial_states", "controls", "system")
         self.state_dim, self.limit = dataset.initial_states.shape[1], dataset.system.control_limit
         problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)          # [n, 2 * state_dim]
         self.weights = torch.linalg.lstsq(problems, dataset.controls.flatten(1)).solution     # [2 * state_dim, N * m]
@@ -33,6 +34,7 @@ class LinearMap:
         initial_state, target_state = checking.state_pair(initial_state, target_state, self.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)                           # [..., 2 * state_dim]
         controls = (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)
+        checking.result("the controls", controls, "initial_state or target_state is")
         return controls if self.limit is None else controls.clamp(-self.limit.to(controls), self.limit.to(controls))
 
 
@@ -77,8 +79,9 @@ class MLP(Learner):
     @classmethod
     def within(cls, numbers, system=None, seed=0, **changes):
         """The widest network of at most ``numbers`` parameters. ``changes`` are other fields of `MLPConfig`."""
-        checking.whole("numbers", numbers, at_least=cls._numbers(MLPConfig(**changes, width=1)))
         config = MLPConfig(**changes, width=1)
+        widest = dataclasses.replace(config, width=LARGEST)
+        checking.whole("numbers", numbers, cls._numbers(config), cls._numbers(widest) - 1)
         while cls._numbers(wider := dataclasses.replace(config, width=config.width + 1)) <= numbers:
             config = wider
         return cls(config, system, seed)

@@ -2,17 +2,21 @@
 
 import math
 import numbers
+import os
+import pathlib
 
 import numpy as np
 import torch
 
 
-def whole(name, value, at_least=1):
-    """Return ``value`` as an int, or say why it is not a whole number of at least ``at_least``."""
+def whole(name, value, at_least=1, at_most=2**63 - 1):
+    """Return ``value`` as an int, or say why it is not a whole number from ``at_least`` to ``at_most``."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}={value!r} is not a whole number; give an int of at least {at_least}")
     if value < at_least:
         raise ValueError(f"{name}={value} is too small; needs at least {at_least}")
+    if value > at_most:
+        raise ValueError(f"{name}={value} is too large; at most {at_most} is accepted")
     return int(value)
 
 
@@ -21,20 +25,47 @@ def positive(name, value, or_zero=False):
     accepted = "zero or above" if or_zero else "above zero"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}={value!r} is not a number; give a finite number {accepted}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond all floats
+        number = math.inf if value > 0 else -math.inf
+    if not math.isfinite(number) or number < 0 or (number == 0 and not or_zero):
         raise ValueError(f"{name}={value} is not accepted; give a finite number {accepted}")
-    return float(value)
+    return number
 
 
 def one_of(name, value, accepted):
-    """Return ``value``, or list what is accepted."""
-    if value not in accepted:
+    """Return ``value``, a string, or list what is accepted."""
+    if not isinstance(value, str) or value not in accepted:
         raise ValueError(f"{name}={value!r} is unknown; accepted are {', '.join(map(repr, accepted))}")
     return value
 
 
+def switch(name, value):
+    """Return ``value``, or say that it is neither True nor False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is not accepted; give True or False")
+    return value
+
+
+def like(name, value, wanted, *attributes):
+    """Return ``value``, or say that it is not the kind of thing that is ``wanted``, which has these attributes."""
+    if isinstance(value, type) or not all(hasattr(value, attribute) for attribute in attributes):
+        raise TypeError(f"{name}={value!r} is not accepted; needs {wanted}")
+    return value
+
+
+def path(name, value):
+    """Return ``value`` as a path, or say that it is none."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}={value!r} is not accepted; needs a path")
+    return pathlib.Path(value)
+
+
 def device(name="auto"):
     """The `torch.device` called ``name``; ``"auto"`` takes CUDA where there is one, else the CPU."""
+    if not isinstance(name, str | torch.device):
+        raise ValueError(f"device={name!r} is unknown; accepted are 'auto', 'cpu', 'cuda', 'cuda:0', ...")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -60,6 +91,8 @@ def array(name, value, last_dims, dtype=None):
         tensor = value if torch.is_tensor(value) else torch.tensor(np.asarray(value), dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} cannot be read as an array of numbers: {error}") from None
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise TypeError(f"{name} is sparse or holds no values; give a dense tensor")
     if not tensor.is_floating_point():
         raise TypeError(f"{name} has dtype {tensor.dtype}; give a floating-point tensor")
     shape = tuple(tensor.shape)
@@ -70,6 +103,13 @@ def array(name, value, last_dims, dtype=None):
     if not bool(torch.isfinite(tensor).all()):
         raise ValueError(f"{name} holds NaN or infinite values; every value must be finite")
     return tensor if dtype is None else tensor.to(dtype)
+
+
+def result(what, value, names):
+    """Return the tensor ``value``; where it is not finite, say that the arguments called ``names`` are too large for ``what``."""
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{names} too large: {what} would not be finite")
+    return value
 
 
 def same_kind(name, value, leading, other_name, other, other_leading):

@@ -4,6 +4,8 @@ import torch
 
 from trc_lib import checking
 
+LONGEST = 100_000  # steps of a drive
+
 
 @torch.no_grad()
 def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noise=0.0, seed=0):
@@ -27,8 +29,10 @@ def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noi
     Raises:
         ValueError: if a plan is too short to be carried out until the next one, or has another shape.
     """
+    checking.like("planner", planner, "a function", "__call__")
+    checking.like("plant", plant, "a System", "advance", "control_limit")
     state, target = checking.state_pair(initial_state, target_state, plant.state_dim)
-    steps, every = checking.whole("steps", steps), checking.whole("every", every)
+    steps, every = checking.whole("steps", steps, at_most=LONGEST), checking.whole("every", every)
     noise = checking.positive("noise", noise, or_zero=True)
     generator = torch.Generator().manual_seed(checking.whole("seed", seed, at_least=0))
     states, controls = [state], []
@@ -46,4 +50,5 @@ def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noi
         state = plant.advance(state, control) + noise * disturbance.to(state)
         states.append(state)
         controls.append(control)
-    return torch.stack(states, dim=-2), torch.stack(controls, dim=-2)
+    states, controls = torch.stack(states, dim=-2), torch.stack(controls, dim=-2)
+    return checking.result("the states", states, "initial_state, target_state or noise is"), controls

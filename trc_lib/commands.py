@@ -113,7 +113,7 @@ def sweep(options):
     chosen = tuple(rival for rival in study.rivals if not options.only or rival.name in options.only)
     table = run_sweep(out, dataclasses.replace(study, rivals=chosen), range(options.seeds), options.workers)
     if not options.only:
-        files.write_text(root() / "data" / "results" / f"{study.name}.json", json.dumps(table, indent=1) + "\n")
+        files.write_json(root() / "data" / "results" / f"{study.name}.json", table)
         ship(out, study)
     print(f"{'':48s}{'mean error':>12s}{'spread':>10s}{'largest':>10s}{'success':>9s}{'seconds':>9s}")
     for row in table["rivals"].values():

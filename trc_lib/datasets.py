@@ -10,6 +10,7 @@ from trc_lib.teachers import TEACHERS, MinimumEnergyController, Teacher
 
 VERSION = 1  # of the file format
 EVAL_SEED = 1_000_000  # is added to the seed of the training set, so that the two never draw the same problems
+LARGEST_SAMPLE = 2 * 10**8  # numbers in the starts of one dataset, and in its targets: 1.6 GB each
 LARGEST_DRAW = 1000  # a sampler that finds an answer to fewer than one problem in so many gives up
 ARRAYS = ("initial_states", "target_states", "controls")
 SCALARS = {"state_range": float, "seed": int, "teacher": str, "version": int}
@@ -41,9 +42,14 @@ class LQRDataset:
     def __post_init__(self):
         for name in ARRAYS:
             checking.array(name, getattr(self, name), (None, None))
+        checking.like("teacher", self.teacher, "a Teacher", "system", "horizon", "attempt")
+        plain = {"state_range": checking.positive("state_range", self.state_range), "seed": checking.whole("seed", self.seed, 0),
+                 "target_range": checking.positive("target_range", self.target_range, or_zero=True)}
+        for name, value in plain.items():  # NumPy's own numbers would change the fingerprint
+            object.__setattr__(self, name, value)
         n, state_dim = len(self.initial_states), self.system.state_dim
         if n == 0:
-            raise ValueError("the dataset is empty; needs at least 1 sample")
+            raise ValueError("initial_states is empty; needs at least 1 sample")
         wanted = {"initial_states": (n, state_dim), "target_states": (n, state_dim),
                   "controls": (n, self.horizon, self.system.control_dim)}
         for name, shape in wanted.items():
@@ -99,7 +105,7 @@ class LQRDataset:
 
     def save(self, path):
         """Write to ``path`` (npz), whole or not at all. The same dataset gives the same bytes."""
-        with files.written_whole(path) as temporary, open(temporary, "wb") as stream:
+        with files.written_whole(checking.path("path", path)) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **self._contents(), fingerprint=np.array(self.fingerprint))
 
     @classmethod
@@ -110,6 +116,7 @@ class LQRDataset:
             FileNotFoundError: if there is no such file.
             ValueError: if the file is truncated, is not such a dataset, or was changed since it was saved.
         """
+        path = checking.path("path", path)
         try:
             archive = np.load(path, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
@@ -164,12 +171,15 @@ class _Sampler:
 
     def __init__(self, seed, state_dim, state_range, target_range):
         self.generator = torch.Generator().manual_seed(checking.whole("seed", seed, at_least=0))
-        self.state_dim, self.state_range = state_dim, checking.positive("state_range", state_range)
+        self.state_dim, self.state_range = checking.whole("state_dim", state_dim), checking.positive("state_range", state_range)
         self.target_range = self.state_range if target_range is None else checking.positive(
             "target_range", target_range, or_zero=True)
 
     def draw(self, num_samples):
         num_samples = checking.whole("num_samples", num_samples)
+        if num_samples * self.state_dim > LARGEST_SAMPLE:
+            raise ValueError(f"num_samples={num_samples:,} is too large; with {self.state_dim} states "
+                             f"at most {LARGEST_SAMPLE // self.state_dim:,} are drawn at once")
         unit = torch.rand(num_samples, 2, self.state_dim, generator=self.generator, dtype=torch.float64)  # in [0, 1)
         states = 2 * unit - 1
         return (states[:, 0] * self.state_range).contiguous(), (states[:, 1] * self.target_range).contiguous()
@@ -188,6 +198,7 @@ def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, 
         ValueError: if the teacher finds an answer to hardly any of the problems.
     """
     teacher = MinimumEnergyController() if teacher is None else teacher
+    checking.like("teacher", teacher, "a Teacher", "system", "horizon", "attempt")
     sampler, found, wanted, drawn = _Sampler(seed, teacher.system.state_dim, state_range, target_range), [], num_samples, 0
     while wanted > 0 or not found:
         problems = sampler.draw(num_samples)

@@ -18,6 +18,7 @@ def final_error(system, initial_state, target_state, controls):
     Returns:
         ``[...]``, the Euclidean norm over the state (metres and metres a second mixed, as the description does).
     """
+    checking.like("system", system, "a System", "rollout")
     initial_state, target_state = checking.state_pair(initial_state, target_state, system.state_dim)
     controls = checking.array("controls", controls, (None, system.control_dim), torch.float64)
     return (system.rollout(initial_state, controls)[..., -1, :] - target_state).norm(dim=-1)
@@ -36,8 +37,12 @@ def split(system, controls, optimal_controls):
     Returns:
         ``miss`` and ``regret``, each ``[...]``, (m/s^2)^2: squared lengths that add up to |u - u*|^2.
     """
+    checking.like("system", system, "a LinearSystem", "controllability_matrix")
+    controls, optimal_controls = (checking.array(name, value, (None, system.control_dim), torch.float64) for name, value in (
+        ("controls", controls), ("optimal_controls", optimal_controls)))
+    checking.same_kind("controls", controls, controls.shape, "optimal_controls", optimal_controls, optimal_controls.shape)
     horizon = controls.shape[-2]
-    difference = (controls.double() - optimal_controls.double()).flatten(-2)     # [..., N * control_dim]
+    difference = (controls - optimal_controls).flatten(-2)                       # [..., N * control_dim]
     Q, _ = torch.linalg.qr(system.controllability_matrix(horizon).T)             # columns span the row space of C
     in_row_space = difference @ Q.to(difference) @ Q.T.to(difference)
     return in_row_space.square().sum(dim=-1), (difference - in_row_space).square().sum(dim=-1)
@@ -69,6 +74,7 @@ class Metrics:
 
 def measure(dataset, controls):
     """The `Metrics` of ``controls`` ``[n, horizon, control_dim]`` on the problems of ``dataset``."""
+    checking.like("dataset", dataset, "an LQRDataset", "teacher", "initial_states", "target_states", "controls")
     teacher, problems = dataset.teacher, (dataset.initial_states, dataset.target_states)
     controls = checking.array("controls", controls, tuple(dataset.controls.shape), torch.float64).cpu()
     errors = final_error(teacher.system, *problems, controls)
@@ -89,7 +95,8 @@ def cycle_controls(model, dataset, H_cycles=None, batch_size=4096):
     Raises:
         ValueError: if the dataset has another horizon or system than the model.
     """
-    model.check_fit(dataset, "dataset")
+    checking.like("model", model, "a Learner", "check_fit").check_fit(dataset, "dataset")
+    batch_size = checking.whole("batch_size", batch_size)
     with torch.no_grad():
         batches = zip(dataset.initial_states.split(batch_size), dataset.target_states.split(batch_size))
         return torch.cat([model(*batch, H_cycles)["cycle_controls"].double().cpu() for batch in batches], dim=1)
@@ -115,6 +122,7 @@ def multiply_adds(model):
     Counted while it solves one; what is shared is counted as often as it is used. What a feedback simulates is left
     out: a few hundred for the double integrator, but for the gradient of a nonlinear system's cost the larger part of the work.
     """
+    checking.like("model", model, "a Learner", "modules", "solve", "config")
     counted = [0]
 
     def count(layer, inputs, output):

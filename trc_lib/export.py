@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import logging
-import pathlib
 import warnings
 
 import torch
@@ -62,6 +61,7 @@ def export_onnx(model, path, H_cycles=None):
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"export needs {error.name}; install it with: pip install -e '.[export]'") from None
+    checking.like("model", model, "a Learner", "predict", "config")
     if H_cycles is not None:
         H_cycles = checking.whole("H_cycles", H_cycles)
     network = Controls(copy.deepcopy(model), H_cycles).eval().cpu().float()
@@ -69,7 +69,7 @@ def export_onnx(model, path, H_cycles=None):
     with torch.no_grad():
         expected = network(*problems)  # before it is traced: the system keeps the matrices that it makes in its first call
     batch = torch.export.Dim("batch")
-    with files.written_whole(pathlib.Path(path)) as temporary:
+    with files.written_whole(checking.path("path", path)) as temporary:
         with _quiet(), torch.no_grad():
             torch.onnx.export(network, tuple(problems), str(temporary), input_names=["initial_state", "target_state"],
                               output_names=["controls"], dynamic_shapes={"initial_state": {0: batch}, "target_state": {0: batch}},

@@ -1,24 +1,88 @@
 """Files that are there whole or not at all."""
 
 import contextlib
-import fcntl
+import glob
 import hashlib
 import io
+import json
 import os
 import pathlib
 import pickle
+import socket
 import tempfile
 import uuid
 
 import numpy as np
 import torch
 
+from trc_lib import checking
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+class Busy(RuntimeError):
+    """Another process is at it."""
+
+
+@contextlib.contextmanager
+def claimed(lock, what):
+    """Hold the file ``lock`` for this process alone while the block runs. The lock is the system's, and goes with the process.
+
+    Where nothing can be written, or the file system knows no locks, nobody is kept out.
+
+    Args:
+        lock: path of a file that serves no other purpose; its folder is made if missing, and the file is gone afterwards.
+        what: the lock protects, for the message.
+
+    Raises:
+        Busy: at once, if another process holds it; the message says which.
+    """
+    held = _lock(pathlib.Path(lock), what)
+    try:
+        yield
+    finally:
+        if held is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(lock)
+            os.close(held)
+
+
+def _lock(path, what):
+    """The descriptor of ``path``, locked; None where there can be no lock."""
+    while fcntl is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(held), os.stat(path)):
+                os.ftruncate(held, 0)
+                with contextlib.suppress(OSError):  # a full disk
+                    os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                return held
+            os.close(held)
+        except FileNotFoundError:  # its former holder took it away in between: once more
+            os.close(held)
+        except BlockingIOError:
+            holder = os.read(held, 1000).decode(errors="replace") or "another process"
+            os.close(held)
+            raise Busy(f"{what} is in use by {holder}; wait for it, or end it") from None
+        except OSError:
+            os.close(held)
+            return None
+
 
 @contextlib.contextmanager
 def written_whole(path):
     """Give a temporary path beside ``path`` to write to; rename it to ``path`` when all went well.
 
-    Whatever was at ``path`` stays untouched until then. The folder is made if missing.
+    Whatever was at ``path`` stays untouched until then. The folder is made if missing. What a process that was killed while it
+    wrote to ``path`` left behind is taken away.
 
     Raises:
         OSError: with ``path`` and the reason, where the disk is full or the folder is read-only.
@@ -27,11 +91,15 @@ def written_whole(path):
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
+            with contextlib.suppress(Busy), claimed(left, left):  # it is locked as long as somebody writes to it
+                pass
         temporary.touch(exist_ok=False)
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+        with claimed(temporary, path):
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, path)
     except OSError as error:
         raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
@@ -50,27 +118,36 @@ def check_writable(folder):
         raise type(error)(error.errno, f"cannot write to {folder}: {error.strerror or error}") from error
 
 
-@contextlib.contextmanager
-def claimed(path):
-    """Whether this process may do what the file ``path`` stands for: True for one process at a time.
-
-    The lock is the system's and goes with the process, however that ends; the empty file stays.
-    """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
 def write_text(path, text):
     """Write ``text`` to ``path``, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, contents):
+    """Write a dict of what JSON can hold to ``path``, whole or not at all, readable, and with its fingerprint."""
+    text = json.dumps(contents, indent=1)
+    write_text(path, json.dumps(json.loads(text) | {"fingerprint": fingerprint(json.loads(text))}, indent=1) + "\n")
+
+
+def read_json(path):
+    """Read what `write_json` wrote: lists where tuples were, and keys that are strings.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is truncated, is not such a file, or was changed since it was written.
+    """
+    if not pathlib.Path(path).exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    try:
+        contents = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as JSON, it is truncated or something else: {error}") from None
+    if not isinstance(contents, dict) or "fingerprint" not in contents:
+        raise ValueError(f"{path} is not a file of results of this course: it has no fingerprint")
+    if contents.pop("fingerprint") != fingerprint(contents):
+        raise ValueError(f"{path} was changed after it was written: its contents do not match its fingerprint")
+    return contents
 
 
 def fingerprint(contents):
@@ -114,7 +191,7 @@ def load_checkpoint(path, kind, version):
         FileNotFoundError: if there is no such file.
         ValueError: if it is truncated, of another kind or version, or was changed since it was saved.
     """
-    if not pathlib.Path(path).exists():
+    if not checking.path("path", path).exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

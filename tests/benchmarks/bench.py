@@ -101,7 +101,7 @@ def main():
         return
     here = pathlib.Path(__file__).resolve().parents[2]
     result = measure()
-    files.write_text(here / "data" / "results" / "bench.json", json.dumps(result, indent=2) + "\n")
+    files.write_json(here / "data" / "results" / "bench.json", result)
     readme = (here / "README.md").read_text(encoding="utf-8")
     files.write_text(here / "README.md", replace_between(readme, BEGIN, END, table(result)))
     print(table(result))

@@ -3,7 +3,6 @@
 Writes data/results/widgets.json and prints a table; `interactive_output` with a fresh figure is the yardstick.
 """
 
-import json
 import pathlib
 import statistics
 import sys
@@ -95,7 +94,7 @@ def main():
                 median, p90 = round(statistics.median(taken)), round(statistics.quantiles(taken, n=10)[-1])
                 measured[name] = {"presses": len(taken), "median_ms": median, "p90_ms": p90}
                 print(f"{name:32s} median {median:4d} ms   90 % within {p90:4d} ms", flush=True)
-    files.write_text(lab.ROOT / "data" / "results" / "widgets.json", json.dumps(measured, indent=2) + "\n")
+    files.write_json(lab.ROOT / "data" / "results" / "widgets.json", measured)
 
 
 if __name__ == "__main__":

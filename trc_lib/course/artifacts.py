@@ -1,6 +1,5 @@
 """What the notebooks share on disk: datasets, checkpoints and figures; loaded, or made if missing."""
 
-import json
 import os
 import pathlib
 
@@ -96,5 +95,4 @@ def pretrained(name="two_level_medium", network=TinyRecursiveControl):
 def record(lane, chapter, figures):
     """Keep a chapter's figures (plain numbers by name): ``results/<chapter>.json``, in the batch run's folder or the lane's."""
     where = pathlib.Path(os.environ[RUN_FOLDER]) if RUN_FOLDER in os.environ else training_folder(lane)
-    path = where / "results" / f"{chapter}.json"
-    files.write_text(path, json.dumps(figures, indent=2) + "\n")
+    files.write_json(where / "results" / f"{chapter}.json", figures)

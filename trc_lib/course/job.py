@@ -1,13 +1,11 @@
 """One job, run by a process of its own: ``python -m trc_lib.course.job FOLDER``. It may be killed at any moment and run again.
 
-Beside the executed notebooks its folder gets ``log.txt``, ``stderr.txt``, ``training/`` (checkpoint, history), ``results/``, ``metrics.json``,
-and ``state.json``: what is finished, and from what it was made.
+Beside the executed notebooks its folder gets ``log.txt``, ``stderr.txt``, ``training/`` (checkpoint, history), ``results/``,
+``metrics.json``, and ``state.json``: what is finished, and from what it was made.
 """
 
-import contextlib
 import datetime
 import hashlib
-import json
 import os
 import pathlib
 import platform
@@ -43,12 +41,11 @@ class State:
     def __init__(self, folder):
         self.path, self.ended, self.chapters, self.died = folder / "state.json", False, {}, ""
         if self.path.exists():
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
+            kept = files.read_json(self.path)
             self.ended, self.chapters, self.died = kept["ended"], kept["chapters"], kept["died"]
 
     def write(self):
-        contents = {"ended": self.ended, "died": self.died, "chapters": self.chapters}
-        files.write_text(self.path, json.dumps(contents, indent=2) + "\n")
+        files.write_json(self.path, {"ended": self.ended, "died": self.died, "chapters": self.chapters})
 
     def begin(self):
         """Forget how an earlier run ended; what it finished stays."""
@@ -61,18 +58,14 @@ def prepare(job, force=False):
     """Get a job's folder ready to be run; with ``force``, what an earlier run left there is removed.
 
     Raises:
-        RuntimeError: if another process is at it.
+        files.Busy: a RuntimeError, if another process is at it.
     """
     with _claimed(job):
         _prepare(job, force)
 
 
-@contextlib.contextmanager
 def _claimed(job):
-    with files.claimed(job.folder / ".lock") as ours:
-        if not ours:
-            raise RuntimeError(f"{shown(job.folder)} is being run by another process; wait for it, or give another --out")
-        yield
+    return files.claimed(job.folder / ".lock", shown(job.folder))
 
 
 def _prepare(job, force):
@@ -120,7 +113,7 @@ def run_job(folder, bars=None):
             state.write()
             if not _run_chapter(job, name, parameters, key, state, bars) and not job.keep_going:
                 break
-        files.write_text(job.folder / "metrics.json", json.dumps(_metrics(job, state), indent=2) + "\n")
+        files.write_json(job.folder / "metrics.json", _metrics(job, state))
         state.ended = True
         state.write()
     return state
@@ -173,7 +166,7 @@ def _metrics(job, state):
     """The figures that the notebooks recorded, and what they were made with."""
     lane = choose_lane(job.lane, seed=job.seed)
     kept = sorted((job.folder / "results").glob("*.json"))
-    recorded = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in kept if path.stem in job.chapters}
+    recorded = {path.stem: files.read_json(path) for path in kept if path.stem in job.chapters}
     return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train,
             "python": platform.python_version(), "torch": torch.__version__.split("+")[0],
             "seconds": {name: state.chapters[name]["seconds"] for name in job.chapters

@@ -66,15 +66,14 @@ def choose_lane(name, seed=0, feedback=True, **training):
     """
     lane = LANES[checking.one_of("lane", name, tuple(LANES))]
     checking.whole("seed", seed, at_least=0)
-    if not isinstance(feedback, bool):
-        raise TypeError(f"feedback={feedback!r} is not accepted; give True or False")
+    checking.switch("feedback", feedback)
     if seed >= EVAL_SEED:
         raise ValueError(f"seed={seed} is too large; needs to be below {EVAL_SEED}, where the seeds of the eval sets begin")
     fields = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "seed"]
     for field in training:
         checking.one_of("training option", field, fields)
-    changed = {field: value for field, value in training.items()
-               if value is not None and value != getattr(lane.training, field)}
-    words = tuple(f"{field}={value}" for field, value in changed.items()) + (() if feedback else ("feedback=False",))
-    return dataclasses.replace(lane, seed=seed, feedback=feedback, changes=words,
-                               training=dataclasses.replace(lane.training, seed=seed, **changed))
+    given = {field: value for field, value in training.items() if value is not None}
+    config = dataclasses.replace(lane.training, seed=seed, **given)  # which checks them
+    changed = [field for field in given if getattr(config, field) != getattr(lane.training, field)]
+    words = tuple(f"{field}={getattr(config, field)}" for field in changed) + (() if feedback else ("feedback=False",))
+    return dataclasses.replace(lane, seed=seed, feedback=feedback, changes=words, training=config)

@@ -51,13 +51,13 @@ class Job:
         """Leave it in its folder, for the process that will run it; what an earlier run finished there is kept."""
         described = {"lane": self.lane, "seed": self.seed, "chapters": self.chapters, "swept": self.swept,
                      "keep_going": self.keep_going}
-        files.write_text(self.folder / "job.json", json.dumps(described, indent=2) + "\n")
+        files.write_json(self.folder / "job.json", described)
 
     @classmethod
     def read(cls, folder):
         """The job that `write` left in ``folder``."""
         folder = pathlib.Path(folder)
-        return cls(folder, **json.loads((folder / "job.json").read_text(encoding="utf-8")))
+        return cls(folder, **files.read_json(folder / "job.json"))
 
 
 def plan(lane, seed=0, out=None, only=(), settings=(), sweeps=(), keep_going=False):

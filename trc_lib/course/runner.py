@@ -121,14 +121,14 @@ def _how_it_ended(state, look):
 
 
 def _results(job):
-    return json.loads((job.folder / "metrics.json").read_text(encoding="utf-8"))
+    return files.read_json(job.folder / "metrics.json")
 
 
 def _publish(results, job):
     """Results, pictures and the README's table, each written whole."""
     from trc_lib import plots  # here, since the rest of the runner needs no pictures
 
-    files.write_text(root() / "data" / "results" / "course.json", json.dumps(results, indent=2) + "\n")
+    files.write_json(root() / "data" / "results" / "course.json", results)
     for name in job.chapters:
         for figure, png in tagged_pictures(job.folder / f"{name}.ipynb").items():
             with files.written_whole(root() / "figures" / f"{figure}.png") as temporary:

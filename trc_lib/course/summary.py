@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 
 from trc_lib import files
 
@@ -19,7 +18,7 @@ HEADLINES = (
 def row(job, ended):
     """One job of a grid: what it was given, how it ended, and, if well, every number that its notebooks recorded."""
     path = job.folder / "metrics.json"
-    figures = dict(_numbers(json.loads(path.read_text(encoding="utf-8")))) if ended == "done" else {}
+    figures = dict(_numbers(files.read_json(path))) if ended == "done" else {}
     return {"job": job.name, "given": job.swept, "ended": ended, "figures": figures}
 
 

@@ -1,7 +1,7 @@
 """The batch run over all rivals: resumable, one file a run, and safe to start several times at once."""
 
+import contextlib
 import dataclasses
-import json
 import multiprocessing
 import pathlib
 import statistics
@@ -68,7 +68,7 @@ def collect(folder, study=RECURSION, seeds=SEEDS):
 
 def load_results(name="sweep"):
     """The table of the study of that name, data/results/<name>.json, which ``make sweep`` wrote."""
-    return json.loads((root() / "data" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return files.read_json(root() / "data" / "results" / f"{name}.json")
 
 
 def ship(folder, study=RECURSION):
@@ -106,13 +106,13 @@ def _run_all(folder, study, runs, workers, progress, name):
 def _run_once(arguments):
     folder, study, rival, lr, seed = arguments
     path = _path(folder, rival, lr, seed)
-    with files.claimed(path.with_name(f".{path.stem}.lock")) as ours:
-        if ours and not path.exists():
+    with contextlib.suppress(files.Busy), files.claimed(path.with_suffix(".lock"), path):  # another's run is left to it
+        if not path.exists():
             with one_thread():
                 model, figures = run_rival(rival, lr, seed, study)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
-            files.write_text(path, json.dumps(figures, indent=2) + "\n")  # last: where it is, the run is whole
+            files.write_json(path, figures)  # last: where it is, the run is whole
 
 
 def run_rival(rival, lr, seed, study=RECURSION):
@@ -219,7 +219,7 @@ def _next_rate(tried):
 def _read(folder, rival, lr, seed):
     path = _path(folder, rival, lr, seed)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist yet; if another process is at it, run again when it is done") from None
 

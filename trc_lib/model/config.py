@@ -4,15 +4,17 @@ import dataclasses
 
 from trc_lib import checking
 
+LARGEST = 10_000  # size or count in a network: what is beyond is a slip of the pen, and would fill the memory or never end
+
 
 def check_fields(config):
     """Every field of a configuration a whole number or True or False, as its type says; raises, naming the field."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if field.type is int:  # a plain int, for NumPy's own would make the checkpoint unreadable
-            object.__setattr__(config, field.name, checking.whole(field.name, value))
-        elif not isinstance(value, bool):
-            raise TypeError(f"{field.name}={value!r} is not accepted; give True or False")
+            object.__setattr__(config, field.name, checking.whole(field.name, value, at_most=LARGEST))
+        else:
+            checking.switch(field.name, value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from torch import nn
 
 from trc_lib import checking, files
 from trc_lib.costs import QuadraticCost
+from trc_lib.model.config import LARGEST
 from trc_lib.systems import KINDS, DoubleIntegrator
 
 VERSION = 2  # of the checkpoint format
@@ -35,7 +36,9 @@ class Learner(nn.Module):
 
     def __init__(self, config, system, seed):
         super().__init__()
-        self.config, self.system = config, DoubleIntegrator() if system is None else system
+        fields = [field.name for field in dataclasses.fields(self.Config)]
+        self.config = checking.like("config", config, f"a {self.Config.__name__}", *fields)
+        self.system = DoubleIntegrator() if system is None else checking.like("system", system, "a System", "predict", "advance")
         if (self.system.state_dim, self.system.control_dim) != (config.state_dim, config.control_dim):
             raise ValueError(f"system={self.system!r} does not fit state_dim={config.state_dim}, "
                              f"control_dim={config.control_dim}")
@@ -60,18 +63,23 @@ class Learner(nn.Module):
 
     def set_scaling(self, dataset):
         """Take the sizes of states and controls from a dataset: one standard deviation becomes 1 inside."""
+        self._check_shapes(dataset, "dataset")
         states = torch.cat([dataset.initial_states, dataset.target_states])
         self.state_scale.copy_(states.square().mean(dim=0).sqrt().clamp(min=1e-6))
         self.control_scale.copy_(dataset.controls.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-6))
 
     def check_fit(self, dataset, name):
-        """Raise a ValueError if ``dataset``, the argument called ``name``, has another horizon or system than the model."""
+        """Raise an error if ``dataset``, the argument called ``name``, is none, or was made for another horizon or system."""
+        self._check_shapes(dataset, name)
+        if not dataset.system.same_as(self.system):
+            raise ValueError(f"{name} was made for another system, {dataset.system!r}, than the model's, {self.system!r}")
+
+    def _check_shapes(self, dataset, name):
+        checking.like(name, dataset, "an LQRDataset", "initial_states", "target_states", "controls", "system")
         c, shape = self.config, tuple(dataset.controls.shape[1:])
         if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
             raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
                              f"the model needs [n, {c.horizon}, {c.control_dim}] for {c.state_dim}")
-        if not dataset.system.same_as(self.system):
-            raise ValueError(f"{name} was made for another system, {dataset.system!r}, than the model's, {self.system!r}")
 
     def forward(self, initial_state, target_state, H_cycles=None):
         """Controls for a batch of problems.
@@ -89,8 +97,10 @@ class Learner(nn.Module):
         """
         initial_state, target_state = self._checked(initial_state, target_state)
         if H_cycles is not None:
-            H_cycles = checking.whole("H_cycles", H_cycles, at_least=0)
-        return self.predict(initial_state, target_state, H_cycles)
+            H_cycles = checking.whole("H_cycles", H_cycles, at_least=0, at_most=LARGEST)
+        answer = self.predict(initial_state, target_state, H_cycles)
+        checking.result("the network's controls", answer["cycle_controls"], "initial_state or target_state is")
+        return answer
 
     @torch.no_grad()
     def solve(self, initial_state, target_state):

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from trc_lib import checking
-from trc_lib.model.config import TRCConfig
+from trc_lib.model.config import LARGEST, TRCConfig
 from trc_lib.model.learner import Learner
 
 SMALLEST_ERROR = 1e-6  # of a proportional network, in scaled units: where float32 can no longer tell the error from zero
@@ -91,7 +91,7 @@ class TinyRecursiveControl(Learner):
         if cost is not None:
             if not c.feedback:
                 raise ValueError("cost is given, but config.feedback is False: nothing would look at it")
-            cost.check_fit(self.system)
+            checking.like("cost", cost, "a QuadraticCost", "check_fit", "gradient").check_fit(self.system)
             self.cost = cost
             self.register_buffer("slope_scale", torch.ones(sequence))
         with torch.random.fork_rng(devices=[]):
@@ -219,7 +219,7 @@ class TinyRecursiveControl(Learner):
         ``change(name, value)`` may put something in the place of a ``"z_H"``, ``"z_L"`` or ``"error"`` as it arises.
         """
         initial_state, target_state = self._checked(initial_state, target_state)
-        H_cycles = self.config.H_cycles if H_cycles is None else checking.whole("H_cycles", H_cycles, at_least=1)
+        H_cycles = self.config.H_cycles if H_cycles is None else checking.whole("H_cycles", H_cycles, at_most=LARGEST)
         seen = {"z_H": [], "z_L": [], "error": []}
 
         def watch(name, value):
@@ -227,5 +227,6 @@ class TinyRecursiveControl(Learner):
             return seen[name][-1]
 
         z_initial, controls = self.recursive_reasoning(initial_state, target_state, H_cycles, watch)
-        return Trace(initial_state.clone(), target_state.clone(), self._physical(controls), z_initial, torch.stack(seen["z_H"]),
+        controls = checking.result("the network's controls", self._physical(controls), "initial_state or target_state is")
+        return Trace(initial_state.clone(), target_state.clone(), controls, z_initial, torch.stack(seen["z_H"]),
                      torch.stack(seen["z_L"]).unflatten(0, (H_cycles, self.config.L_cycles + 1)))

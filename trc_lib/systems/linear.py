@@ -98,4 +98,6 @@ class DoubleIntegrator(LinearSystem):
 
     def __init__(self, dt=0.33, control_limit=None):
         dt = checking.positive("dt", dt)
+        if not 1e-150 < dt < 1e150:
+            raise ValueError(f"dt={dt:g} is not accepted; its square leaves the range of float64")
         super().__init__(A=[[1.0, dt], [0.0, 1.0]], B=[[dt**2 / 2], [dt]], dt=dt, control_limit=control_limit)

@@ -62,7 +62,7 @@ class System:
         state = checking.array("state", state, (self.state_dim,))
         control = checking.array("control", control, (self.control_dim,))
         checking.same_kind("state", state, state.shape[:-1], "control", control, control.shape[:-1])
-        return self.advance(state, control)
+        return checking.result("the next state", self.advance(state, control), "state or control is")
 
     def rollout(self, initial_state, controls):
         """All states that ``controls`` lead through.
@@ -75,12 +75,12 @@ class System:
             states ``[..., horizon + 1, state_dim]``; the first is ``initial_state``.
 
         Raises:
-            TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
+            TypeError, ValueError: for values that are not finite floats or lead to such, or shapes that do not fit.
         """
         initial_state = checking.array("initial_state", initial_state, (self.state_dim,))
         controls = checking.array("controls", controls, (None, self.control_dim))
         checking.same_kind("initial_state", initial_state, initial_state.shape[:-1], "controls", controls, controls.shape[:-2])
-        return self.predict(initial_state, controls)
+        return checking.result("the states", self.predict(initial_state, controls), "initial_state or controls are")
 
     def predict(self, initial_state, controls):
         """`rollout` without its checks, for the inside of a network: nothing here waits for the device."""

@@ -42,13 +42,14 @@ class BoundedMinimumEnergyController(Teacher):
         """As in `Teacher`; NaN where the target is out of reach.
 
         Raises:
-            ArithmeticError: if a target is so near to the edge of what can be reached that neither can be shown.
+            ValueError: if a target is so near to the edge of what can be reached that neither can be shown.
         """
         x0, xT = checking.state_pair(initial_state, target_state, self.system.state_dim)
         leading, device = x0.shape[:-1], x0.device
         Q, R, limit = (tensor.to(device) for tensor in (self._Q, self._R, self._limit))
         wanted = (xT - x0 @ self._drift.T.to(device)).reshape(-1, self.system.state_dim)     # [n, state_dim]: C u
         b = torch.linalg.solve_triangular(R.T, wanted.T, upper=False).T                      # [n, state_dim]: Q^T u
+        checking.result("the controls", b, "initial_state or target_state is")
         mu, found = b.clone(), torch.zeros(len(b), dtype=torch.bool, device=device)
         proven = torch.zeros_like(found)                                                     # out of reach
         for _ in range(MOST_STEPS):
@@ -57,8 +58,8 @@ class BoundedMinimumEnergyController(Teacher):
                 break
             mu[at], found[at], proven[at] = _newton_step(mu[at], b[at], Q, R, limit)
         if not bool((found | proven).all()):
-            raise ArithmeticError(f"{int((~found & ~proven).sum())} of {len(b)} targets lie so near to the edge of what can be "
-                                  "reached that it cannot be told whether they can")
+            raise ValueError(f"target_state lies so near to the edge of what can be reached that it cannot be told whether "
+                             f"it can, for {int((~found & ~proven).sum())} of {len(b)} problems")
         controls = (mu @ Q.T).clamp(-limit, limit).where(found[:, None], torch.nan)
         return controls.reshape(*leading, self.horizon, self.system.control_dim), found.reshape(leading)
 

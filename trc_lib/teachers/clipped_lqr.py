@@ -4,7 +4,7 @@ import scipy.linalg
 import torch
 
 from trc_lib import checking
-from trc_lib.teachers.teacher import Teacher
+from trc_lib.teachers.teacher import LONGEST, Teacher
 
 
 class ClippedLQR(Teacher):
@@ -17,7 +17,9 @@ class ClippedLQR(Teacher):
     """
 
     def __init__(self, system, horizon, cost):
-        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon), cost
+        checking.like("system", system, "a System", "advance")
+        checking.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
+        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon, at_most=LONGEST), cost
         origin = torch.zeros(system.state_dim + system.control_dim, dtype=torch.float64)
         A, B = (jacobian.numpy() for jacobian in system.jacobians(*origin.split([system.state_dim, system.control_dim])))
         P = scipy.linalg.solve_discrete_are(A, B, cost.Q.numpy(), cost.R.numpy())
@@ -34,4 +36,5 @@ class ClippedLQR(Teacher):
             control = (target_state - state) @ self.gain.T.to(state)
             controls.append(control if limit is None else control.clamp(-limit.to(state), limit.to(state)))
             state = self.system.advance(state, controls[-1])
-        return torch.stack(controls, dim=-2), torch.ones(state.shape[:-1], dtype=torch.bool, device=state.device)
+        controls = checking.result("the controls", torch.stack(controls, dim=-2), "initial_state or target_state is")
+        return controls, torch.ones(state.shape[:-1], dtype=torch.bool, device=state.device)

@@ -7,7 +7,7 @@ import torch
 from trc_lib import checking
 from trc_lib.costs import QuadraticCost
 from trc_lib.systems import KINDS
-from trc_lib.teachers.teacher import Teacher
+from trc_lib.teachers.teacher import LONGEST, Teacher
 
 TOLERANCE = 1e-9                              # on the improvement that an iteration promises, relative to the cost
 MOST_ITERATIONS = 300
@@ -51,9 +51,10 @@ class IterativeLQR(Teacher):
     reason = "was not solved: no minimum was found"
 
     def __init__(self, system, horizon, cost, success=0.1):
-        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon), cost
+        checking.like("system", system, "a System", "advance")
+        checking.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
+        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon, at_most=LONGEST), cost
         self.success = checking.positive("success", success)
-        cost.check_fit(system)
 
     def cost(self, initial_state, target_state, controls):
         """The total cost of ``controls``, ``[...]``; differentiable in them."""
@@ -84,6 +85,7 @@ class IterativeLQR(Teacher):
             tolerance: on the relative improvement that an iteration promises.
         """
         x0, xT = checking.state_pair(initial_state, target_state, self.system.state_dim)
+        tolerance = checking.positive("tolerance", tolerance, or_zero=True)
         leading, shape = x0.shape[:-1], (self.horizon, self.system.control_dim)
         x0, xT = (state.reshape(-1, self.system.state_dim) for state in (x0, xT))
         limit = self._limit(x0)

@@ -4,7 +4,9 @@ import torch
 
 from trc_lib import checking
 from trc_lib.systems import DoubleIntegrator, LinearSystem
-from trc_lib.teachers.teacher import Teacher
+from trc_lib.teachers.teacher import LONGEST, Teacher
+
+LARGEST_MISS = 1e-10  # |x_N - x_T| by rounding, relative to the size of the problem; what misses by more is refused
 
 
 def _reach(system, horizon):
@@ -54,11 +56,16 @@ class MinimumEnergyController(Teacher):
         Q, R = torch.linalg.qr(C.T)
         pseudo_inverse = torch.linalg.solve_triangular(R, Q.T, upper=True).T
         self.gain = torch.cat([-pseudo_inverse @ A_N, pseudo_inverse], dim=1)  # [N * control_dim, 2 * state_dim]
+        miss = A_N @ torch.eye(n, 2 * n).to(A_N) + C @ self.gain - torch.eye(2 * n).to(A_N)[n:]   # x_N - x_T of unit problems
+        if not float(miss.abs().max()) <= LARGEST_MISS * max(1, float(A_N.abs().max())):
+            raise ValueError(f"horizon={horizon} with system={system!r} is too badly scaled: rounding alone would miss the "
+                             f"target by {float(miss.abs().max()):.0e}")
 
     def attempt(self, initial_state, target_state):
         initial_state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)       # [..., 2 * state_dim]
         controls = problem @ self.gain.T.to(problem.device)              # [..., N * control_dim]
+        checking.result("the controls", controls, "initial_state or target_state is")
         solved = torch.ones(problem.shape[:-1], dtype=torch.bool, device=problem.device)
         return controls.unflatten(-1, (self.horizon, self.system.control_dim)), solved
 
@@ -78,7 +85,7 @@ class SampledContinuousController:
         self.system = DoubleIntegrator() if system is None else system
         if not isinstance(self.system, LinearSystem) or not self.system.same_as(DoubleIntegrator(self.system.dt)):
             raise TypeError(f"system={system!r} is not accepted; the law u(t) = a + b t needs a DoubleIntegrator")
-        self.horizon = checking.whole("horizon", horizon)
+        self.horizon = checking.whole("horizon", horizon, at_most=LONGEST)
 
     def coefficients(self, initial_state, target_state):
         """a (m/s^2) and b (m/s^3) of u(t) = a + b t, each ``[...]``."""
@@ -86,10 +93,12 @@ class SampledContinuousController:
         T = self.horizon * self.system.dt
         drift = initial_state[..., 0] + initial_state[..., 1] * T        # where the cart is at T if left alone
         dp, dv = target_state[..., 0] - drift, target_state[..., 1] - initial_state[..., 1]
-        return 6 * dp / T**2 - 2 * dv / T, 6 * dv / T**2 - 12 * dp / T**3
+        both = torch.stack([6 * dp / T**2 - 2 * dv / T, 6 * dv / T**2 - 12 * dp / T**3])
+        return checking.result("the controls", both, "initial_state or target_state is").unbind()
 
     def solve(self, initial_state, target_state):
         """u(t) at the middle of each step: controls ``[..., horizon, 1]``, float64."""
         a, b = self.coefficients(initial_state, target_state)
         middle = (torch.arange(self.horizon, dtype=a.dtype, device=a.device) + 0.5) * self.system.dt
-        return (a[..., None] + b[..., None] * middle)[..., None]
+        controls = (a[..., None] + b[..., None] * middle)[..., None]
+        return checking.result("the controls", controls, "initial_state or target_state is")

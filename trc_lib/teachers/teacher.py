@@ -1,5 +1,7 @@
 """What every teacher has in common."""
 
+LONGEST = 10_000  # horizon of a teacher that goes through it step by step
+
 
 class Teacher:
     """Somebody who knows the controls of least cost for any start and target.

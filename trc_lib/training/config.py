@@ -63,7 +63,13 @@ class TrainConfig:
             plain[name] = checking.whole(name, getattr(self, name))
         for name in ("lr", "weight_decay", "cycle_weight", "final_weight", "warmup"):
             plain[name] = checking.positive(name, getattr(self, name), or_zero=True)
-        plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", e, at_least=0) for e in self.snapshot_epochs)
+        for name in ("mixed_precision", "compile"):
+            checking.switch(name, getattr(self, name))
+        try:
+            epochs = tuple(self.snapshot_epochs)
+        except TypeError:
+            raise TypeError(f"snapshot_epochs={self.snapshot_epochs!r} is not accepted; give a list of whole numbers") from None
+        plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", epoch, at_least=0) for epoch in epochs)
         for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
             object.__setattr__(self, name, value)
         if self.of_cost and self.final_weight:

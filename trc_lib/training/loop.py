@@ -2,13 +2,12 @@
 
 import contextlib
 import math
-import pathlib
 import time
 
 import torch
 from tqdm.auto import tqdm
 
-from trc_lib import checking
+from trc_lib import checking, files
 from trc_lib.model.recursion import Block
 from trc_lib.threads import one_thread
 from trc_lib.training.config import TrainConfig, cost_loss, imitation_loss, learning_rate
@@ -41,15 +40,26 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         OtherRecipe: a ValueError, if ``folder`` holds a run with another recipe.
         ValueError: if a set does not fit the model.
         FloatingPointError: if the loss is no longer finite.
+        files.Busy: if another process is training in ``folder``.
         KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
     """
-    folder = None if folder is None else pathlib.Path(folder)
-    device = checking.device(device)
+    folder = None if folder is None else checking.path("folder", folder)
+    device, resume = checking.device(device), checking.switch("resume", resume)
+    checking.like("config", config, "a TrainConfig", "epochs", "batch_size", "part")
+    if on_epoch is not None:
+        checking.like("on_epoch", on_epoch, "a function", "__call__")
+    checking.like("model", model, "a Learner", "check_fit", "parts")
     model.check_fit(train_set, "train_set")
     model.check_fit(eval_set, "eval_set")
     if config.part not in model.parts:
         parts = ", ".join(map(repr, model.parts))
         raise ValueError(f"part={config.part!r} is not accepted for a {type(model).__name__}; it has {parts}")
+    with contextlib.nullcontext() if folder is None else files.claimed(folder / ".lock", f"folder={str(folder)!r}"):
+        return _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch)
+
+
+def _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch):
+    """`train` without its checks, in a folder that no other process writes to."""
     recipe = recipe_of(model, train_set, eval_set, config)
     state = load_state(folder, recipe) if resume else None
 

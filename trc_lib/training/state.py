@@ -3,11 +3,10 @@
 import csv
 import dataclasses
 import io
-import pathlib
 
 import torch
 
-from trc_lib import files
+from trc_lib import checking, files
 
 VERSION = 1  # of the format of `last.pt` and `snapshots.pt`
 
@@ -147,7 +146,7 @@ def _changes(old, new, name=""):
 
 def epochs_kept(folder):
     """How many whole epochs of a run ``folder`` holds; 0 if there is none."""
-    path = pathlib.Path(folder) / "last.pt"
+    path = checking.path("folder", folder) / "last.pt"
     return len(files.load_checkpoint(path, "trc_lib.training", VERSION)["history"]) if path.exists() else 0
 
 
