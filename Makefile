@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser bench bench-widgets sweep long lab doctor store clean
+.PHONY: help course test test-browser test-slurm bench bench-widgets sweep long lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,12 +12,16 @@ course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the resu
 
 test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 tests --ignore tests/browser
+	$(BIN)/python -m pytest -n 2 tests --ignore tests/browser --ignore tests/slurm
 	$(BIN)/python -m pytest --nbval notebooks
 	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest -rs tests/slurm
 
 test-browser: .venv/ready  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
 	$(BIN)/python -m pytest tests/browser
+
+test-slurm: .venv/ready  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
+	$(BIN)/python -m pytest -rs tests/slurm
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets

@@ -117,7 +117,9 @@ def _how_it_ended(state, look):
     if state.ended:
         wrong = "\n".join(row["error"] for row in state.chapters.values() if row["outcome"] == "failed")
         return ("failed", wrong) if wrong else ("done", "")
-    return ("cancelled", "by somebody else") if look == "cancelled" else ("dead", state.died or "its process was killed")
+    if look == "cancelled":
+        return "cancelled", "cancelled by somebody else"
+    return "dead", state.died or "its process was killed"
 
 
 def _results(job):
