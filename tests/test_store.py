@@ -90,7 +90,7 @@ import sys
 from trc_lib import store
 from trc_lib.problems import PROBLEMS
 store.SHARD = 2_000
-PROBLEMS["double_integrator"]().store(sys.argv[1], 400_000, seed=5)
+PROBLEMS["double_integrator"]().store(sys.argv[1], 100_000, seed=5)
 """
 
 
@@ -103,10 +103,10 @@ def test_a_killed_store_goes_on_to_the_same_bytes(tmp_path, monkeypatch, deadly)
     process.send_signal(deadly)
     assert process.wait() == -deadly
     kept = len(files.read_json(tmp_path / "killed" / store.MANIFEST)["shards"])
-    assert 0 < kept < 200
+    assert 0 < kept < 50
     monkeypatch.setattr(store, "SHARD", 2_000)
     for name in ("killed", "whole"):
-        PROBLEM.store(tmp_path / name, 400_000, seed=5)
+        PROBLEM.store(tmp_path / name, 100_000, seed=5)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
 
 
@@ -182,22 +182,3 @@ def test_a_problem_with_hardly_an_answer_gives_up(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "LARGEST_DRAW", 2)
     with pytest.raises(ValueError, match=r"state_range=50\.0 is too wide: .* problems were drawn, and only .* have an answer"):
         PROBLEMS["bounded_inputs"](state_range=50.0).store(tmp_path, 100)
-
-
-# ---------------------------------------------------------------- memory
-
-PEAK = """
-import sys
-from tests.benchmarks.bench_training import peak_of_this_process
-from trc_lib.problems import PROBLEMS
-if int(sys.argv[2]):
-    PROBLEMS["double_integrator"]().store(sys.argv[1], int(sys.argv[2]))
-print(peak_of_this_process())
-"""
-
-
-def test_memory_does_not_grow_with_the_number_of_problems(tmp_path):
-    """900,000 problems more are 68 MB on disk, and twice that in float64."""
-    peaks = [int(subprocess.run([sys.executable, "-c", PEAK, str(tmp_path / str(n)), str(n)], check=True, capture_output=True,
-                                text=True).stdout) for n in (300_000, 1_200_000)]
-    assert peaks[1] < peaks[0] + 20e6 and peaks[1] < 1e9

@@ -79,7 +79,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"])
         self.history, self.best_weights = History(state["history"]), state["best_weights"]
-        if (self.folder / "snapshots.pt").exists():
+        if self.folder is not None and (self.folder / "snapshots.pt").exists():
             self.snapshots = load_snapshots(self.folder / "snapshots.pt")
 
     def add(self, row):
