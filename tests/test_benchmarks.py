@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from tests.benchmarks import bench
+from tests.benchmarks import bench, bench_store
 from trc_lib import files
 from trc_lib.course.report import replace_between
 
@@ -28,3 +28,18 @@ def test_the_readme_shows_what_was_measured():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme == replace_between(readme, bench.BEGIN, bench.END, bench.table(files.read_json(MEASURED)))
     assert bench.BEGIN in readme and "| exact solves a second" in readme
+
+
+def test_the_store_is_measured_in_processes_of_their_own():
+    result = bench_store.bench((1_000,))
+    assert result["1,000"]["MB on disk"] > 1_000 * 19 * 4 / 1e6 and result["1,000"]["read"]["peak memory (MB)"] > 100
+
+
+def test_the_readme_shows_what_a_store_costs_which_grows_in_proportion():
+    readme, result = (ROOT / "README.md").read_text(encoding="utf-8"), files.read_json(ROOT / "data" / "results" / "store.json")
+    assert readme == replace_between(readme, bench_store.BEGIN, bench_store.END, bench_store.table(result))
+    small, large = result["1,000,000"], result["10,000,000"]
+    for what in ("make", "read"):
+        assert 5 < large[what]["seconds"] / small[what]["seconds"] < 15
+        assert large[what]["peak memory (MB)"] < small[what]["peak memory (MB)"] + 50 < 1000
+    assert 9.9 < large["MB on disk"] / small["MB on disk"] < 10.1
