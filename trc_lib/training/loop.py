@@ -99,7 +99,7 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
                 if on_epoch is not None and ranks.first:
                     on_epoch(run.history)
     except KeyboardInterrupt:
-        kept = "nothing was kept: no folder was given"
+        kept = "nothing was kept: no folder was given" if ranks.first else "the first rank tells what is kept"
         if folder is not None:
             kept = f"{epochs_kept(folder)} whole epochs are kept in {folder}; run again to go on"
         raise KeyboardInterrupt(f"training was stopped: {kept}") from None
