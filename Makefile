@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser test-slurm bench bench-widgets sweep long lab doctor store clean
+.PHONY: help course test test-browser test-slurm bench bench-store bench-widgets check-gpu sweep long lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,6 +29,12 @@ bench-widgets: .venv/ready  ## measure from key press to new picture in a real b
 bench: .venv/ready   ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench
 
+bench-store: .venv/ready  ## measure time, memory and disk of 1e5, 1e6 and 1e7 problems in shards
+	$(BIN)/python -m tests.benchmarks.bench_store
+
+check-gpu: .venv/ready  ## on a machine with a GPU: compare it with the CPU, train the gpu lane, write data/results/gpu.json
+	$(BIN)/python -m tests.benchmarks.check_gpu
+
 sweep: .venv/ready   ## train all rivals of chapters 6 to 8 with five seeds (about 4 hours; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep
 	$(BIN)/python -m trc_lib sweep --study bounded
@@ -48,7 +54,7 @@ store: .venv/ready   ## restart and run all notebooks, and store their outputs i
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb solutions/*.ipynb
 
 clean:            ## remove the environment, the runs and all generated data
-	rm -rf .venv runs data/smoke data/cpu data/gpu data/training data/long data/sweep data/bounded data/van_der_pol data/*.npz *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs data/smoke data/cpu data/gpu data/training data/long data/sweep data/bounded data/van_der_pol data/lqr_dataset data/*.npz *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/ready: pyproject.toml constraints.txt

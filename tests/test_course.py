@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from tests.notebooks import write_notebook
-from trc_lib import course, files
+from trc_lib import commands, course, files, store
 from trc_lib.__main__ import main
 from trc_lib.course import plan, report, runner
 from trc_lib.course.plan import CHAPTERS
@@ -260,6 +260,24 @@ def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none
     before = [path.read_bytes() for path in paths]
     assert main([*words[:2], "50", "--num-eval", "0", "--out", str(tmp_path)]) == 1
     assert [path.read_bytes() for path in paths] == before and "num_samples=0" in capsys.readouterr().err
+
+
+def test_generate_makes_a_store_of_many_problems_goes_on_with_it_and_train_reads_it(tmp_path, monkeypatch, capsys):
+    words = ["generate", "--num-eval", "16", "--out", str(tmp_path), "--num-samples"]
+    assert main([*words, "64"]) == 0 and main([*words, "1_000"]) == 0          # a file, which is written over
+    monkeypatch.setattr(commands, "LARGEST_FILE", 1_000)
+    monkeypatch.setattr(store, "SHARD", 400)
+    assert main([*words, "1_001"]) == 0
+    said = capsys.readouterr().out
+    assert "Control sequences: (1001, 15, 1)" in said and "Average energy of the first 400: " in said
+    assert not (tmp_path / "lqr_dataset.npz").exists()                         # or it could be taken for the newer one
+    (tmp_path / "lqr_dataset" / "shard-00001.npy").unlink()
+    train = ["train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--network", "small", "--epochs", "1"]
+    assert main(train) == 1 and "run generate again to repair the store" in capsys.readouterr().err
+    assert main([*words, "1_001"]) == 0 and main(train) == 0
+    assert "146,718 parameters, 1,001 problems" in capsys.readouterr().out
+    assert main([*words, "1_002"]) == 1 and "num_samples: 1001 -> 1002" in capsys.readouterr().err
+    assert main([*words, "64"]) == 1 and "holds a training set of more than 1,000 problems" in capsys.readouterr().err
 
 
 def test_every_training_option_reaches_the_training(tmp_path, capsys):

@@ -393,6 +393,15 @@ def test_mixed_precision_learns_nearly_the_same(tiny, dataset):
     assert model.block.mixed_precision is False and all(p.dtype == torch.float32 for p in model.parameters())
 
 
+@pytest.mark.parametrize(("place", "config", "precision"), [
+    ("cuda", {"mixed_precision": True}, "high"), ("cuda", {}, "highest"), ("cpu", {"mixed_precision": True}, "highest"),
+    ("cuda", {"mixed_precision": True, "objective": "cost"}, "highest")])
+def test_tf32_is_set_while_training_in_mixed_precision_on_a_gpu_and_taken_back(tiny, place, config, precision):
+    with loop._mixed_precision(tiny(), TrainConfig(**config), torch.device(place)):
+        assert torch.get_float32_matmul_precision() == precision
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 needs_patience = pytest.mark.skipif("TRC_SLOW_TESTS" not in os.environ, reason="takes a minute; set TRC_SLOW_TESTS=1 to run it")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler; there is no g++")
 

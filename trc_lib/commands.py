@@ -20,43 +20,59 @@ from trc_lib.laboratory import SEEDS, STUDIES, run_sweep, ship
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.problems import PROBLEMS
+from trc_lib.store import LARGEST_FILE, Store
 from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
+from trc_lib.training.ranks import this_rank
 
 
 def generate(options):
-    """Sample problems, solve them exactly, and store a training and an eval set."""
+    """Sample problems, solve them exactly, and store a training and an eval set; the training set in shards where it is large."""
     words = {name: getattr(options, name) for name in ("horizon", "dt", "state_range") if getattr(options, name) is not None}
-    problem, made = PROBLEMS[options.problem](**words), {}
-    for name, num_samples, seed in (("lqr_dataset.npz", options.num_samples, options.seed),
-                                    ("lqr_dataset_eval.npz", options.num_eval, options.seed + EVAL_SEED)):
-        print(f"Generating {num_samples} optimal trajectories, seed {seed}...")
-        made[name] = dataset = problem.dataset(num_samples, seed)
-        print(f"  - Initial states: {tuple(dataset.initial_states.shape)}")
-        print(f"  - Target states: {tuple(dataset.target_states.shape)}")
-        print(f"  - Control sequences: {tuple(dataset.controls.shape)}")
-        print(f"  - Average energy: {dataset.mean_energy:.4f} (m/s^2)^2")
-    for name, dataset in made.items():  # only when both are there: a pair is not half replaced
-        dataset.save(options.out / name)
-        print(f"Dataset saved to {options.out / name}")
+    problem, seed = PROBLEMS[options.problem](**words), options.seed
+    file, eval_file, folder = (options.out / name for name in ("lqr_dataset.npz", "lqr_dataset_eval.npz", "lqr_dataset"))
+    large = options.num_samples > LARGEST_FILE
+    if not large and folder.exists():
+        raise ValueError(f"{folder} holds a training set of more than {LARGEST_FILE:,} problems; give another --out, "
+                         "or remove it")
+    print(f"Generating {options.num_eval} optimal trajectories for the eval set, seed {seed + EVAL_SEED}...")
+    eval_set = problem.dataset(options.num_eval, seed + EVAL_SEED)
+    print(f"Generating {options.num_samples} optimal trajectories, seed {seed}...")
+    train_set = problem.store(folder, options.num_samples, seed) if large else problem.dataset(options.num_samples, seed)
+    sample = train_set.sample if large else train_set
+    print(f"  - Initial states: {(len(train_set), *sample.initial_states.shape[1:])}")
+    print(f"  - Target states: {(len(train_set), *sample.target_states.shape[1:])}")
+    print(f"  - Control sequences: {(len(train_set), *sample.controls.shape[1:])}")
+    print(f"  - Average energy{f' of the first {len(sample):,}' if large else ''}: {sample.mean_energy:.4f} (m/s^2)^2")
+    if large:
+        file.unlink(missing_ok=True)  # `train` would take it for the newer one
+    else:
+        train_set.save(file)          # only when both are there: a pair is not half replaced
+    eval_set.save(eval_file)
+    print(f"Datasets saved to {folder if large else file} and {eval_file}")
 
 
 def train_command(options):
     """Train a network to imitate a dataset; a stopped run goes on when the same command is given again."""
-    train_set = LQRDataset.load(options.data / "lqr_dataset.npz")
+    file, folder = options.data / "lqr_dataset.npz", options.data / "lqr_dataset"
+    train_set = Store(folder) if folder.exists() and not file.exists() else LQRDataset.load(file)
+    teacher = train_set.teacher
     eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
     model = TinyRecursiveControl.create_two_level(
-        options.network, system=train_set.system, seed=options.seed, feedback=options.feedback, proportional=options.proportional,
-        state_dim=train_set.system.state_dim, control_dim=train_set.system.control_dim, horizon=train_set.horizon,
+        options.network, system=teacher.system, seed=options.seed, feedback=options.feedback, proportional=options.proportional,
+        state_dim=teacher.system.state_dim, control_dim=teacher.system.control_dim, horizon=teacher.horizon,
         H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)
                             if hasattr(options, field.name)})
-    print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
+    if not this_rank():
+        print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
     try:
         history = train(model, train_set, eval_set, config, options.out, device=options.device, resume=not options.fresh)
     except OtherRecipe as error:
         raise OtherRecipe(f"--out {options.out} holds a run with another recipe: {error.changes}; "
                           "give another --out, or --fresh to write over it") from None
+    if this_rank():
+        return  # the first rank tells
     for row in history.rows:
         print(f"Epoch {row['epoch']}/{config.epochs}: Train Loss = {row['train_loss']:.6f}, Eval Loss = {row['eval_loss']:.6f}, "
               f"Final Error = {row['eval_final_error']:.4f}")
@@ -138,7 +154,8 @@ def parser():
         return made
 
     made = command("generate", generate)
-    made.add_argument("--num-samples", type=int, default=10_000, help="training problems")
+    made.add_argument("--num-samples", type=int, default=10_000,
+                      help=f"training problems; more than {LARGEST_FILE:_} become a folder of shards, and a stopped run goes on")
     made.add_argument("--num-eval", type=int, default=2_000, help="unseen problems, from another seed")
     made.add_argument("--seed", type=int, default=0, help="of the training problems")
     made.add_argument("--problem", choices=tuple(PROBLEMS), default="double_integrator", help="what is to be solved")
@@ -215,13 +232,14 @@ def parser():
 def run(words):
     """Run one command; returns the exit code."""
     options = parser().parse_args(words)
+    who = "" if this_rank() is None else f"rank {this_rank()}: "
     try:
         options.run(options)
         return 0
     except KeyboardInterrupt as error:
-        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
+        print(who + (f"interrupted: {error}" if str(error) else "interrupted"), file=sys.stderr)
     except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError, ModuleNotFoundError,
             NotebookFailed) as error:
         said = str(error) or type(error).__name__
-        print(f"error: {said if isinstance(error, NotebookFailed) else said.splitlines()[0]}", file=sys.stderr)
+        print(f"{who}error: {said if isinstance(error, NotebookFailed) else said.splitlines()[0]}", file=sys.stderr)
     return 1

@@ -163,10 +163,10 @@ def sample_states(num_samples, seed, state_dim=2, state_range=2.5, target_range=
     Returns:
         initial_states and target_states, each ``[num_samples, state_dim]``.
     """
-    return _Sampler(seed, state_dim, state_range, target_range).draw(num_samples)
+    return Sampler(seed, state_dim, state_range, target_range).draw(num_samples)
 
 
-class _Sampler:
+class Sampler:
     """Draws one batch of problems after the other."""
 
     def __init__(self, seed, state_dim, state_range, target_range):
@@ -199,7 +199,7 @@ def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, 
     """
     teacher = MinimumEnergyController() if teacher is None else teacher
     checking.like("teacher", teacher, "a Teacher", "system", "horizon", "attempt")
-    sampler, found, wanted, drawn = _Sampler(seed, teacher.system.state_dim, state_range, target_range), [], num_samples, 0
+    sampler, found, wanted, drawn = Sampler(seed, teacher.system.state_dim, state_range, target_range), [], num_samples, 0
     while wanted > 0 or not found:
         problems = sampler.draw(num_samples)
         controls, solved = teacher.attempt(*problems)

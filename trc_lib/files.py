@@ -175,6 +175,16 @@ def fingerprint(contents):
     return digest.hexdigest()
 
 
+def changes(old, new, name=""):
+    """Where two nests of dicts differ, as words: ``training.epochs: 2 -> 3``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old | new:
+            yield from changes(old.get(key), new.get(key), f"{name}.{key}" if name else key)
+    elif old != new:
+        brief = [f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else value for value in (old, new)]
+        yield f"{name}: {brief[0]} -> {brief[1]}"
+
+
 def save_checkpoint(path, kind, version, contents):
     """Write a dict of tensors and plain values to ``path``, whole or not at all, with its kind and fingerprint."""
     checkpoint = {"format": kind, "version": version, **contents}

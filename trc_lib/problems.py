@@ -4,6 +4,7 @@ import dataclasses
 
 import torch
 
+from trc_lib import store
 from trc_lib.costs import QuadraticCost
 from trc_lib.datasets import generate_dataset
 from trc_lib.systems import DoubleIntegrator, VanDerPol
@@ -26,6 +27,10 @@ class Problem:
     def dataset(self, num_samples, seed=0):
         """``num_samples`` problems of this kind with the teacher's answers, an `LQRDataset`."""
         return generate_dataset(num_samples, seed, self.teacher, self.state_range, self.target_range)
+
+    def store(self, folder, num_samples, seed=0):
+        """The same, written to ``folder`` shard by shard: a `Store`, for more problems than memory holds."""
+        return store.make(folder, num_samples, seed, self.teacher, self.state_range, self.target_range)
 
 
 def double_integrator(horizon=15, dt=0.33, state_range=2.5):

@@ -82,11 +82,16 @@ class LinearSystem(System):
         return self.prediction_matrices(horizon)[1][-1].clone()
 
     def predict(self, initial_state, controls):
-        """`rollout` without its checks, by one matrix product and no loop over time."""
-        F, G = self.prediction_matrices(controls.shape[-2], like=controls)
-        free = torch.einsum("kij,...j->...ki", F, initial_state)           # [..., N+1, state_dim]
-        forced = torch.einsum("kij,...j->...ki", G, controls.flatten(-2))  # [..., N+1, state_dim]
-        return free + forced
+        """`rollout` without its checks, by one matrix product and no loop over time.
+
+        On a GPU in float64: training may set TF32 for matrix products, which would leave three digits of where the controls end.
+        """
+        exact = torch.float64 if controls.is_cuda else controls.dtype
+        initial_state, u = initial_state.to(exact), controls.to(exact)
+        F, G = self.prediction_matrices(controls.shape[-2], like=u)
+        free = torch.einsum("kij,...j->...ki", F, initial_state)    # [..., N+1, state_dim]
+        forced = torch.einsum("kij,...j->...ki", G, u.flatten(-2))  # [..., N+1, state_dim]
+        return (free + forced).to(controls.dtype)
 
 
 class DoubleIntegrator(LinearSystem):

@@ -32,8 +32,9 @@ class TrainConfig:
         most_cycles: each batch runs a number of cycles drawn from 1 to this; 0 runs those of the network.
         seed: of the order of the samples.
         snapshot_epochs: after which epochs to keep the weights, for pictures; 0 is before training.
-        mixed_precision: run the network in bfloat16 where that is safe (for GPUs).
-        compile: compile the network by `torch.compile` (takes a minute or two first).
+        mixed_precision: run the network in bfloat16 where that is safe, and on a GPU in TF32 where that is (for GPUs).
+        compile: compile the network by `torch.compile` (takes a minute or two first). Without CUDA graphs: each number of cycles
+            and the last, shorter batch would need a graph of their own; ``make check-gpu`` measures what they would bring.
     """
 
     epochs: int = 100

@@ -9,8 +9,11 @@ from tqdm.auto import tqdm
 
 from trc_lib import checking, files
 from trc_lib.model.recursion import Block
+from trc_lib.store import Store
 from trc_lib.threads import one_thread
+from trc_lib.training.batches import Batches, on_device
 from trc_lib.training.config import TrainConfig, cost_loss, imitation_loss, learning_rate
+from trc_lib.training.ranks import joined
 from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
 
 
@@ -22,10 +25,13 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     ``history.csv`` and, when asked for, ``snapshots.pt``. A run that was stopped, at whatever moment, goes on
     after its last whole epoch and ends bit-equal to one that was not.
 
+    Where ``torchrun`` started several processes, they share the work: see `trc_lib.training.ranks`.
+
     Args:
         model: a `TinyRecursiveControl`; trained in place, its scaling taken from ``train_set`` (and that of a cost's slopes from
             its own proposals), anew in every training.
-        train_set, eval_set: `LQRDataset`.
+        train_set: `LQRDataset`, or a `Store`, of which the scaling sees the first shard alone.
+        eval_set: `LQRDataset`.
         config: a `TrainConfig`.
         folder: nothing is written if None.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
@@ -41,6 +47,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         ValueError: if a set does not fit the model.
         FloatingPointError: if the loss is no longer finite.
         files.Busy: if another process is training in ``folder``.
+        RankLost: a RuntimeError, if another of the processes that torchrun started died.
         KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
     """
     folder = None if folder is None else checking.path("folder", folder)
@@ -49,21 +56,27 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
     if on_epoch is not None:
         checking.like("on_epoch", on_epoch, "a function", "__call__")
     checking.like("model", model, "a Learner", "check_fit", "parts")
-    model.check_fit(train_set, "train_set")
+    model.check_fit(_sample(train_set), "train_set")
     model.check_fit(eval_set, "eval_set")
     if config.part not in model.parts:
         parts = ", ".join(map(repr, model.parts))
         raise ValueError(f"part={config.part!r} is not accepted for a {type(model).__name__}; it has {parts}")
-    with contextlib.nullcontext() if folder is None else files.claimed(folder / ".lock", f"folder={str(folder)!r}"):
-        return _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch)
+    with joined(device) as (ranks, device):
+        folder = folder if ranks.first else None
+        with contextlib.nullcontext() if folder is None else files.claimed(folder / ".lock", f"folder={str(folder)!r}"):
+            return _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch, ranks)
 
 
-def _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch):
+def _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch, ranks):
     """`train` without its checks, in a folder that no other process writes to."""
     recipe = recipe_of(model, train_set, eval_set, config)
-    state = load_state(folder, recipe) if resume else None
+    first_recipe = ranks.agreed(recipe)
+    if recipe != first_recipe:
+        changes = ", ".join(files.changes(first_recipe, recipe))
+        raise ValueError(f"rank {ranks.rank} was given something else than rank 0 ({changes})")
+    state = ranks.agreed(load_state(folder, recipe) if resume else None)
 
-    model.set_scaling(train_set)
+    model.set_scaling(_sample(train_set))
     model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     run = Run(model, optimizer, recipe, config, folder)
@@ -73,19 +86,20 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
         run.take_up(state)
 
     predict = torch.compile(model.predict) if config.compile else model.predict
-    train_data, eval_data = _on_device(train_set, device), _on_device(eval_set, device)
-    steps = math.ceil(len(train_set) / config.batch_size)      # in one epoch
-    bar = tqdm(total=config.epochs * steps, initial=len(run.history) * steps, unit="step", desc="training", disable=not progress)
+    batches, eval_data = Batches(train_set, config.batch_size, device), on_device(eval_set, device)
+    bar = tqdm(total=config.epochs * len(batches), initial=len(run.history) * len(batches), unit="step", desc="training",
+               disable=not (progress and ranks.first))
     try:
         with bar, _only(model, config.part), one_thread() if config.batch_size < 256 else contextlib.nullcontext():
+            predict = ranks.shared(model, predict)
             while not run.finished:
-                row = _epoch(run, predict, train_data, eval_data, train_set.teacher, bar)
+                row = _epoch(run, predict, batches, eval_data, train_set.teacher, bar, ranks)
                 run.add(row)
                 bar.set_postfix(epoch=row["epoch"], train_loss=f"{row['train_loss']:.1e}", eval_loss=f"{row['eval_loss']:.1e}")
-                if on_epoch is not None:
+                if on_epoch is not None and ranks.first:
                     on_epoch(run.history)
     except KeyboardInterrupt:
-        kept = "nothing was kept: no folder was given"
+        kept = "nothing was kept: no folder was given" if ranks.first else "the first rank tells what is kept"
         if folder is not None:
             kept = f"{epochs_kept(folder)} whole epochs are kept in {folder}; run again to go on"
         raise KeyboardInterrupt(f"training was stopped: {kept}") from None
@@ -94,19 +108,16 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
     return run.history
 
 
-def _epoch(run, predict, train_data, eval_data, teacher, bar):
+def _epoch(run, predict, batches, eval_data, teacher, bar, ranks):
     """One pass over the training set, then a look at the eval set; returns the row for the history."""
     model, config, epoch, started = run.model, run.config, len(run.history) + 1, time.perf_counter()
-    device, num_samples = train_data[0].device, len(train_data[0])
-    batches = torch.randperm(num_samples, generator=run.order).to(device).split(config.batch_size)
-    summed_loss = torch.zeros((), device=device)
+    summed_loss = torch.zeros((), device=batches.device)
     model.train()
-    with _mixed_precision(model, config):
-        for i, rows in enumerate(batches):
+    with _mixed_precision(model, config, batches.device):
+        for i, (initial_state, target_state, optimal_controls) in enumerate(batches.drawn(run.order)):
             lr = learning_rate((epoch - 1) * len(batches) + i, config.epochs * len(batches), config)
             for group in run.optimizer.param_groups:
                 group["lr"] = lr
-            initial_state, target_state, optimal_controls = (values[rows] for values in train_data)
             depth = _depth(config)
             if config.most_cycles:
                 depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order))
@@ -116,14 +127,18 @@ def _epoch(run, predict, train_data, eval_data, teacher, bar):
             objective.backward()                           # through every cycle of the recursion
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             run.optimizer.step()
-            summed_loss += loss.detach() * len(rows)       # stays on the device: no waiting in the loop
+            summed_loss += loss.detach() * len(initial_state)  # stays on the device: no waiting in the loop
             bar.update()
-    train_loss = float(summed_loss) / num_samples
-    eval_loss, final_error, success = evaluate(model, eval_data, teacher, config)
-    if not math.isfinite(train_loss + eval_loss):
+    row = None
+    if ranks.first:
+        eval_loss, final_error, success = evaluate(model, eval_data, teacher, config)
+        row = {"epoch": epoch, "train_loss": float(summed_loss) / batches.num_samples, "eval_loss": eval_loss,
+               "eval_final_error": final_error, "eval_success": success, "lr": lr,
+               "seconds": round(time.perf_counter() - started, 3)}
+    row = ranks.agreed(row)
+    if not math.isfinite(row["train_loss"] + row["eval_loss"]):
         raise FloatingPointError(f"the loss is no longer finite in epoch {epoch}; try a smaller lr than {config.lr}")
-    return {"epoch": epoch, "train_loss": train_loss, "eval_loss": eval_loss, "eval_final_error": final_error,
-            "eval_success": success, "lr": lr, "seconds": round(time.perf_counter() - started, 3)}
+    return row
 
 
 def _objective(cycles, initial_state, target_state, optimal_controls, teacher, config):
@@ -178,17 +193,23 @@ def _only(model, part):
 
 
 @contextlib.contextmanager
-def _mixed_precision(model, config):
-    """The blocks' layers in bfloat16, if the configuration says so; what is reported is measured without."""
+def _mixed_precision(model, config, device):
+    """The blocks' layers in bfloat16, if the configuration says so, and on a GPU the other layers' products in TF32; what is
+    reported is measured without. A cost is a product as well, and its gaps would drown in TF32: with such an objective, none."""
     blocks = [module for module in model.modules() if isinstance(module, Block)]
+    precision = torch.get_float32_matmul_precision()
+    if config.mixed_precision and not config.of_cost and device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
     for block in blocks:
         block.mixed_precision = config.mixed_precision
     try:
         yield
     finally:
+        torch.set_float32_matmul_precision(precision)
         for block in blocks:
             block.mixed_precision = False
 
 
-def _on_device(dataset, device):
-    return [values.to(device, torch.float32) for values in (dataset.initial_states, dataset.target_states, dataset.controls)]
+def _sample(train_set):
+    """An `LQRDataset` that stands for the training set: itself, or the first shard of a `Store`."""
+    return train_set.sample if isinstance(train_set, Store) else train_set

@@ -79,7 +79,7 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"])
         self.history, self.best_weights = History(state["history"]), state["best_weights"]
-        if (self.folder / "snapshots.pt").exists():
+        if self.folder is not None and (self.folder / "snapshots.pt").exists():
             self.snapshots = load_snapshots(self.folder / "snapshots.pt")
 
     def add(self, row):
@@ -126,22 +126,12 @@ def load_state(folder, recipe):
         return None
     state = files.load_checkpoint(folder / "last.pt", "trc_lib.training", VERSION)
     if state["recipe"] != recipe:
-        changes = ", ".join(_changes(state["recipe"], recipe))
+        changes = ", ".join(files.changes(state["recipe"], recipe))
         error = OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe ({changes}); "
                             "give another folder, or resume=False to write over it")
         error.changes = changes
         raise error
     return state
-
-
-def _changes(old, new, name=""):
-    """Where two nested recipes differ, as words: ``training.epochs: 2 -> 3``."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old | new:
-            yield from _changes(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-    elif old != new:
-        brief = [f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else value for value in (old, new)]
-        yield f"{name}: {brief[0]} -> {brief[1]}"
 
 
 def epochs_kept(folder):

@@ -1,0 +1,53 @@
+"""The training set as the loop reads it."""
+
+import math
+
+import torch
+
+from trc_lib.store import Store
+
+
+def on_device(dataset, device):
+    """Initial states, target states and controls of an `LQRDataset`, float32 on ``device``."""
+    return [values.to(device, torch.float32) for values in (dataset.initial_states, dataset.target_states, dataset.controls)]
+
+
+class Batches:
+    """A training set in batches, float32 on a device, in an order that a generator draws.
+
+    A dataset lies on the device as a whole. Of a `Store` one shard at a time does: the shards come in random order, and so do the
+    problems of each. Problems are drawn independently, so a batch out of one shard is as random as one out of all.
+
+    Args:
+        train_set: `LQRDataset` or `Store`.
+        batch_size: problems in a batch; the last may have fewer.
+        device: where they are needed.
+    """
+
+    def __init__(self, train_set, batch_size, device):
+        self.num_samples, self.batch_size, self.device = len(train_set), batch_size, device
+        if isinstance(train_set, Store):
+            self._read, self._pieces = train_set.read, len(train_set.shards)
+        else:
+            held = on_device(train_set, device)
+            self._read, self._pieces = lambda piece: held, 1
+
+    def __len__(self):
+        return math.ceil(self.num_samples / self.batch_size)
+
+    def drawn(self, order):
+        """All problems once: initial states, target states and controls of one batch after the other."""
+        rest = None                                         # of the last piece: less than a batch
+        for piece in torch.randperm(self._pieces, generator=order).tolist():
+            values = [value.to(self.device) for value in self._read(piece)]
+            rows = torch.randperm(len(values[0]), generator=order).to(self.device)
+            missing = self.batch_size if rest is None else self.batch_size - len(rest[0])
+            for chosen in (rows[:missing], *rows[missing:].split(self.batch_size)):
+                batch = [value[chosen] for value in values]
+                if rest is not None:
+                    batch = [torch.cat(both) for both in zip(rest, batch)]
+                rest = batch if len(batch[0]) < self.batch_size else None
+                if rest is None:
+                    yield batch
+        if len(rest[0] if rest is not None else ()):
+            yield rest
