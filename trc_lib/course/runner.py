@@ -129,15 +129,15 @@ def tagged_pictures(path):
     Raises:
         ValueError: if the notebook or a picture is damaged.
     """
-    notebook, pictures = json.loads(path.read_text(encoding="utf-8")), {}
-    for cell in notebook["cells"]:
-        names = [tag.split("=", 1)[1] for tag in cell["metadata"].get("tags", []) if tag.startswith("figure=")]
-        shown_data = [output.get("data", {}) for output in cell.get("outputs", [])]
-        encoded = [data["image/png"] for data in shown_data if "image/png" in data]
-        pictures.update({name: base64.b64decode(png) for name, png in zip(names, encoded)})
-    for name, png in pictures.items():
-        try:
+    try:
+        notebook, pictures = json.loads(path.read_text(encoding="utf-8")), {}
+        for cell in notebook["cells"]:
+            names = [tag.split("=", 1)[1] for tag in cell["metadata"].get("tags", []) if tag.startswith("figure=")]
+            shown_data = [output.get("data", {}) for output in cell.get("outputs", [])]
+            encoded = [data["image/png"] for data in shown_data if "image/png" in data]
+            pictures.update({name: base64.b64decode(png) for name, png in zip(names, encoded)})
+        for png in pictures.values():
             Image.open(io.BytesIO(png)).verify()  # every part of a PNG has its checksum
-        except (OSError, SyntaxError) as error:
-            raise ValueError(f"{path} is damaged: the picture {name} cannot be read: {error}") from None
+    except Exception as error:  # broken bytes can make the readers fail in any way
+        raise ValueError(f"{path} is damaged, or no notebook: {error}") from None
     return pictures

@@ -57,7 +57,8 @@ class MinimumEnergyController(Teacher):
         pseudo_inverse = torch.linalg.solve_triangular(R, Q.T, upper=True).T
         self.gain = torch.cat([-pseudo_inverse @ A_N, pseudo_inverse], dim=1)  # [N * control_dim, 2 * state_dim]
         miss = A_N @ torch.eye(n, 2 * n).to(A_N) + C @ self.gain - torch.eye(2 * n).to(A_N)[n:]   # x_N - x_T of unit problems
-        if not float(miss.abs().max()) <= LARGEST_MISS * max(1, float(A_N.abs().max())):
+        size = torch.cat([A_N.abs().amax(dim=0).clamp(min=1), torch.ones(n).to(A_N)])
+        if not bool((miss.abs() <= LARGEST_MISS * size).all()):
             raise ValueError(f"horizon={horizon} with system={system!r} is too badly scaled: rounding alone would miss the "
                              f"target by {float(miss.abs().max()):.0e}")
 
