@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser bench bench-widgets sweep long lab doctor store clean
+.PHONY: help course test test-browser bench bench-widgets torture sweep long lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +24,9 @@ bench-widgets: .venv/ready  ## measure from key press to new picture in a real b
 
 bench: .venv/ready   ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench
+
+torture: .venv/ready ## kill, damage, misuse and starve it, and count what it survives (about half an hour, as root for all of it)
+	$(BIN)/python -m tests.torture
 
 sweep: .venv/ready   ## train all rivals of chapters 6 to 8 with five seeds (about 4 hours; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep

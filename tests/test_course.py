@@ -180,6 +180,15 @@ def test_the_runner_passes_the_lane_and_takes_the_tagged_pictures(scratch_course
     assert list(pictures) == ["line"] and pictures["line"].startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("damage", [lambda text: text[:len(text) // 2], lambda text: text.replace("iVBORw0KGgo", "iVBORw0KGga"),
+                                    lambda text: text.replace('"cells"', '"sells"')], ids=["cut", "picture", "key"])
+def test_a_damaged_notebook_is_refused_before_its_pictures_are_shown(tmp_path, damage):
+    text = (ROOT / "notebooks" / "02_dataset.ipynb").read_text(encoding="utf-8")
+    (tmp_path / "broken.ipynb").write_text(damage(text), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"broken\.ipynb is damaged, or no notebook: "):
+        runner.tagged_pictures(tmp_path / "broken.ipynb")
+
+
 def test_a_dead_kernel_is_named_and_not_a_traceback(scratch_course, monkeypatch, capsys):
     _notebook(scratch_course / "notebooks" / "one.ipynb", [("import os\nos._exit(9)", [])])
     monkeypatch.setattr(runner, "NOTEBOOKS", ("one",))

@@ -207,7 +207,7 @@ def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, 
         found.append([values[solved][:wanted] for values in (*problems, controls)])
         wanted, drawn = wanted - len(found[-1][0]), drawn + num_samples
         if drawn > LARGEST_DRAW * (num_samples - wanted + 1):
-            raise ValueError(f"state_range={state_range} is too wide: {drawn:,} problems were drawn, "
+            raise ValueError(f"state_range={state_range} is too wide, or target_range is: {drawn:,} problems were drawn, "
                              f"and only {num_samples - wanted} of them have an answer")
     initial_states, target_states, controls = (torch.cat(values) for values in zip(*found))
     return LQRDataset(initial_states, target_states, controls, teacher=teacher, state_range=sampler.state_range,

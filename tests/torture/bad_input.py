@@ -277,7 +277,7 @@ def calls():
         Call("pretrained", course.pretrained, {"name": "two_level_medium"}, {"name": WORDS}),
         Call("load_results", laboratory.load_results, {"name": "sweep"}, {"name": WORDS}),
         Call("export_onnx", export.export_onnx, {"model": model, "path": folder / "model.onnx", "H_cycles": None},
-             {"model": rest, "H_cycles": [value for value in NUMBERS if not isinstance(value, np.number | int)]}),
+             {"model": rest, "H_cycles": [value for value in NUMBERS if not isinstance(value, np.number | int | None)]}),
     ]
 
 

@@ -8,13 +8,17 @@ import io
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
 
+import nbformat
 import torch
 
 from tests.torture.rows import Row
+from tests.torture.scratch import scratch_course
 from trc_lib import files
 from trc_lib.datasets import LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl, TRCConfig
@@ -185,6 +189,63 @@ def training(tries, rng, advance=lambda: None):
     train(TinyRecursiveControl(TRCConfig(**SMALL)), eval_set, eval_set, TrainConfig(epochs=1), progress=False)  # what PyTorch
     # imports in its first training, every child would import anew: none would get as far as its first epoch for a while
     return kill_at_random("training", work, lambda path: WHOLE[path.name](path), outcome, tries, rng, advance)
+
+
+TRAINS = """
+import dataclasses
+from trc_lib import course
+from trc_lib.evaluation import evaluate
+lane = dataclasses.replace(course.choose_lane(lane), num_train=256, num_eval=64)
+sets = course.load_or_make_datasets(lane)
+model, history, snapshots = course.load_or_train(lane, *sets)
+figures = dataclasses.asdict(evaluate(model, sets[1])[-1]) | {"numbers": model.num_parameters}
+course.record(lane, "04_training", {"epochs": len(history), "seconds": 0, "device": "cpu", "best": history.best["eval_loss"]})
+course.record(lane, "05_evaluation", {"num_eval": 64, "checkpoint": "trained", "this network": figures,
+                                      "continuous law, sampled": figures, "linear map, least squares": figures})
+"""
+
+
+def course(tries, rng, advance=lambda: None):
+    """The command line's course, over notebooks of which one makes datasets and trains; killed, and given once more."""
+    row = Row("kill -9", "a course run")
+    env = os.environ | {"PYTHONPATH": str(pathlib.Path(__file__).resolve().parents[2]), "OMP_NUM_THREADS": "1"}
+
+    def start(folder):
+        return subprocess.Popen([sys.executable, "-m", "trc_lib", "course", "--lane", "smoke"], cwd=folder, env=env, text=True,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+    def result(folder):
+        """Datasets, networks and figures; of the notebooks that they are whole."""
+        for path in folder.glob("runs/**/*.ipynb"):
+            nbformat.read(path, as_version=4)
+        made = [path for path in sorted((folder / "data").rglob("*")) if path.suffix in (".npz", ".json", ".pt")]
+        kept = {path.relative_to(folder): path.read_bytes() for path in made if path.name != "last.pt"}
+        return kept | {"state": outcome(next(folder.rglob("last.pt")).parent)}
+
+    with tempfile.TemporaryDirectory() as folder:
+        started, running = time.perf_counter(), start(scratch_course(pathlib.Path(folder), "pass", {"04_training": TRAINS}))
+        _, said = running.communicate()
+        assert running.returncode == 0, said
+        seconds, expected = time.perf_counter() - started, result(pathlib.Path(folder))
+    for _ in range(tries):
+        with tempfile.TemporaryDirectory() as folder:
+            folder, after = scratch_course(pathlib.Path(folder), "pass", {"04_training": TRAINS}), rng.uniform(0, seconds)
+            running = start(folder)
+            time.sleep(after)
+            running.kill()
+            running.communicate()
+            seen, failure = list((folder / "data").rglob("*")) if (folder / "data").exists() else [], None
+            again = start(folder)
+            _, said = again.communicate()
+            if again.returncode:
+                failure = f"killed after {after:.1f} s: it did not go on: {said.strip().splitlines()[-1][:200]}"
+            elif result(folder) != expected:
+                failure = f"killed after {after:.1f} s: it ended otherwise"
+            elif left := [path.name for path in folder.rglob(".*") if path.name.endswith((".part", ".part.ipynb", ".lock"))]:
+                failure = f"killed after {after:.1f} s: {left} was left behind"
+            row.add("with something there" if seen else "before the first", failure)
+        advance()
+    return row
 
 
 ALL = (dataset_writing, checkpoint_writing, results_writing, training)

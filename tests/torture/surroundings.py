@@ -15,10 +15,9 @@ import subprocess
 import sys
 import tempfile
 
-import nbformat
-
 from tests.torture.kills import WHOLE, hidden
 from tests.torture.rows import Row
+from tests.torture.scratch import scratch_course
 from trc_lib.datasets import LQRDataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -159,21 +158,6 @@ def _through(row, word, folder, **options):
     _expect(row, word, run(train(folder, folder / "run"), **options), 0, "Training complete")
     words = ["evaluate", "--checkpoint", folder / "run" / "best_model.pt", "--data", folder / "lqr_dataset_eval.npz", "--json"]
     _expect(row, word, run(words, **options), 0, '"cycles"')
-
-
-def scratch_course(folder, cell):
-    """A course whose notebooks all end with this cell: a folder that looks like the root."""
-    for name in ("notebooks", "trc_lib"):
-        (folder / name).mkdir(parents=True)
-    from trc_lib.course.runner import NOTEBOOKS
-
-    kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    for name in NOTEBOOKS:
-        notebook = nbformat.v4.new_notebook(metadata={"kernelspec": kernelspec})
-        notebook.cells = [nbformat.v4.new_code_cell('lane = "cpu"\nseed = 0\ncheckpoint = ""', metadata={"tags": ["parameters"]}),
-                          nbformat.v4.new_code_cell(cell)]
-        nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
-    return folder
 
 
 STOP = "from trc_lib import course\ncourse.load_or_make_datasets(course.choose_lane(lane))\nraise SystemError('so far')"
