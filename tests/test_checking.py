@@ -1,3 +1,5 @@
+import pathlib
+
 import numpy as np
 import pytest
 import torch
@@ -100,3 +102,60 @@ def test_array_refuses_what_is_not_made_of_floats(value):
 def test_array_refuses_values_that_are_not_finite(value):
     with pytest.raises(ValueError, match="state holds NaN or infinite"):
         checking.array("state", [0.0, value], (2,))
+
+
+@pytest.mark.parametrize("check", [checking.whole, checking.positive])
+@pytest.mark.parametrize("value", [10**400, 2**63, -10**400])
+def test_whole_numbers_beyond_all_machines_are_refused_by_name(check, value):
+    if check is checking.positive and value == 2**63:
+        assert checking.positive("dt", value) == 2.0**63
+    else:
+        with pytest.raises(ValueError, match="dt="):
+            check("dt", value)
+
+
+def test_whole_keeps_to_its_upper_bound():
+    assert checking.whole("H_cycles", 10, at_most=10) == 10
+    with pytest.raises(ValueError, match="H_cycles=11 is too large; at most 10 is accepted"):
+        checking.whole("H_cycles", 11, at_most=10)
+
+
+@pytest.mark.parametrize("value", [np.array(["mse", "rms"]), torch.ones(2), None, ["mse"], float("nan")], ids=repr)
+def test_one_of_and_device_refuse_what_is_no_string(value):
+    with pytest.raises(ValueError, match=r"objective=.* is unknown; accepted are 'mse'"):
+        checking.one_of("objective", value, ("mse",))
+    with pytest.raises(ValueError, match=r"device=.* is unknown"):
+        checking.device(value)
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, None, np.bool_(True)], ids=repr)
+def test_switch_accepts_true_and_false_alone(value):
+    assert checking.switch("resume", True) is True and checking.switch("resume", False) is False
+    with pytest.raises(TypeError, match=r"resume=.* is not accepted; give True or False"):
+        checking.switch("resume", value)
+
+
+@pytest.mark.parametrize("value", ["abc", None, pathlib.Path], ids=repr)
+def test_like_refuses_what_lacks_an_attribute_and_classes_in_place_of_things(value):
+    assert checking.like("folder", pathlib.Path("a"), "a Path", "exists", "name") == pathlib.Path("a")
+    with pytest.raises(TypeError, match=r"folder=.* is not accepted; needs a Path"):
+        checking.like("folder", value, "a Path", "exists", "name")
+
+
+@pytest.mark.parametrize("value", [None, 3, b"bytes", "nul\0byte", ["a"]], ids=repr)
+def test_path_refuses_what_is_none(value):
+    assert checking.path("folder", "a/b") == pathlib.Path("a/b")
+    with pytest.raises(TypeError, match=r"folder=.* is not accepted; needs a path"):
+        checking.path("folder", value)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(3, 2).to_sparse(), torch.zeros(3, 2, device="meta")], ids=["sparse", "meta"])
+def test_array_refuses_tensors_that_are_not_plainly_there(value):
+    with pytest.raises(TypeError, match="state is sparse or holds no values; give a dense tensor"):
+        checking.array("state", value, (2,))
+
+
+def test_result_refuses_what_overflowed_and_names_the_arguments():
+    assert checking.result("the states", torch.ones(2), "initial_state or controls are").tolist() == [1, 1]
+    with pytest.raises(ValueError, match="initial_state or controls are too large: the states would not be finite"):
+        checking.result("the states", torch.tensor([1.0, float("inf")]), "initial_state or controls are")

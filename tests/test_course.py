@@ -144,6 +144,15 @@ def test_the_best_network_arrives_to_a_thousandth_of_a_millimetre():
 # ---------------------------------------------------------------- the runner
 
 
+@pytest.mark.parametrize("damage", [lambda text: text[:len(text) // 2], lambda text: text.replace("iVBORw0KGgo", "iVBORw0KGga"),
+                                    lambda text: text.replace('"cells"', '"sells"')], ids=["cut", "picture", "key"])
+def test_a_damaged_notebook_is_refused_before_its_pictures_are_shown(tmp_path, damage):
+    text = (ROOT / "notebooks" / "02_dataset.ipynb").read_text(encoding="utf-8")
+    (tmp_path / "broken.ipynb").write_text(damage(text), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"broken\.ipynb is damaged, or no notebook: "):
+        runner.tagged_pictures(tmp_path / "broken.ipynb")
+
+
 def test_the_whole_course_runs_on_the_smoke_lane_and_is_reused(scratch_course, capsys):
     for name in CHAPTERS:
         shutil.copy(ROOT / "notebooks" / f"{name}.ipynb", scratch_course / "notebooks")

@@ -206,3 +206,10 @@ def test_states_that_make_no_sense_are_refused_by_name(teacher, bad, error, reas
 def test_starts_and_targets_that_do_not_pair_are_refused():
     with pytest.raises(ValueError, match=r"target_state has shape \[4, 2\], which does not fit initial_state's \[3, 2\]"):
         MinimumEnergyController().solve(np.zeros((3, 2)), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize(("system", "horizon"), [
+    (DoubleIntegrator(1e-9), 15), (DoubleIntegrator(1e-8), 2), (LinearSystem([[2.0, 0.1], [0, 1]], [[0.0], [0.1]], 0.1), 200)])
+def test_a_law_that_would_miss_by_rounding_is_refused(system, horizon):
+    with pytest.raises(ValueError, match=rf"horizon={horizon} with system=.* is too badly scaled"):
+        MinimumEnergyController(system, horizon)

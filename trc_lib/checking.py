@@ -57,7 +57,7 @@ def like(name, value, wanted, *attributes):
 
 def path(name, value):
     """Return ``value`` as a path, or say that it is none."""
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or "\0" in str(value):
         raise TypeError(f"{name}={value!r} is not accepted; needs a path")
     return pathlib.Path(value)
 

@@ -41,7 +41,7 @@ class LQRDataset:
 
     def __post_init__(self):
         for name in ARRAYS:
-            checking.array(name, getattr(self, name), (None, None))
+            object.__setattr__(self, name, checking.array(name, getattr(self, name), (None, None), torch.float64).detach())
         checking.like("teacher", self.teacher, "a Teacher", "system", "horizon", "attempt")
         plain = {"state_range": checking.positive("state_range", self.state_range), "seed": checking.whole("seed", self.seed, 0),
                  "target_range": checking.positive("target_range", self.target_range, or_zero=True)}
@@ -178,8 +178,8 @@ class Sampler:
     def draw(self, num_samples):
         num_samples = checking.whole("num_samples", num_samples)
         if num_samples * self.state_dim > LARGEST_SAMPLE:
-            raise ValueError(f"num_samples={num_samples:,} is too large; with {self.state_dim} states "
-                             f"at most {LARGEST_SAMPLE // self.state_dim:,} are drawn at once")
+            raise ValueError(f"num_samples={num_samples:,} with state_dim={self.state_dim:,} is too large; "
+                             f"at most {LARGEST_SAMPLE:,} numbers are drawn at once")
         unit = torch.rand(num_samples, 2, self.state_dim, generator=self.generator, dtype=torch.float64)  # in [0, 1)
         states = 2 * unit - 1
         return (states[:, 0] * self.state_range).contiguous(), (states[:, 1] * self.target_range).contiguous()
@@ -199,6 +199,7 @@ def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, 
     """
     teacher = MinimumEnergyController() if teacher is None else teacher
     checking.like("teacher", teacher, "a Teacher", "system", "horizon", "attempt")
+    num_samples = checking.whole("num_samples", num_samples)
     sampler, found, wanted, drawn = Sampler(seed, teacher.system.state_dim, state_range, target_range), [], num_samples, 0
     while wanted > 0 or not found:
         problems = sampler.draw(num_samples)
@@ -206,7 +207,7 @@ def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, 
         found.append([values[solved][:wanted] for values in (*problems, controls)])
         wanted, drawn = wanted - len(found[-1][0]), drawn + num_samples
         if drawn > LARGEST_DRAW * (num_samples - wanted + 1):
-            raise ValueError(f"state_range={state_range} is too wide: {drawn:,} problems were drawn, "
+            raise ValueError(f"state_range={state_range} is too wide, or target_range is: {drawn:,} problems were drawn, "
                              f"and only {num_samples - wanted} of them have an answer")
     initial_states, target_states, controls = (torch.cat(values) for values in zip(*found))
     return LQRDataset(initial_states, target_states, controls, teacher=teacher, state_range=sampler.state_range,

@@ -21,7 +21,8 @@ def final_error(system, initial_state, target_state, controls):
     checking.like("system", system, "a System", "rollout")
     initial_state, target_state = checking.state_pair(initial_state, target_state, system.state_dim)
     controls = checking.array("controls", controls, (None, system.control_dim), torch.float64)
-    return (system.rollout(initial_state, controls)[..., -1, :] - target_state).norm(dim=-1)
+    errors = (system.rollout(initial_state, controls)[..., -1, :] - target_state).norm(dim=-1)
+    return checking.result("the error", errors, "initial_state, target_state or controls are")
 
 
 def split(system, controls, optimal_controls):
@@ -45,7 +46,8 @@ def split(system, controls, optimal_controls):
     difference = (controls - optimal_controls).flatten(-2)                       # [..., N * control_dim]
     Q, _ = torch.linalg.qr(system.controllability_matrix(horizon).T)             # columns span the row space of C
     in_row_space = difference @ Q.to(difference) @ Q.T.to(difference)
-    return in_row_space.square().sum(dim=-1), (difference - in_row_space).square().sum(dim=-1)
+    parts = torch.stack([in_row_space.square().sum(dim=-1), (difference - in_row_space).square().sum(dim=-1)])
+    return checking.result("their square", parts, "controls or optimal_controls are").unbind()
 
 
 @dataclasses.dataclass(frozen=True)

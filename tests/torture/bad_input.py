@@ -1,6 +1,6 @@
 """Bad input: every public callable, with one or two arguments spoiled; refused by name, or answered rightly.
 
-What the library documents as unchecked (``advance``, ``predict``, ``jacobians``, the losses) is the inside of a loop and left out.
+What is the inside of a loop and does not check (``advance``, ``predict``, ``jacobians``, costs and losses) is left out.
 """
 
 import contextlib
@@ -37,6 +37,7 @@ from trc_lib.teachers import (
     SampledContinuousController,
 )
 
+SCRATCH = tempfile.TemporaryDirectory()
 SECONDS, GIGABYTES = 20, 4  # that one call may take
 STATES = (torch.rand(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) - 0.5) * 2
 TARGETS, CONTROLS = STATES.flip(0), torch.linspace(-1, 1, 15, dtype=torch.float64)[:, None].repeat(3, 1, 1)
@@ -77,15 +78,16 @@ def calls():
     pair = {"initial_state": states, "target_state": states}
     problem = {"initial_state": STATES, "target_state": TARGETS}
     both = {"initial_state": ("target_state",), "target_state": ("initial_state",)}
-    folder = pathlib.Path(tempfile.mkdtemp())
+    folder = pathlib.Path(SCRATCH.name)
     data.save(folder / "data.npz")
     model.save(folder / "model.pt")
 
     def reaches(controls, initial_state, target_state, system=cart):
         return oracles.arrives(controls, system, initial_state, target_state)
 
-    def teaches(teacher, **_):
-        return oracles.arrives(teacher.solve(STATES, TARGETS), teacher.system, STATES, TARGETS)
+    def teaches(teacher, scale=1.0):
+        x0, xT = scale * STATES, scale * TARGETS
+        return oracles.arrives(teacher.solve(x0, xT), teacher.system, x0, xT)
 
     def improves(controls, initial_state, target_state):
         """Finite, within the limits, and no dearer than doing nothing."""
@@ -96,19 +98,21 @@ def calls():
         return None if bool((spent <= idle).all()) and bool((controls.abs() <= 2).all()) else "is worse than doing nothing"
 
     def solved(dataset, **_):
-        return oracles.arrives(dataset.controls, dataset.system, dataset.initial_states, dataset.target_states)
+        some = dataset[:1000]
+        return oracles.arrives(some["controls"], dataset.system, some["initial_state"], some["target_state"])
 
     def drives(system, **_):
         return oracles.simulated(system.rollout(STATES, CONTROLS), system, STATES, CONTROLS)
 
     def drives_third(system, **_):
-        return oracles.simulated(system.rollout(STATES[:, :1].repeat(1, 3), CONTROLS.repeat(1, 1, 2)), system,
-                                 STATES[:, :1].repeat(1, 3), CONTROLS.repeat(1, 1, 2))
+        x0, u = STATES[:, :1].repeat(1, 3), CONTROLS.repeat(1, 1, system.control_dim)
+        return oracles.simulated(system.rollout(x0, u), system, x0, u)
 
     def drawn(states, num_samples, seed=0, state_dim=2, state_range=2.5, target_range=None):
         width = float(state_range), float(state_range if target_range is None else target_range)
-        right = [tuple(one.shape) == (num_samples, state_dim) and float(one.abs().max()) <= most for one, most in zip(states, width)]
-        return oracles.finite(states) or (None if all(right) else "has the wrong shape or range")
+        right = all(tuple(one.shape) == (num_samples, state_dim) and float(one.abs().max()) <= most
+                    for one, most in zip(states, width))
+        return oracles.finite(states) or (None if right else "has the wrong shape or range")
 
     def answers(result, initial_state, target_state, **_):
         shape = tuple(result["controls"].shape)
@@ -119,31 +123,36 @@ def calls():
 
     def closes(result, steps, initial_state, noise=0.0, **_):
         loop_states, controls = result
-        if len(controls[0]) != steps:
+        if controls.shape[-2] != steps:
             return "has the wrong length"
         return oracles.finite(result) or (noise == 0 and oracles.simulated(loop_states, cart, initial_state, controls)) or None
 
+    def network(config):
+        """Of a system that fits, so that the sizes may differ."""
+        return TinyRecursiveControl(config, LinearSystem(torch.eye(config.state_dim), torch.ones(
+            config.state_dim, config.control_dim), 0.1))
+
     def train(**words):
-        network = words.pop("model", None) or TinyRecursiveControl(TRCConfig(**SMALL))
-        return training.train(network, **{"train_set": data, "eval_set": data, "progress": False, "device": "cpu",
+        student = words.pop("model", TinyRecursiveControl(TRCConfig(**SMALL)))
+        return training.train(student, **{"train_set": data, "eval_set": data, "progress": False, "device": "cpu",
                                           "config": training.TrainConfig(epochs=1)} | words).rows
 
     fields = {name: NUMBERS for name in ("epochs", "batch_size", "lr", "weight_decay", "warmup", "clip_norm", "patience",
                                          "cycle_weight", "final_weight", "most_cycles", "seed")}
     fields |= {"objective": WORDS, "part": WORDS, "mixed_precision": SWITCHES, "compile": SWITCHES,
-               "snapshot_epochs": (*NUMBERS, (1, "2"), [math_nan := float("nan")], "12", {1: 2}, np.arange(3), [10**400], (-1,))}
+               "snapshot_epochs": (*NUMBERS, (1, "2"), [float("nan")], "12", {1: 2}, np.arange(3), [10**400], (-1,))}
     sizes = {name: NUMBERS for name in ("state_dim", "control_dim", "horizon", "latent_dim", "block_layers", "block_hidden",
                                         "head_hidden", "H_cycles", "L_cycles")}
     switches = {name: SWITCHES for name in ("feedback", "proportional", "last_cycle_gradient", "single_latent")}
     steps = {"horizon": NUMBERS}
     limits = (*NUMBERS, *arrays([1.0]))
-    assert math_nan != math_nan
     ctor = {"initial_states": data.initial_states, "target_states": data.target_states, "controls": data.controls,
             "teacher": data.teacher, "state_range": 2.5, "target_range": 2.5, "seed": 0}
     trace = {"initial_state": STATES, "target_state": TARGETS, "H_cycles": 2}
     return [
         Call("LinearSystem", LinearSystem, {"A": third.A, "B": third.B, "dt": 0.1, "control_limit": None},
-             {"A": arrays(third.A), "B": arrays(third.B), "dt": NUMBERS, "control_limit": limits}, drives_third),
+             {"A": arrays(third.A), "B": arrays(third.B), "dt": NUMBERS, "control_limit": limits}, drives_third,
+             {"A": ("initial_state",), "B": ("controls",)}),
         Call("DoubleIntegrator", DoubleIntegrator, {"dt": 0.33, "control_limit": None}, {"dt": NUMBERS, "control_limit": limits},
              drives),
         Call("VanDerPol", VanDerPol, {"mu": 1.0, "dt": 0.05, "control_limit": 2.0},
@@ -167,13 +176,14 @@ def calls():
              also={"dt": ("system", "horizon"), "horizon": ("system",)}),
         Call("MinimumEnergyController.solve", teachers["exact"].solve, problem, pair, reaches, both),
         Call("SampledContinuousController", SampledContinuousController, {"system": cart, "horizon": 15},
-             {"system": (*rest, oscillator, third), **steps}, lambda teacher, **_: oracles.finite(teacher.solve(STATES, TARGETS))),
+             {"system": (*rest, oscillator, third), **steps},
+             lambda teacher, **_: oracles.finite(teacher.solve(STATES, TARGETS))),
         Call("SampledContinuousController.solve", SampledContinuousController().solve, problem, pair, also=both),
         Call("SampledContinuousController.coefficients", SampledContinuousController().coefficients, problem, pair, also=both),
         Call("BoundedMinimumEnergyController", BoundedMinimumEnergyController,
              {"system": DoubleIntegrator(control_limit=9.0), "horizon": 15},
              {"system": (*OBJECTS, None, oscillator, cart), **steps},
-             lambda teacher, **_: oracles.arrives(teacher.solve(STATES / 9, TARGETS / 9), teacher.system, STATES / 9, TARGETS / 9),
+             lambda teacher, **_: teaches(teacher, 1 / 9),
              {"horizon": ("target_state",)}),
         Call("BoundedMinimumEnergyController.solve", teachers["bounded"].solve, problem, pair,
              functools.partial(reaches, system=teachers["bounded"].system), both),
@@ -187,7 +197,8 @@ def calls():
              {"system": (*rest, third, VanDerPol(dt=1e-8)), **steps, "cost": rest},
              lambda teacher, **_: None, {"system": ("cost",)}),
         Call("ClippedLQR.solve", teachers["clipped"].solve, problem, pair, also=both),
-        Call("sample_states", sample_states, {"num_samples": 5, "seed": 0, "state_dim": 2, "state_range": 2.5, "target_range": None},
+        Call("sample_states", sample_states,
+             {"num_samples": 5, "seed": 0, "state_dim": 2, "state_range": 2.5, "target_range": None},
              {name: NUMBERS for name in ("num_samples", "seed", "state_dim", "state_range", "target_range")}, drawn),
         Call("generate_dataset", generate_dataset,
              {"num_samples": 5, "seed": 0, "teacher": None, "state_range": 2.5, "target_range": None},
@@ -199,15 +210,15 @@ def calls():
              also={"state_range": ("initial_state",), "target_range": ("target_state",)}),
         Call("LQRDataset", LQRDataset, ctor,
              {"initial_states": arrays(data.initial_states), "target_states": arrays(data.target_states),
-              "controls": arrays(data.controls), "teacher": rest, "state_range": NUMBERS, "target_range": NUMBERS, "seed": NUMBERS},
+              "controls": arrays(data.controls), "teacher": rest, "state_range": NUMBERS, "target_range": NUMBERS,
+              "seed": NUMBERS},
              lambda dataset, **_: dataset.save(folder / "made.npz") or oracles.finite(LQRDataset.load(folder / "made.npz"))),
         Call("LQRDataset.load", LQRDataset.load, {"path": folder / "data.npz"}, {"path": PATHS}),
         Call("LQRDataset.save", lambda path: data.save(path), {"path": folder / "data.npz"}, {"path": PATHS[:-6]}),
-        Call("TRCConfig", lambda **words: TinyRecursiveControl(TRCConfig(**{**SMALL, **words}), None if not words.keys() & {
-            "state_dim", "control_dim"} else LinearSystem(torch.eye(TRCConfig(**words).state_dim), torch.ones(
-                TRCConfig(**words).state_dim, TRCConfig(**words).control_dim), 0.1)), {}, {**sizes, **switches},
+        Call("TRCConfig", lambda **words: network(TRCConfig(**{**SMALL, **words})), {}, {**sizes, **switches},
              also={"feedback": ("proportional",)}),
-        Call("create_two_level", TinyRecursiveControl.create_two_level, {"size": "small", "system": None, "seed": 0, "cost": None},
+        Call("create_two_level", TinyRecursiveControl.create_two_level,
+             {"size": "small", "system": None, "seed": 0, "cost": None},
              {"size": WORDS, "system": (*OBJECTS, third, oscillator), "seed": NUMBERS, "cost": OBJECTS}, works),
         Call("TinyRecursiveControl", TinyRecursiveControl,
              {"config": TRCConfig(**SMALL), "system": None, "seed": 0, "cost": None},
@@ -245,9 +256,10 @@ def calls():
         Call("multiply_adds", evaluation.multiply_adds, {"model": model}, {"model": rest}),
         Call("closed_loop", closed_loop, {"planner": teachers["exact"].solve, "plant": cart, **problem, "steps": 6, "every": 2,
                                           "noise": 0.0, "seed": 0},
-             {"planner": (*rest, lambda x, y: None, lambda x, y: x), "plant": rest, **pair, "steps": NUMBERS,
+             {"planner": (*rest[:-3], lambda x, y: None, lambda x, y: x), "plant": rest, **pair, "steps": NUMBERS,
               "every": NUMBERS, "noise": NUMBERS, "seed": NUMBERS},
-             closes, {**both, "steps": ("planner", "every"), "every": ("planner",), "noise": ("state", "steps", "initial_state")}),
+             closes, {**both, "steps": ("planner", "every"), "every": ("planner",),
+                      "noise": ("state", "steps", "initial_state")}),
         *(Call(f"PROBLEMS[{name}]", make, {}, {"horizon": NUMBERS, "dt": NUMBERS, "state_range": NUMBERS},
                also={"dt": ("system", "horizon"), "horizon": ("system",)}, right=lambda made, **_: None)
           for name, make in PROBLEMS.items()),
@@ -256,7 +268,7 @@ def calls():
         Call("TrainConfig", lambda **words: training.TrainConfig(**words), {}, fields),
         Call("train", train, {}, {"model": OBJECTS, "train_set": rest, "eval_set": rest, "config": (*rest, TRCConfig()),
                                   "folder": PATHS[2:-2], "device": WORDS, "resume": SWITCHES, "progress": SWITCHES,
-                                  "on_epoch": (*OBJECTS[:-1],)}),
+                                  "on_epoch": OBJECTS[:-2]}),
         Call("load_snapshots", training.load_snapshots, {"path": folder / "none"}, {"path": PATHS}),
         Call("epochs_kept", training.epochs_kept, {"folder": folder}, {"folder": PATHS}),
         Call("choose_lane", course.choose_lane, {"name": "smoke", "seed": 0, "feedback": True, "epochs": 1, "lr": 1e-3},
@@ -265,7 +277,7 @@ def calls():
         Call("pretrained", course.pretrained, {"name": "two_level_medium"}, {"name": WORDS}),
         Call("load_results", laboratory.load_results, {"name": "sweep"}, {"name": WORDS}),
         Call("export_onnx", export.export_onnx, {"model": model, "path": folder / "model.onnx", "H_cycles": None},
-             {"model": rest, "H_cycles": tuple(value for value in NUMBERS if not isinstance(value, np.number | int) or value is True)}),
+             {"model": rest, "H_cycles": [value for value in NUMBERS if not isinstance(value, np.number | int | None)]}),
     ]
 
 

@@ -8,7 +8,7 @@ import torch
 
 
 def numbers_of(value):
-    """All floating-point numbers in a nest of tensors, arrays, dicts, lists, dataclasses and plain values, one after the other."""
+    """All floating-point numbers in a nest of tensors, arrays, dicts, lists, dataclasses and plain values."""
     if torch.is_tensor(value):
         value = value.detach().cpu().to_dense().double().numpy() if value.is_floating_point() else np.zeros(0)
     if isinstance(value, np.ndarray):

@@ -2,9 +2,11 @@
 
 import base64
 import collections
+import io
 import json
 import time
 
+from PIL import Image
 from tqdm.auto import tqdm
 
 from trc_lib import files
@@ -157,11 +159,20 @@ def _one_refinement(job):
 
 
 def tagged_pictures(path):
-    """The pictures of an executed notebook whose cells are tagged ``figure=<name>``: ``{name: png bytes}``."""
-    notebook, pictures = json.loads(path.read_text(encoding="utf-8")), {}
-    for cell in notebook["cells"]:
-        names = [tag.split("=", 1)[1] for tag in cell["metadata"].get("tags", []) if tag.startswith("figure=")]
-        shown_data = [output.get("data", {}) for output in cell.get("outputs", [])]
-        encoded = [data["image/png"] for data in shown_data if "image/png" in data]
-        pictures.update({name: base64.b64decode(png) for name, png in zip(names, encoded)})
+    """The pictures of an executed notebook whose cells are tagged ``figure=<name>``: ``{name: png bytes}``.
+
+    Raises:
+        ValueError: if the notebook or a picture is damaged.
+    """
+    try:
+        notebook, pictures = json.loads(path.read_text(encoding="utf-8")), {}
+        for cell in notebook["cells"]:
+            names = [tag.split("=", 1)[1] for tag in cell["metadata"].get("tags", []) if tag.startswith("figure=")]
+            shown_data = [output.get("data", {}) for output in cell.get("outputs", [])]
+            encoded = [data["image/png"] for data in shown_data if "image/png" in data]
+            pictures.update({name: base64.b64decode(png) for name, png in zip(names, encoded)})
+        for png in pictures.values():
+            Image.open(io.BytesIO(png)).verify()  # every part of a PNG has its checksum
+    except Exception as error:  # broken bytes can make the readers fail in any way
+        raise ValueError(f"{path} is damaged, or no notebook: {error}") from None
     return pictures

@@ -27,8 +27,9 @@ class System:
         self.state_dim, self.control_dim, self.dt = state_dim, control_dim, checking.positive("dt", dt)
         self.control_limit = None  # or float64 [control_dim]
         if control_limit is not None:
-            limits = control_limit.tolist() if torch.is_tensor(control_limit) else control_limit
-            limits = list(limits) if isinstance(limits, (list, tuple)) else [limits] * control_dim
+            if torch.is_tensor(control_limit):
+                control_limit = checking.array("control_limit", control_limit, ()).tolist()
+            limits = list(control_limit) if isinstance(control_limit, (list, tuple)) else [control_limit] * control_dim
             if len(limits) != control_dim:
                 raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; needs one, or {control_dim}")
             limits = [checking.positive("control_limit", limit) for limit in limits]

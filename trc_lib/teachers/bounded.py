@@ -48,8 +48,8 @@ class BoundedMinimumEnergyController(Teacher):
         leading, device = x0.shape[:-1], x0.device
         Q, R, limit = (tensor.to(device) for tensor in (self._Q, self._R, self._limit))
         wanted = (xT - x0 @ self._drift.T.to(device)).reshape(-1, self.system.state_dim)     # [n, state_dim]: C u
+        checking.result("the square of the distance", wanted.square(), "initial_state or target_state is")
         b = torch.linalg.solve_triangular(R.T, wanted.T, upper=False).T                      # [n, state_dim]: Q^T u
-        checking.result("the controls", b, "initial_state or target_state is")
         mu, found = b.clone(), torch.zeros(len(b), dtype=torch.bool, device=device)
         proven = torch.zeros_like(found)                                                     # out of reach
         for _ in range(MOST_STEPS):

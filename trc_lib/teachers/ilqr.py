@@ -89,12 +89,15 @@ class IterativeLQR(Teacher):
         leading, shape = x0.shape[:-1], (self.horizon, self.system.control_dim)
         x0, xT = (state.reshape(-1, self.system.state_dim) for state in (x0, xT))
         limit = self._limit(x0)
-        controls = torch.zeros(len(x0), *shape).to(x0) if guess is None else checking.array(
-            "guess", guess, shape, torch.float64).expand(*leading, *shape).reshape(-1, *shape).to(x0.device)
+        guess = torch.zeros(shape) if guess is None else checking.array("guess", guess, shape, torch.float64)
+        try:
+            controls = guess.to(x0).expand(*leading, *shape).reshape(-1, *shape)
+        except RuntimeError:
+            raise ValueError(f"guess has shape {list(guess.shape)}; needs {[*leading, *shape]}") from None
         controls = controls.clamp(-limit, limit)
         states = self.system.predict(x0, controls)
         total = self.cost_matrices.total(states, controls, xT)
-        damping = torch.zeros_like(total)
+        damping = torch.zeros_like(total).where(total.isfinite(), MOST_DAMPING)            # whose states overflow has no answer
         solved, iterations = torch.zeros_like(total, dtype=torch.bool), torch.zeros_like(total, dtype=torch.long)
         for _ in range(MOST_ITERATIONS):
             at = (~solved & (damping < MOST_DAMPING)).nonzero().squeeze(1)                # who is not done yet

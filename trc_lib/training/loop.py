@@ -51,7 +51,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
     """
     folder = None if folder is None else checking.path("folder", folder)
-    device, resume = checking.device(device), checking.switch("resume", resume)
+    device, resume, progress = checking.device(device), checking.switch("resume", resume), checking.switch("progress", progress)
     checking.like("config", config, "a TrainConfig", "epochs", "batch_size", "part")
     if on_epoch is not None:
         checking.like("on_epoch", on_epoch, "a function", "__call__")
