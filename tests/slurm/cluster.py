@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
@@ -15,7 +16,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+AuthInfo=socket={socket}
 CryptoType=crypto/munge
 SlurmctldPort={ports[0]}
 SlurmdPort={ports[1]}
@@ -61,7 +62,9 @@ def running(folder, cpus=2):
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)
     conf = folder / "slurm.conf"
-    conf.write_text(CONF.format(host=host, folder=folder, ports=_free_ports(2), cpus=cpus))
+    short = tempfile.mkdtemp(prefix="munge-", dir="/tmp")  # the name of a socket has at most 107 characters
+    munge = f"{short}/socket"
+    conf.write_text(CONF.format(host=host, folder=folder, socket=munge, ports=_free_ports(2), cpus=cpus))
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)
@@ -73,9 +76,9 @@ def running(folder, cpus=2):
             started.append(subprocess.Popen(words, stdout=out, stderr=out, env=environment))
 
     try:
-        start("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket",
+        start("munged", "--foreground", "--force", f"--key-file={key}", f"--socket={munge}",
               f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/munged.seed")
-        _until(lambda: (folder / "munge.socket").exists(), folder)
+        _until(lambda: os.path.exists(munge), folder)
         start("slurmctld", "-D", "-c", "-f", str(conf))
         start("slurmd", "-D", "-c", "-f", str(conf), "-N", host)
 
@@ -94,6 +97,7 @@ def running(folder, cpus=2):
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 process.kill()
+        shutil.rmtree(short)
 
 
 def _free_ports(count):
