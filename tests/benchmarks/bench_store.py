@@ -56,10 +56,13 @@ def bench(sizes=SIZES):
 
 def table(result):
     """The README's table."""
-    lines = ["| problems | make: s (on a core) | peak memory | read, an epoch: s (on a core) | peak memory | on disk |", "|---|---|---|---|---|---|"]
+    heads = ("problems", "make: s (on a core)", "peak memory", "read, an epoch: s (on a core)", "peak memory", "on disk")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for size, row in result.items():
-        cells = [size, *(cell for what in ("make", "read") for cell in (
-            f"{row[what]['seconds']:.1f} ({row[what]['seconds on a core']:.1f})", f"{row[what]['peak memory (MB)']:.0f} MB")), f"{row['MB on disk']:.0f} MB"]
+        cells = [size]
+        for part in (row["make"], row["read"]):
+            cells += [f"{part['seconds']:.1f} ({part['seconds on a core']:.1f})", f"{part['peak memory (MB)']:.0f} MB"]
+        cells.append(f"{row['MB on disk']:.0f} MB")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
