@@ -17,7 +17,7 @@ from trc_lib.teachers import TEACHERS
 
 VERSION = 1                # of the format of ``store.json``
 SHARD = 100_000            # problems in a shard: what is held in memory at a time
-BLOCK = 10_000             # problems that the teacher solves at a time, for the same reason
+BLOCK = 4_000              # problems that the teacher solves at a time: iLQR needs 60 KB for each
 LARGEST_FILE = 1_000_000   # problems: `generate` makes a file of up to so many, and a store of more
 MANIFEST = "store.json"
 

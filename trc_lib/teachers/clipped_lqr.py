@@ -1,6 +1,5 @@
 """The literature's weak teacher: a linear regulator whose controls are cut to their limits."""
 
-import scipy.linalg
 import torch
 
 from trc_lib import checking
@@ -17,6 +16,8 @@ class ClippedLQR(Teacher):
     """
 
     def __init__(self, system, horizon, cost):
+        import scipy.linalg  # here, since no other teacher needs it
+
         checking.like("system", system, "a System", "advance")
         checking.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
         self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon, at_most=LONGEST), cost
