@@ -36,15 +36,11 @@ PARTS = {  # name: what is called, each giving a row or a list of rows
 }
 
 
-def measure(only=tuple(PARTS), parts=PARTS):
-    """The rows of the parts that are asked for, by part."""
-    measured = {}
-    with tqdm(unit=" trials") as bar:
-        for name in only:
-            bar.set_description(name)
-            rows = parts[name](np.random.default_rng(SEED), bar.update)
-            measured[name] = [row.contents() for row in (rows if isinstance(rows, list) else [rows])]
-    return measured
+def measure(name):
+    """The rows of one of the `PARTS`."""
+    with tqdm(unit=" trials", desc=name) as bar:
+        rows = PARTS[name](np.random.default_rng(SEED), bar.update)
+    return [row.contents() for row in (rows if isinstance(rows, list) else [rows])]
 
 
 def table(result):
@@ -63,11 +59,12 @@ def main():
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     only = parser.parse_args().only
     torch.set_num_threads(1)  # children are forked, which PyTorch's other threads would not outlive
-    started, kept = time.perf_counter(), files.read_json(RESULTS)["rows"] if RESULTS.exists() else {}
-    rows = kept | measure(only)
-    ordered = {name: rows[name] for name in PARTS if name in rows}
-    result = {"seed": SEED, "torch": torch.__version__.split("+")[0], "rows": ordered}
-    files.write_json(RESULTS, result)
+    started, rows = time.perf_counter(), files.read_json(RESULTS)["rows"] if RESULTS.exists() else {}
+    for name in only:
+        rows[name] = measure(name)
+        ordered = {name: rows[name] for name in PARTS if name in rows}
+        result = {"seed": SEED, "torch": torch.__version__.split("+")[0], "rows": ordered}
+        files.write_json(RESULTS, result)  # after each part: none of them is soon done again
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     files.write_text(ROOT / "README.md", replace_between(readme, BEGIN, END, table(result)))
     print(table(result), f"\n{time.perf_counter() - started:.0f} s")

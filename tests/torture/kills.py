@@ -193,9 +193,8 @@ def training(tries, rng, advance=lambda: None):
 
 TRAINS = """
 import dataclasses
-from trc_lib import course
 from trc_lib.evaluation import evaluate
-lane = dataclasses.replace(course.choose_lane(lane), num_train=256, num_eval=64)
+lane = dataclasses.replace(lane, num_train=256, num_eval=64)
 sets = course.load_or_make_datasets(lane)
 model, history, snapshots = course.load_or_train(lane, *sets)
 figures = dataclasses.asdict(evaluate(model, sets[1])[-1]) | {"numbers": model.num_parameters}
