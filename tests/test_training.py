@@ -537,10 +537,10 @@ def test_the_recipe_tells_of_every_training_and_of_the_cost_that_was_told(tmp_pa
     for recipe in (model.recipe, TinyRecursiveControl.load(tmp_path / "then" / "best_model.pt").recipe):
         assert recipe["training"]["part"] == "cycles" and recipe["before"]["training"]["part"] == "proposal"
         assert "before" not in recipe["before"]
-    with pytest.raises(ValueError, match="holds a run with another recipe .*before"):
+    with pytest.raises(ValueError, match=r"holds a run with another recipe .*before"):
         train(made(cost), data, data, then, tmp_path / "then")     # untrained: this is not how it began
     dearer = QuadraticCost(2 * cost.Q, cost.R, cost.Q_final)
-    with pytest.raises(ValueError, match="holds a run with another recipe .*cost"):
+    with pytest.raises(ValueError, match=r"holds a run with another recipe .*cost"):
         train(made(dearer), data, data, first, tmp_path / "first")
 
 
