@@ -69,12 +69,13 @@ def test_make_clean_removes_all_that_git_ignores_and_nothing_else(clone):
 
 
 def test_what_make_runs_leaves_nothing_at_home_or_in_tmp(clone, tmp_path_factory):
-    """A kernel draws and makes a temporary file under the Makefile's environment, as in a notebook."""
+    """A kernel draws and makes a temporary file, and Jupyter signs, under the Makefile's environment."""
     folder, _ = clone
     home, tmp = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
     code = "import matplotlib.pyplot as plt, tempfile; plt.plot([1]); tempfile.mkdtemp()"
     (folder / "a.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])))
-    target = f"include Makefile\nrun: | .cache/tmp\n\t'{sys.executable}' -m jupyter execute --kernel_name=python3 a.ipynb\n"
+    jupyter = f"\t'{sys.executable}' -m jupyter"
+    target = f"include Makefile\nrun: | .cache/tmp\n{jupyter} execute --kernel_name=python3 a.ipynb\n{jupyter} trust a.ipynb\n"
     subprocess.run(["make", "-f", "-", "run"], input=target, text=True, cwd=folder, check=True, capture_output=True,
                    env={"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(tmp)})
     assert not [*home.rglob("*"), *tmp.rglob("*")] and [*(folder / ".cache").rglob("*")]
