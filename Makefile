@@ -1,8 +1,19 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser test-slurm bench bench-store bench-widgets check-gpu torture sweep long lab doctor store clean
+.PHONY: help course test test-browser test-slurm test-oldest test-newest bench bench-store bench-widgets check-gpu torture sweep long lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
+
+# What the tools would leave in HOME and /tmp stays here, and goes with `make clean`.
+CACHE := $(CURDIR)/.cache
+export TMPDIR := $(CACHE)/tmp
+export XDG_CACHE_HOME := $(CACHE)
+export MPLCONFIGDIR := $(CACHE)/matplotlib
+export IPYTHONDIR := $(CACHE)/ipython
+export JUPYTER_CONFIG_DIR := $(CACHE)/jupyter
+export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
+export PIP_NO_CACHE_DIR := 1
+export UV_NO_CACHE := 1
 
 help:                ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +33,14 @@ test-browser: .venv/ready  ## work every control of every widget in a real brows
 
 test-slurm: .venv/ready  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
 	$(BIN)/python -m pytest -rs tests/slurm
+
+test-oldest: RESOLUTION := lowest-direct  ## run the unit tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
+test-newest: RESOLUTION := highest  ## run the unit tests with the newest versions that it allows (as large); another Python: make test-newest PYTHON=python3.13
+test-oldest test-newest: | .cache/tmp
+	$(PYTHON) -m venv --clear .venv-$@
+	.venv-$@/bin/pip install --quiet uv
+	.venv-$@/bin/uv pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export]'
+	.venv-$@/bin/python -m pytest -n 2 tests --ignore tests/browser --ignore tests/slurm
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
@@ -56,11 +75,15 @@ doctor: .venv/ready  ## check that all that the course needs is here
 store: .venv/ready   ## restart and run all notebooks, and store their outputs in place
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb solutions/*.ipynb
 
-clean:            ## remove the environment, the runs and all generated data
-	rm -rf .venv runs data/smoke data/cpu data/gpu data/training data/long data/sweep data/bounded data/van_der_pol data/lqr_dataset data/*.npz *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -prune -exec rm -rf {} +
+clean:               ## remove all that was made here: the environments, the runs, the generated data, the tools' caches
+	rm -rf .venv .venv-* .cache runs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find data -mindepth 1 -maxdepth 1 ! -name README.md ! -name pretrained ! -name results -exec rm -rf {} +
+	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
-.venv/ready: pyproject.toml constraints.txt
+.cache/tmp:
+	mkdir -p $@
+
+.venv/ready: pyproject.toml constraints.txt | .cache/tmp
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
 	@echo "installing into .venv: takes a few minutes"
 	$(PYTHON) -m venv .venv

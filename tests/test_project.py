@@ -1,12 +1,14 @@
 """The project's own files: one dependency list in three places, and notebooks that were really run."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import tomllib
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -45,6 +47,38 @@ def test_constraints_pin_everything_within_its_range():
     for requirement in _pyproject("test", "browser", "export"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
     assert pins["torch"] == "2.13.0"
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A folder with the Makefile, and a file at each place that git ignores."""
+    patterns = [line for line in (ROOT / ".gitignore").read_text().splitlines() if not line.startswith("!")]
+    kept = ("Makefile", "data/README.md", "data/pretrained/a.pt", "data/results/a.json", "notebooks/a.ipynb")
+    made = [pattern.replace("*", "a") + ("made" if pattern.endswith("/") else "") for pattern in patterns]
+    for name in (*kept, *made, "notebooks/.ipynb_checkpoints/made", "data/a folder/made"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    return tmp_path, {tmp_path / name for name in kept}
+
+
+def test_make_clean_removes_all_that_git_ignores_and_nothing_else(clone):
+    folder, kept = clone
+    subprocess.run(["make", "clean"], cwd=folder, check=True, capture_output=True)
+    assert {path for path in folder.rglob("*") if path.is_file()} == kept
+
+
+def test_what_make_runs_leaves_nothing_at_home_or_in_tmp(clone, tmp_path_factory):
+    """A kernel draws and makes a temporary file, and Jupyter signs, under the Makefile's environment."""
+    folder, _ = clone
+    home, tmp = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("tmp")
+    code = "import matplotlib.pyplot as plt, tempfile; plt.plot([1]); tempfile.mkdtemp()"
+    (folder / "a.ipynb").write_text(nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])))
+    jupyter = f"\t'{sys.executable}' -m jupyter"
+    target = f"include Makefile\nrun: | .cache/tmp\n{jupyter} execute --kernel_name=python3 a.ipynb\n{jupyter} trust a.ipynb\n"
+    subprocess.run(["make", "-f", "-", "run"], input=target, text=True, cwd=folder, check=True, capture_output=True,
+                   env={"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(tmp)})
+    assert not [*home.rglob("*"), *tmp.rglob("*")] and [*(folder / ".cache").rglob("*")]
 
 
 def test_importing_the_library_loads_nothing_from_the_upper_floors():

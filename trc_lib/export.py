@@ -68,7 +68,7 @@ def export_onnx(model, path, H_cycles=None):
     problems = (torch.rand(2, 64, model.config.state_dim, generator=torch.Generator().manual_seed(0)) - 0.5) * 5
     with torch.no_grad():
         expected = network(*problems)  # before it is traced: the system keeps the matrices that it makes in its first call
-    batch = torch.export.Dim("batch")
+    batch = torch.export.Dim("batch", max=2**31 - 1)  # PyTorch 2.6 and 2.7 refuse one without a limit
     with files.written_whole(checking.path("path", path)) as temporary:
         with _quiet(), torch.no_grad():
             torch.onnx.export(network, tuple(problems), str(temporary), input_names=["initial_state", "target_state"],

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 from playwright.sync_api import sync_playwright
@@ -75,9 +76,9 @@ def server(folder):
 
 @contextlib.contextmanager
 def browser(path):
-    """A headless Chromium."""
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=QUIET)
+    """A headless Chromium, in a home of its own: it keeps reports of crashes there."""
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=QUIET, env=os.environ | {"HOME": home})
         try:
             yield made
         finally:
