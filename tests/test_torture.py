@@ -38,7 +38,7 @@ def test_a_kill_leaves_files_whole_or_absent_and_the_next_run_ends_the_same(kill
 
 def test_damage_is_refused_by_name_or_harmless(rng):
     rows = corruption.everything_damaged(15, rng)
-    assert len(rows) == 12 and all(survived(row, 15) for row in rows)
+    assert len(rows) == 14 and all(survived(row, 15) for row in rows)
     assert survived(corruption.source_notebooks(3, rng), 3)
 
 

@@ -23,7 +23,7 @@ SEED = 0
 
 PARTS = {  # name: what is called, each giving a row or a list of rows
     "kills": lambda rng, advance: [kill(50, rng, advance) for kill in kills.ALL],
-    "course": lambda rng, advance: kills.course(10, rng, advance),
+    "course": lambda rng, advance: kills.course(50, rng, advance),
     "corruption": lambda rng, advance: [*corruption.everything_damaged(200, rng, advance),
                                         corruption.source_notebooks(200, rng, advance), corruption.malicious_pickles(advance)],
     "bad input": lambda rng, advance: [bad_input.one_by_one(advance), bad_input.by_hypothesis(2_000, advance)],

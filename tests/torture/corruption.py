@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import pickle
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import torch
 
 from tests.torture.kills import SMALL, TRAINING
 from tests.torture.rows import Row
-from trc_lib import files
+from trc_lib import files, store
 from trc_lib.course.runner import tagged_pictures
 from trc_lib.datasets import LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl, TRCConfig
@@ -55,6 +56,13 @@ def _model(path):
     return [dict(model.state_dict()), dataclasses.asdict(model.config), model.system.contents(), model.recipe]
 
 
+def _shard(path, manifest):
+    """A shard, read as part of its store."""
+    if path.parent != manifest.parent:
+        shutil.copy(manifest, path.parent)
+    return list(store.Store(path.parent).read(0))
+
+
 def _no_other_picture(before, after):
     """All that the course takes from an executed notebook is its pictures: each is as it was, or missing."""
     return set(after.values()) <= set(before.values())
@@ -65,11 +73,13 @@ def targets(folder):
     data, model = generate_dataset(64), TinyRecursiveControl(TRCConfig(**SMALL))
     data.save(folder / "data.npz")
     train(model, data, data, TRAINING, folder, "cpu", progress=False)
+    store.make(folder / "store", 200, 1, data.teacher, 2.5, 2.5, progress=False)
     return [
         Target("dataset", folder / "data.npz", _dataset),
         Target("checkpoint", folder / "best_model.pt", _model),
         Target("training state", folder / "last.pt", lambda path: files.load_checkpoint(path, "trc_lib.training", 1)),
         Target("snapshots", folder / "snapshots.pt", load_snapshots),
+        Target("shard", folder / "store" / "shard-00000.npy", lambda path: _shard(path, folder / "store" / store.MANIFEST)),
         Target("results file", ROOT / "data" / "results" / "course.json", files.read_json),
         Target("executed notebook, for its pictures", ROOT / "notebooks" / "02_dataset.ipynb", tagged_pictures,
                _no_other_picture),
