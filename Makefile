@@ -21,12 +21,11 @@ help:                ## list the targets
 course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the results
 	$(BIN)/python -m trc_lib course --lane cpu
 
-test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser
+test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser, send runs to a Slurm
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 tests --ignore tests/browser --ignore tests/slurm
-	$(BIN)/python -m pytest --nbval notebooks
-	$(BIN)/python -m pytest tests/browser
-	$(BIN)/python -m pytest -rs tests/slurm
+	$(BIN)/python -m pytest -n 2 --nbval notebooks
+	$(BIN)/python -m pytest -n 2 -rs tests/browser tests/slurm
 
 test-browser: .venv/ready  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
 	$(BIN)/python -m pytest tests/browser
