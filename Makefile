@@ -38,7 +38,7 @@ test-newest: RESOLUTION := highest  ## run the unit tests with the newest versio
 test-oldest test-newest: | .cache/tmp
 	$(PYTHON) -m venv --clear .venv-$@
 	.venv-$@/bin/pip install --quiet uv
-	.venv-$@/bin/uv pip install --quiet --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export]'
+	.venv-$@/bin/uv pip install --quiet --system-certs --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export]'
 	.venv-$@/bin/python -m pytest -n 2 tests --ignore tests/browser --ignore tests/slurm
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
