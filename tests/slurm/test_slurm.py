@@ -109,6 +109,26 @@ def test_killed_in_mid_training_it_resumes_to_the_bit_equal_result(slurm, capsys
         assert rows[0] | {"seconds": 0} == rows[1] | {"seconds": 0}
 
 
+def test_preempted_it_is_queued_again_and_goes_on(slurm, capsys):
+    write_notebook(slurm / "notebooks/04_training.ipynb", TRAIN, declared=DECLARED)
+    training = slurm / "out/training"
+
+    def preempt():
+        until(lambda: training.exists() and epochs_kept(training) >= 3)
+        (name,) = jobs_of_slurm()
+        subprocess.run(["scancel", "--signal=USR2", name], check=True)     # what Slurm sends before it takes the node
+        until(lambda: jobs_of_slurm().get(name) == "PENDING")
+        subprocess.run(["scontrol", "update", f"JobId={name}", "StartTime=now"], check=True)     # it would wait two minutes
+
+    preemptor = threading.Thread(target=preempt)
+    preemptor.start()
+    assert send("--only", "04") == 0
+    preemptor.join()
+    assert "goes on" not in capsys.readouterr().out      # the queue did it, not we
+    assert (slurm / "out/log.txt").read_text().count("04_training: runs on") == 2
+    assert re.search(r"15 epochs, the first \d+ of them before", (slurm / "out/04_training.ipynb").read_text())
+
+
 def test_one_that_dies_every_time_is_told_dead_within_a_minute(slurm, capsys, monkeypatch):
     monkeypatch.setattr(runner, "TRIES", 2)
     deadly = "import os, pathlib, signal\npathlib.Path(what).touch()\nos.kill(os.getppid(), signal.SIGKILL)"
