@@ -106,11 +106,11 @@ def _run_all(jobs, engine, keep_going, say, grid):
                 if waiting or running:
                     time.sleep(engine.pause)
         except KeyboardInterrupt:
-            engine.cancel([handle for _, handle in running.values()])
             done = len(jobs) - len(waiting) - len(running) - len(failures)
             raise KeyboardInterrupt(f"{done} of {len(jobs)} jobs are done, and all that was finished is kept; "
                                     "the same command goes on") from None
-        engine.cancel([handle for _, handle in running.values()])
+        finally:
+            engine.cancel([handle for _, handle in running.values()])
     return failures | {job.name: ("not run", "since another failed") for job in [*waiting, *(job for job, _ in running.values())]}
 
 
