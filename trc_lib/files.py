@@ -191,7 +191,7 @@ def save_checkpoint(path, kind, version, contents):
     serialized = io.BytesIO()  # torch's own file writer hides a full disk behind a RuntimeError
     torch.save(checkpoint | {"fingerprint": fingerprint(checkpoint)}, serialized)
     with written_whole(path) as temporary:
-        temporary.write_bytes(serialized.getbuffer())
+        temporary.write_bytes(serialized.getvalue())  # a view, left in a traceback, crashes Python 3.12.1
 
 
 def load_checkpoint(path, kind, version):
