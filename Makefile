@@ -23,7 +23,7 @@ course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the resu
 
 test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser, send runs to a Slurm
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 tests --ignore tests/browser --ignore tests/slurm
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/browser --ignore tests/slurm
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
 	$(BIN)/python -m pytest -n 2 -rs tests/browser tests/slurm
 
@@ -39,7 +39,7 @@ test-oldest test-newest: | .cache/tmp
 	$(PYTHON) -m venv --clear .venv-$@
 	.venv-$@/bin/pip install --quiet uv
 	.venv-$@/bin/uv pip install --quiet --system-certs --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export]'
-	.venv-$@/bin/python -m pytest -n 2 tests --ignore tests/browser --ignore tests/slurm
+	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests --ignore tests/browser --ignore tests/slurm
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
