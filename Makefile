@@ -12,6 +12,7 @@ export MPLCONFIGDIR := $(CACHE)/matplotlib
 export IPYTHONDIR := $(CACHE)/ipython
 export JUPYTER_CONFIG_DIR := $(CACHE)/jupyter
 export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
+export npm_config_cache := $(CACHE)/npm
 export PIP_NO_CACHE_DIR := 1
 export UV_NO_CACHE := 1
 
