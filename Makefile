@@ -54,7 +54,7 @@ bench-store: .venv/ready  ## measure time, memory and disk of 1e5, 1e6 and 1e7 p
 check-gpu: .venv/ready  ## on a machine with a GPU: compare it with the CPU, train the gpu lane, write data/results/gpu.json
 	$(BIN)/python -m tests.benchmarks.check_gpu
 
-torture: .venv/ready ## kill, damage, misuse and starve it, and count what it survives (about half an hour, as root for all of it)
+torture: .venv/ready ## kill, damage, misuse and starve it, and count what it survives (about an hour, as root for all of it)
 	$(BIN)/python -m tests.torture
 
 sweep: .venv/ready   ## train all rivals of chapters 6 to 8 with five seeds (about 4 hours; stopped runs go on)

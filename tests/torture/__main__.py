@@ -1,4 +1,4 @@
-"""All of it: ``make torture`` (about half an hour). Writes data/results/reliability.json and the README's table.
+"""All of it: ``make torture`` (about an hour). Writes data/results/reliability.json and the README's table.
 
 ``--only kills corruption ...`` runs some parts again and keeps the rows of the others.
 """
