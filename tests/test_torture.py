@@ -1,6 +1,7 @@
 """The short version of ``make torture``, and that the torture finds what is broken on purpose."""
 
 import contextlib
+import os
 import pathlib
 
 import numpy as np
@@ -48,7 +49,12 @@ def test_no_reader_runs_code():
 
 
 def test_bad_input_is_refused_by_name_or_answered_rightly():
+    before = [set(os.listdir(folder)) for folder in ("/", ".")]
     assert survived(bad_input.by_hypothesis(200), 200) and survived(bad_input.one_by_one(some=200), 200)
+    paths = [(call, {name: value}) for call in bad_input.calls() for name in ("path", "folder")
+             for value in call.spoil.get(name, ())]
+    assert len(paths) > 40 and {bad_input.judge(*case)[1] for case in paths} == {None}
+    assert before == [set(os.listdir(folder)) for folder in ("/", ".")]      # and nothing was written elsewhere
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost():

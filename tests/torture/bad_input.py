@@ -267,7 +267,8 @@ def calls():
              {"num_samples": NUMBERS, "seed": NUMBERS}, solved),
         Call("TrainConfig", lambda **words: training.TrainConfig(**words), {}, fields),
         Call("train", train, {}, {"model": OBJECTS, "train_set": rest, "eval_set": rest, "config": (*rest, TRCConfig()),
-                                  "folder": PATHS[2:-2], "device": WORDS, "resume": SWITCHES, "progress": SWITCHES,
+                                  "folder": [path for path in PATHS[2:-2] if path != "/"], "device": WORDS,
+                                  "resume": SWITCHES, "progress": SWITCHES,
                                   "on_epoch": OBJECTS[:-2]}),
         Call("load_snapshots", training.load_snapshots, {"path": folder / "none"}, {"path": PATHS}),
         Call("epochs_kept", training.epochs_kept, {"folder": folder}, {"folder": PATHS}),
@@ -309,7 +310,8 @@ def judge(call, spoiled):
     arguments = {**call.good, **spoiled}
     words = {word for name in spoiled for word in (name, *call.also.get(name, ()))}
     try:
-        with guarded(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        # In the scratch folder, so that a relative path that is accepted writes nowhere else.
+        with contextlib.chdir(SCRATCH.name), guarded(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             result = call.run(**arguments)
             wrong = call.right(result, **arguments)
