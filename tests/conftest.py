@@ -1,6 +1,7 @@
 """What several test modules share: one thread, a tiny network and small datasets."""
 
 import functools
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from trc_lib.datasets import generate_dataset
 from trc_lib.model import TinyRecursiveControl
 
 torch.set_num_threads(1)  # the networks are so small that a second thread costs more than it brings
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # so it is in the background, and what is started here would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

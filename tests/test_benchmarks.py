@@ -23,6 +23,7 @@ def test_every_part_runs_and_the_solvers_agree_with_the_teacher(capsys):
     assert set(result["training"]["recipes"]) == {"fast recipe", "chapter 4", "textbook"}
     assert sum(result["training"]["where a step's time goes"].values()) <= 1 + 1e-9
     assert set(result["inference"]["small"]) == {"multiply-adds", "arithmetic alone", "PyTorch", "ONNX Runtime"}
+    assert result["smoke lane (s)"] > 0
     json.dumps(result)
 
 

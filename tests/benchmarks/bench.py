@@ -15,34 +15,19 @@ import torch
 
 from tests.benchmarks import bench_inference, bench_teacher, bench_training
 from trc_lib import files
-from trc_lib.course.report import replace_between
+from trc_lib.course.report import into_readme
+from trc_lib.course.runner import run_course
+from trc_lib.places import root
 
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
 
 
-def smoke_lane():
-    """Seconds of the whole course on the smoke lane, in an empty folder."""
-    import shutil
-
-    from trc_lib.course.runner import NOTEBOOKS, run_course
-    from trc_lib.places import root
-
-    here = root()
+def smoke_lane(only=()):
+    """Seconds of the whole course on the smoke lane, or of some chapters, in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        (folder / "trc_lib").mkdir()
-        for name in ("pretrained", "results"):
-            shutil.copytree(here / "data" / name, folder / "data" / name)
-        (folder / "notebooks").mkdir()
-        for name in NOTEBOOKS:
-            shutil.copy(here / "notebooks" / f"{name}.ipynb", folder / "notebooks")
-        os.chdir(folder)
-        try:
-            started = time.perf_counter()
-            run_course("smoke", say=lambda text: None)
-            return time.perf_counter() - started
-        finally:
-            os.chdir(here)
+        started = time.perf_counter()
+        run_course("smoke", out=pathlib.Path(folder) / "run", only=only, say=lambda text: None)
+        return time.perf_counter() - started
 
 
 def measure(quick=False):
@@ -51,9 +36,8 @@ def measure(quick=False):
         "teacher": lambda: bench_teacher.bench(*((2_000, 20) if quick else ())),
         "training": lambda: bench_training.bench(*((128, 64, 1) if quick else ())),
         "inference": lambda: bench_inference.bench(**({"sizes": ("small",), "num_many": 16, "repeats": 3, "compiled": ()}
-                                                      if quick else {}))}
-    if not quick:
-        parts["smoke lane (s)"] = smoke_lane
+                                                      if quick else {})),
+        "smoke lane (s)": lambda: smoke_lane(("01",) if quick else ())}
     result = {"machine": {"cores": os.cpu_count(), "processor": platform.machine(), "torch": torch.__version__.split("+")[0]}}
     for name, part in parts.items():
         print(f"{name} ...", flush=True)
@@ -99,11 +83,9 @@ def main():
     if "--quick" in sys.argv:
         print(json.dumps(measure(quick=True), indent=2))
         return
-    here = pathlib.Path(__file__).resolve().parents[2]
     result = measure()
-    files.write_json(here / "data" / "results" / "bench.json", result)
-    readme = (here / "README.md").read_text(encoding="utf-8")
-    files.write_text(here / "README.md", replace_between(readme, BEGIN, END, table(result)))
+    files.write_json(root() / "data" / "results" / "bench.json", result)
+    into_readme(BEGIN, END, table(result))
     print(table(result))
 
 

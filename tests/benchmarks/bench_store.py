@@ -14,7 +14,7 @@ import torch
 
 from tests.benchmarks.bench_training import peak_of_this_process
 from trc_lib import files
-from trc_lib.course.report import replace_between
+from trc_lib.course.report import into_readme
 from trc_lib.places import root
 from trc_lib.problems import PROBLEMS
 from trc_lib.store import Store
@@ -76,11 +76,9 @@ def main():
         print(json.dumps({"seconds": time.perf_counter() - started, "seconds on a core": time.process_time() - on_a_core,
                           "peak memory (MB)": peak_of_this_process() / 1e6}))
         return
-    here = pathlib.Path(__file__).resolve().parents[2]
     result = bench()
-    files.write_json(here / "data" / "results" / "store.json", result)
-    readme = (here / "README.md").read_text(encoding="utf-8")
-    files.write_text(here / "README.md", replace_between(readme, BEGIN, END, table(result)))
+    files.write_json(root() / "data" / "results" / "store.json", result)
+    into_readme(BEGIN, END, table(result))
     print(table(result))
 
 

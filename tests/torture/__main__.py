@@ -4,7 +4,6 @@
 """
 
 import argparse
-import pathlib
 import sys
 import time
 
@@ -14,10 +13,10 @@ from tqdm.auto import tqdm
 
 from tests.torture import bad_input, corruption, figures, kills, surroundings
 from trc_lib import files
-from trc_lib.course.report import replace_between
+from trc_lib.course.report import into_readme
+from trc_lib.places import root
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "data" / "results" / "reliability.json"
+RESULTS = root() / "data" / "results" / "reliability.json"
 BEGIN, END = "<!-- reliability: written by `make torture` -->", "<!-- end of reliability -->"
 SEED = 0
 
@@ -65,8 +64,7 @@ def main():
         ordered = {name: rows[name] for name in PARTS if name in rows}
         result = {"seed": SEED, "torch": torch.__version__.split("+")[0], "rows": ordered}
         files.write_json(RESULTS, result)  # after each part: none of them is soon done again
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    files.write_text(ROOT / "README.md", replace_between(readme, BEGIN, END, table(result)))
+    into_readme(BEGIN, END, table(result))
     print(table(result), f"\n{time.perf_counter() - started:.0f} s")
     failures = [(row["name"], failure) for name in only for row in rows[name] for failure in row.get("failures", ())]
     for name, failure in failures:

@@ -28,7 +28,8 @@ from trc_lib.course.lanes import choose_lane
 from trc_lib.course.plan import BUILDS_ON, Job, code_cells
 from trc_lib.places import root, shown
 
-NOT_INPUTS = ("course.json", "bench.json", "widgets.json")  # results that no notebook reads
+# Results that no notebook reads.
+NOT_INPUTS = ("course.json", "bench.json", "widgets.json", "store.json", "reliability.json", "gpu.json")
 
 
 class NotebookFailed(Exception):
@@ -61,21 +62,18 @@ def prepare(job, force=False):
         files.Busy: a RuntimeError, if another process is at it.
     """
     with _claimed(job):
-        _prepare(job, force)
+        if force and (job.folder / "job.json").exists():
+            notebooks = [f"{chapter}.ipynb" for chapter in job.chapters]
+            for name in ("state.json", "metrics.json", "log.txt", "stderr.txt", *notebooks):
+                (job.folder / name).unlink(missing_ok=True)
+            for name in ("training", "results"):
+                shutil.rmtree(job.folder / name, ignore_errors=True)
+        job.write()
+        State(job.folder).begin()
 
 
 def _claimed(job):
     return files.claimed(job.folder / ".lock", shown(job.folder))
-
-
-def _prepare(job, force):
-    if force and (job.folder / "job.json").exists():
-        for name in ("state.json", "metrics.json", "log.txt", "stderr.txt", *(f"{chapter}.ipynb" for chapter in job.chapters)):
-            (job.folder / name).unlink(missing_ok=True)
-        for name in ("training", "results"):
-            shutil.rmtree(job.folder / name, ignore_errors=True)
-    job.write()
-    State(job.folder).begin()
 
 
 def is_finished(job):

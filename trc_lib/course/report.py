@@ -1,5 +1,8 @@
 """The course's results beside the description's, as a table for the terminal and for the README."""
 
+from trc_lib import files
+from trc_lib.places import root
+
 BEGIN, END = "<!-- results: written by `make course` -->", "<!-- end of results -->"
 
 # What the description of the original system reports; quoted, not measured here.
@@ -40,6 +43,13 @@ def readme_table(results):
     num_eval = results["05_evaluation"]["num_eval"]
     lines = [f"| {num_eval:,} unseen problems, lane `{results['lane']}` | this course | the description |", "|---|---|---|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in comparison(results)])
+
+
+def into_readme(begin, end, table):
+    """Put ``table`` into the course's README between two marks; where there is none, nothing is done."""
+    readme = root() / "README.md"
+    if readme.exists():
+        files.write_text(readme, replace_between(readme.read_text(encoding="utf-8"), begin, end, table))
 
 
 def replace_between(readme, begin, end, table):

@@ -15,7 +15,7 @@ from trc_lib.course.engines import Local
 from trc_lib.course.job import NotebookFailed, State, is_finished, prepare
 from trc_lib.course.lanes import choose_lane
 from trc_lib.course.plan import CHAPTERS, plan
-from trc_lib.course.report import BEGIN, END, closing_table, readme_table, replace_between
+from trc_lib.course.report import BEGIN, END, closing_table, into_readme, readme_table
 from trc_lib.datasets import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import cycle_controls
 from trc_lib.model import TinyRecursiveControl
@@ -141,9 +141,7 @@ def _publish(results, job):
         plots.data_flow().savefig(temporary, format="png")
     with files.written_whole(root() / "figures" / "refinement.gif") as temporary:
         plots.refinement_gif(temporary, **_one_refinement(job))
-    readme = root() / "README.md"
-    if readme.exists():
-        files.write_text(readme, replace_between(readme.read_text(encoding="utf-8"), BEGIN, END, readme_table(results)))
+    into_readme(BEGIN, END, readme_table(results))
 
 
 def _one_refinement(job):
