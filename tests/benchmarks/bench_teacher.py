@@ -29,7 +29,7 @@ def by_osqp(C, d, anew):
                          eps_abs=1e-9, eps_rel=1e-9, polishing=True)
         else:
             solver.update(l=row, u=row)
-        found.append(solver.solve().x)
+        found.append(solver.solve(raise_error=True).x)
     return np.stack(found)
 
 
