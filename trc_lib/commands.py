@@ -119,7 +119,10 @@ def course(options):
 
 
 def sweep(options):
-    """Train every rival of a study with several seeds; runs that are there are kept. Writes data/results/<study>.json."""
+    """Train every rival of a study with several seeds; runs that are there are kept.
+
+    It takes hours. All rivals together replace data/results/<study>.json and the study's networks in data/pretrained/laboratory.
+    """
     study = STUDIES[options.study]
     out = pathlib.Path("data") / study.name if options.out is None else options.out
     names = [rival.name for rival in study.rivals]
@@ -140,6 +143,13 @@ def sweep(options):
         print(f"{row['label']:48s}{figures}")
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows an option's default where it has one that says something."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, []) or action.default is False else super()._get_help_string(action)
+
+
 def parser():
     """The words that the command line takes."""
     top = argparse.ArgumentParser(prog="python -m trc_lib",
@@ -149,7 +159,7 @@ def parser():
 
     def command(name, run, **words):
         made = commands.add_parser(name, help=run.__doc__.splitlines()[0], description=run.__doc__, **words,
-                                   formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                   formatter_class=Defaults)
         made.set_defaults(run=run)
         return made
 
@@ -162,7 +172,8 @@ def parser():
     made.add_argument("--horizon", type=int, help="control steps; the problem's own if not given")
     made.add_argument("--dt", type=float, help="seconds a step; likewise")
     made.add_argument("--state-range", type=float, help="starts are uniform in plus or minus this; likewise")
-    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data"), help="folder for the two files")
+    made.add_argument("--out", type=pathlib.Path, default=pathlib.Path("data"),
+                      help="folder for both sets; what it holds of them is replaced")
 
     made = command("train", train_command)
     made.add_argument("--data", type=pathlib.Path, default=pathlib.Path("data"), help="folder that `generate` wrote to")
@@ -171,14 +182,16 @@ def parser():
     made.add_argument("--H-cycles", type=int, default=3, help="outer cycles")
     made.add_argument("--L-cycles", type=int, default=4, help="inner steps in each")
     made.add_argument("--feedback", action=argparse.BooleanOptionalAction, default=True, help="feed the final error back")
-    made.add_argument("--proportional", action="store_true", help="correct in proportion to the final error")
-    made.add_argument("--objective", choices=OBJECTIVES, default="mse", help="how the errors of the cycles make one number")
+    made.add_argument("--proportional", action="store_true",
+                      help="multiply each correction by the size of the final error (chapter 6)")
+    made.add_argument("--objective", choices=OBJECTIVES, default="mse",
+                      help="how the errors of the cycles make one number, see TrainConfig")
     made.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     made.add_argument("--fresh", action="store_true", help="begin anew, over what --out holds, instead of going on")
     helps = {"epochs": "most passes over the data", "batch_size": "problems a step", "lr": "highest learning rate",
              "weight_decay": "of AdamW", "patience": "epochs without improvement before stopping early",
              "cycle_weight": "weight of the earlier cycles' errors",
-             "final_weight": "weight of the error of the final state",
+             "final_weight": "weight of the error of the final state beside that of the controls",
              "most_cycles": "each batch runs 1 to this many cycles; 0: always H_cycles",
              "seed": "of the weights and the order of the samples"}
     for name, text in helps.items():
@@ -201,9 +214,11 @@ def parser():
     made.add_argument("--H-cycles", type=int, help="cycles to run; those of the checkpoint if not given")
 
     made = command("course", course)
-    made.add_argument("--lane", choices=tuple(LANES), default="cpu", help="how much of it to run")
+    made.add_argument("--lane", choices=tuple(LANES), default="cpu",
+                      help="how much of it to run: smoke to see that all works, cpu for a laptop, gpu for a node")
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
-    made.add_argument("--out", type=pathlib.Path, help="folder for the runs; runs/<lane> if not given")
+    made.add_argument("--out", type=pathlib.Path,
+                      help="folder for the runs; runs/<lane> if not given, and needed with --set, --sweep and slurm")
     made.add_argument("--only", nargs="+", default=[], metavar="NN", help="these chapters alone, such as 04 05")
     made.add_argument("--set", nargs="+", action="extend", default=[], metavar="NN.NAME=VALUE",
                       help="parameters of chapters, such as 04.epochs=20")
@@ -212,14 +227,16 @@ def parser():
                            "chapters that are swept and of those that build on them")
     made.add_argument("--force", action="store_true", help="run anew what is finished already")
     made.add_argument("--keep-going", action="store_true", help="after a failure, run what does not build on it")
-    made.add_argument("--cluster", choices=("local", "slurm"), default="local", help="where the runs go")
+    made.add_argument("--cluster", choices=("local", "slurm"), default="local",
+                      help="where the runs go: processes here, or a Slurm job array; the command waits for them")
     made.add_argument("--workers", type=int, help="local: runs at a time; 1 if not given")
     made.add_argument("--partition", help="slurm: the cluster's default if not given")
-    made.add_argument("--gpus", type=int, default=1, help="slurm: of each run")
-    made.add_argument("--time", default="2:00:00", help="slurm: limit of each run, h:mm:ss")
+    made.add_argument("--gpus", type=int, default=1, help="slurm: of each run; 0 for none")
+    made.add_argument("--time", default="2:00:00", help="slurm: limit of each run, h:mm:ss, d-h:mm:ss or minutes")
 
     made = command("sweep", sweep)
-    made.add_argument("--study", choices=tuple(STUDIES), default="sweep", help="which; see trc_lib.laboratory")
+    made.add_argument("--study", choices=tuple(STUDIES), default="sweep",
+                      help="sweep: chapter 6; bounded: chapter 7; van_der_pol: chapter 8")
     made.add_argument("--out", type=pathlib.Path, help="folder for the runs; data/<study> if not given")
     made.add_argument("--only", nargs="+", metavar="RIVAL", help="these rivals alone")
     made.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")

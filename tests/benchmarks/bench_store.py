@@ -56,7 +56,7 @@ def bench(sizes=SIZES):
 
 def table(result):
     """The README's table."""
-    heads = ("problems", "make: s (on a core)", "peak memory", "read, an epoch: s (on a core)", "peak memory", "on disk")
+    heads = ("problems", "make: s (CPU s)", "peak memory", "read, an epoch: s (CPU s)", "peak memory", "on disk")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for size, row in result.items():
         cells = [size]

@@ -175,14 +175,14 @@ def _metrics(job, state):
 
 
 def _key(job, name, parameters, state):
-    """SHA-256 of all that a chapter's outcome depends on."""
+    """SHA-256 of all that a chapter's outcome depends on, but for the device: a login node knows the runs of its GPU nodes."""
     library = sorted(path for path in pathlib.Path(checking.__file__).parent.rglob("*") if path.suffix in (".py", ".mplstyle"))
     shipped = [path for folder in ("pretrained", "results") for path in sorted((root() / "data" / folder).rglob("*"))
                if path.is_file() and path.name not in NOT_INPUTS]
     return files.fingerprint({
         "code": [source for source, _ in code_cells(name)], "parameters": parameters,
         "library": [path.read_bytes() for path in library], "inputs": [_digest(path) for path in shipped],
-        "device": checking.device("auto").type, "python": platform.python_version(), "torch": torch.__version__,
+        "python": platform.python_version(), "torch": torch.__version__,
         "before": [state.chapters[before]["key"] for before in BUILDS_ON.get(name, ()) if before in state.chapters]})
 
 
