@@ -100,14 +100,19 @@ def array(name, value, last_dims, dtype=None):
     if tail is None or any(want is not None and got != want for got, want in zip(tail, last_dims)):
         wanted = ", ".join("any" if want is None else str(want) for want in last_dims)
         raise ValueError(f"{name} has shape {list(shape)}; needs [..., {wanted}]")
-    if not bool(torch.isfinite(tensor).all()):
+    if not _is_finite(tensor):
         raise ValueError(f"{name} holds NaN or infinite values; every value must be finite")
     return tensor if dtype is None else tensor.to(dtype)
 
 
+def _is_finite(tensor):
+    """Whether every entry is; a sum tells it in one pass without a copy, unless it overflows by itself."""
+    return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
 def result(what, value, names):
     """Return the tensor ``value``; where it is not finite, say that the arguments called ``names`` are too large for ``what``."""
-    if not bool(torch.isfinite(value).all()):
+    if not _is_finite(value):
         raise ValueError(f"{names} too large: {what} would not be finite")
     return value
 
