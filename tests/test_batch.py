@@ -10,11 +10,13 @@ import sys
 import time
 
 import pytest
+import torch
 
 from tests.notebooks import write_notebook
-from trc_lib import course, files
+from trc_lib import checking, course, files
 from trc_lib.__main__ import main
 from trc_lib.course import engines, plan, runner, summary
+from trc_lib.course.job import NOT_INPUTS, prepare, run_job
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DECLARED = 'lane = "cpu"\nseed = 0\nweight = 0.5\nwhat = ""'
@@ -128,6 +130,43 @@ def test_a_grid_leaves_a_folder_each_a_table_and_a_picture_and_is_reused(scratch
     assert before == {path: path.stat().st_mtime_ns for path in scratch.rglob("0*.ipynb")}
 
 
+def test_a_finished_run_is_known_on_a_machine_with_another_device_and_its_own_is_told(scratch, monkeypatch, capsys):
+    words = ["course", "--lane", "smoke", "--out", "out", "--only", "04", "--set", "04.weight=2"]
+    assert main(words) == 0
+    (made,) = files.read_json(scratch / "out/state.json")["chapters"].values()
+    here, other = made["device"], {"cpu": "cuda", "cuda": "cpu"}[made["device"]]
+    monkeypatch.setattr(checking, "device", lambda name: torch.device(other))
+    capsys.readouterr()
+    assert main(words) == 0
+    assert f"reused, it was finished with the same code, parameters and inputs, on {here}\n" in capsys.readouterr().out
+
+
+def test_a_job_that_was_given_a_gpu_does_not_run_on_the_cpu(scratch, monkeypatch):
+    (one,) = plan.plan("smoke", out=scratch / "out", only=["04"])
+    prepare(one)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    state = run_job(one.folder, gpus=1)
+    assert state.ended and state.chapters["04_training"]["outcome"] == "failed"
+    assert "was not run: the job was given 1 GPU, but PyTorch" in state.chapters["04_training"]["error"]
+    assert not (one.folder / "04_training.ipynb").exists()
+
+
+@pytest.mark.parametrize("allowed, workers, expected", [
+    (None, 2, {"0", "1"}), ("5,7", 2, {"5", "7"}), ("7", 2, {"7"}), (None, 1, {"None"})])
+def test_jobs_that_run_at_a_time_share_the_gpus(allowed, workers, expected, scratch, monkeypatch):
+    if allowed:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len((allowed or "0,1").split(",")))
+    tells = "import os\nprint('gpu', str(os.environ.get('CUDA_VISIBLE_DEVICES')) + ';')"
+    write_notebook(scratch / "notebooks/04_training.ipynb", tells, declared=DECLARED)
+    assert main(["course", "--lane", "smoke", "--out", "out", "--only", "04", "--sweep", "04.seed=0,1",
+                 "--workers", str(workers)]) == 0
+    said = [re.search(r"gpu (\w+);\\n", path.read_text()).group(1) for path in (scratch / "out").glob("*/04_training.ipynb")]
+    assert len(said) == 2 and set(said) == expected
+
+
 def _rerun(scratch, *words):
     """Which chapters a second run of one job ran again."""
     before = {path: path.stat().st_mtime_ns for path in (scratch / "out").glob("0*.ipynb")}
@@ -149,6 +188,12 @@ def test_whatever_a_chapter_depends_on_makes_it_run_anew(scratch):
     assert _rerun(scratch) == {"04", "05"}
     assert _rerun(scratch, "--set", "04.weight=2") == {"04", "05"}
     assert _rerun(scratch, "--set", "04.weight=2", "--force") == {"04", "05"}
+
+
+def test_what_is_no_input_is_named_in_no_notebook_and_no_library_code_but_what_writes_it():
+    sources = [*(ROOT / "notebooks").rglob("*.ipynb"), *(ROOT / "trc_lib").rglob("*.py")]
+    naming = {path.name for path in sources for name in NOT_INPUTS if name != "store.json" and name in path.read_text("utf-8")}
+    assert naming == {"job.py", "runner.py"}     # store.json is also what a store calls its manifest
 
 
 def test_one_that_fails_is_told_with_its_last_lines_and_the_others_go_on_if_asked(scratch, capsys):

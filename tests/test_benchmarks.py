@@ -16,14 +16,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "data" / "results" / "bench.json"
 
 
-def test_every_part_runs_and_the_solvers_agree_with_the_teacher(capsys):
+def test_every_part_runs_and_the_solvers_agree_with_the_teacher(capfd):
     result = bench.measure(quick=True)
     assert all(rival["largest difference"] < 1e-6 for rival in result["teacher"]["rivals"].values())
     assert all(rival["times slower"] > 0 for rival in result["teacher"]["rivals"].values())  # how many: on a quiet machine
     assert set(result["training"]["recipes"]) == {"fast recipe", "chapter 4", "textbook"}
     assert sum(result["training"]["where a step's time goes"].values()) <= 1 + 1e-9
     assert set(result["inference"]["small"]) == {"multiply-adds", "arithmetic alone", "PyTorch", "ONNX Runtime"}
-    assert result["smoke lane (s)"] > 0
+    assert "01_teacher: " in (said := capfd.readouterr().out) and "02_dataset" not in said   # of the smoke lane, quickly
+    assert result["smoke lane (s)"] > 1                       # no kernel starts in less
     json.dumps(result)
 
 

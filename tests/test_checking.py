@@ -98,6 +98,15 @@ def test_array_refuses_what_is_not_made_of_floats(value):
         checking.array("state", value, (2,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_array_takes_values_whose_sum_overflows_and_refuses_infinities_that_cancel(dtype):
+    large = torch.full((4,), torch.finfo(dtype).max, dtype=dtype)
+    assert torch.equal(checking.array("state", large, [4]), large)
+    large[:2] = torch.tensor([float("inf"), -float("inf")])
+    with pytest.raises(ValueError, match="state holds NaN or infinite"):
+        checking.array("state", large, [4])
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_array_refuses_values_that_are_not_finite(value):
     with pytest.raises(ValueError, match="state holds NaN or infinite"):

@@ -336,11 +336,14 @@ def test_wrong_words_give_two_and_failed_runs_give_one(words, code, message, tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_help_names_every_option_of_every_command(capsys):
-    for command in ("generate", "train", "evaluate", "course"):
+def test_help_tells_of_every_option_of_every_command_and_of_its_default_where_it_has_one(capsys):
+    for command in ("generate", "train", "evaluate", "export", "course", "sweep"):
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
-        assert stop.value.code == 0 and "default" in capsys.readouterr().out
+        usage, told = capsys.readouterr().out.split("\noptions:\n")
+        assert stop.value.code == 0 and "(default: " in told and not re.search(r"default:\s+(None|False|\[\])", told)
+        for option in re.findall(r"--[\w-]+", usage):
+            assert re.search(rf"^  (-.*, )?{option}\b.*(  \w|\n {{20}})", told, re.MULTILINE), (command, option)    # and words
 
 
 def test_ctrl_c_in_training_keeps_the_whole_epochs_and_the_next_run_goes_on(tmp_path):

@@ -111,7 +111,7 @@ def course(options):
             raise ValueError("--workers is for --cluster local; Slurm runs as many jobs at a time as it has room for")
         if options.out is None:
             raise ValueError("--cluster slurm needs --out, a folder that all nodes of the cluster share")
-        engine = Slurm(options.out.resolve() / "slurm", options.partition, options.gpus, options.time)
+        engine = Slurm(options.out.resolve() / "slurm", options.partition, options.gpus, options.time, options.cpus)
     else:
         engine = Local(1 if options.workers is None else options.workers)
     run_course(options.lane, options.seed, options.out, options.only, options.set, options.sweep, engine, options.force,
@@ -143,8 +143,8 @@ def sweep(options):
         print(f"{row['label']:48s}{figures}")
 
 
-class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows an option's default where it has one that says something."""
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the default of an option, but for None, an empty list and False, which its words tell."""
 
     def _get_help_string(self, action):
         return action.help if action.default in (None, []) or action.default is False else super()._get_help_string(action)
@@ -159,7 +159,7 @@ def parser():
 
     def command(name, run, **words):
         made = commands.add_parser(name, help=run.__doc__.splitlines()[0], description=run.__doc__, **words,
-                                   formatter_class=Defaults)
+                                   formatter_class=HelpFormatter)
         made.set_defaults(run=run)
         return made
 
@@ -232,6 +232,7 @@ def parser():
     made.add_argument("--workers", type=int, help="local: runs at a time; 1 if not given")
     made.add_argument("--partition", help="slurm: the cluster's default if not given")
     made.add_argument("--gpus", type=int, default=1, help="slurm: of each run; 0 for none")
+    made.add_argument("--cpus", type=int, help="slurm: cores of each run; the cluster's default if not given, often one")
     made.add_argument("--time", default="2:00:00", help="slurm: limit of each run, h:mm:ss, d-h:mm:ss or minutes")
 
     made = command("sweep", sweep)

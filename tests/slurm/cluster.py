@@ -34,10 +34,11 @@ DefMemPerCPU=500
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 MpiDefault=none
+GresTypes=gpu
 ReturnToService=2
 KillWait=3
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=8000 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=8000 Gres=gpu:1 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -65,6 +66,7 @@ def running(folder, cpus=2):
     short = tempfile.mkdtemp(prefix="munge-", dir="/tmp")  # the name of a socket has at most 107 characters
     munge = f"{short}/socket"
     conf.write_text(CONF.format(host=host, folder=folder, socket=munge, ports=_free_ports(2), cpus=cpus))
+    (folder / "gres.conf").write_text("AutoDetect=off\nName=gpu File=/dev/null\n")   # a GPU that Slurm believes in
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o600)

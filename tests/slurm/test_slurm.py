@@ -45,9 +45,8 @@ def slurm(conf, scratch_course, monkeypatch):
     subprocess.run(["scancel", "--user=root"], check=True)
 
 
-def send(*words):
-    return main(["course", "--lane", "smoke", "--cluster", "slurm", "--gpus", "0", "--time", "0:10:00", "--out", "out",
-                 *words])
+def send(*words, gpus="0", time="0:10:00"):
+    return main(["course", "--lane", "smoke", "--cluster", "slurm", "--gpus", gpus, "--time", time, "--out", "out", *words])
 
 
 def jobs_of_slurm():
@@ -109,7 +108,9 @@ def test_killed_in_mid_training_it_resumes_to_the_bit_equal_result(slurm, capsys
         assert rows[0] | {"seconds": 0} == rows[1] | {"seconds": 0}
 
 
-def test_preempted_it_is_queued_again_and_goes_on(slurm, capsys):
+# submitit takes the signal for the end of the time where less than ten minutes are left
+@pytest.mark.parametrize("limit, taken_for", [("1:00:00", "preempted"), ("0:10:00", "timed-out")])
+def test_preempted_or_out_of_time_it_is_queued_again_and_goes_on(limit, taken_for, slurm, capsys):
     write_notebook(slurm / "notebooks/04_training.ipynb", TRAIN, declared=DECLARED)
     training = slurm / "out/training"
 
@@ -122,11 +123,24 @@ def test_preempted_it_is_queued_again_and_goes_on(slurm, capsys):
 
     preemptor = threading.Thread(target=preempt)
     preemptor.start()
-    assert send("--only", "04") == 0
+    assert send("--only", "04", time=limit) == 0
     preemptor.join()
     assert "goes on" not in capsys.readouterr().out      # the queue did it, not we
+    assert f"this job is {taken_for}" in "".join(path.read_text() for path in (slurm / "out/slurm").glob("*.out"))
     assert (slurm / "out/log.txt").read_text().count("04_training: runs on") == 2
     assert re.search(r"15 epochs, the first \d+ of them before", (slurm / "out/04_training.ipynb").read_text())
+
+
+def test_cores_and_gpus_are_asked_for_and_a_gpu_that_pytorch_cannot_see_is_refused(slurm, capsys):
+    asks = "import os\nprint({name: os.environ.get(name) for name in ('SLURM_CPUS_PER_TASK', 'SLURM_JOB_GPUS')})"
+    write_notebook(slurm / "notebooks/04_training.ipynb", asks, declared=DECLARED)
+    assert send("--only", "04", "--cpus", "2") == 0
+    notebook = (slurm / "out/04_training.ipynb").read_text()
+    assert "'SLURM_CPUS_PER_TASK': '2', 'SLURM_JOB_GPUS': None" in notebook
+    assert send("--only", "04", "--force", gpus="1") == 1
+    said = capsys.readouterr()
+    assert "the job was given 1 GPU, but PyTorch" in said.err and "it goes on" not in said.out    # not tried again
+    assert "--gpus-per-node=1" in max((slurm / "out/slurm").glob("*_submission.sh"), key=os.path.getmtime).read_text()
 
 
 def test_one_that_dies_every_time_is_told_dead_within_a_minute(slurm, capsys, monkeypatch):
@@ -163,6 +177,22 @@ def test_ctrl_c_takes_the_jobs_out_of_the_queue(slurm):
     sent.send_signal(signal.SIGTERM)
     assert "interrupted: 0 of 4 jobs are done" in sent.communicate(timeout=60)[1] and sent.returncode == 1
     until(lambda: not jobs_of_slurm())
+
+
+def test_what_is_still_in_the_queue_is_not_sent_twice(slurm, capsys):
+    write_notebook(slurm / "notebooks/04_training.ipynb", "import time\ntime.sleep(600)", declared=DECLARED)
+    words = "course --lane smoke --cluster slurm --gpus 0 --out out --only 04"
+    sent = subprocess.Popen([sys.executable, "-m", "trc_lib", *words.split()], cwd=slurm, stderr=subprocess.DEVNULL)
+    until(lambda: "RUNNING" in jobs_of_slurm().values())
+    sent.kill()                                          # as when the connection is lost
+    sent.wait()
+    (name,) = jobs_of_slurm()
+    assert send("--only", "04") == 1 and list(jobs_of_slurm()) == [name]
+    remedy = re.search(r"still in the queue.*(scancel --name=\S+)", capsys.readouterr().err).group(1)
+    subprocess.run(remedy.split(), check=True)
+    until(lambda: not jobs_of_slurm())
+    write_notebook(slurm / "notebooks/04_training.ipynb", "1", declared=DECLARED)
+    assert send("--only", "04") == 0
 
 
 def test_a_partition_that_there_is_not_is_told_in_slurm_s_words(slurm, capsys):

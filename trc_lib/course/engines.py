@@ -5,12 +5,15 @@ Both tell of a job: "alive", "ended" (well or not: the job's own ``state.json`` 
 
 import contextlib
 import getpass
+import hashlib
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
+
+import torch
 
 from trc_lib import checking
 
@@ -22,6 +25,7 @@ class Local:
 
     def __init__(self, workers=1):
         self.workers = checking.whole("workers", workers)
+        self.started = []  # (process, its GPU), where jobs share several
 
     def room(self, running):
         """How many jobs more can be started beside ``running``."""
@@ -38,9 +42,15 @@ class Local:
         if self.workers > 1:  # they would talk across each other, and take each other's cores
             said = subprocess.DEVNULL
             environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.workers)))
+        gpu, gpus = None, _gpus() if self.workers > 1 else []
+        if gpus:
+            taken = [its for process, its in self.started if process.poll() is None]
+            gpu = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=taken.count)
         # A session of its own: Ctrl-C reaches us alone, and we end it. Its standard input closes when we are gone.
-        return subprocess.Popen([sys.executable, "-m", "trc_lib.course.job", str(job.folder)], stdin=subprocess.PIPE,
-                                stdout=said, stderr=said, env=environment, start_new_session=True)
+        process = subprocess.Popen([sys.executable, "-m", "trc_lib.course.job", str(job.folder)], stdin=subprocess.PIPE,
+                                   stdout=said, stderr=said, env=environment, start_new_session=True)
+        self.started.append((process, gpu))
+        return process
 
     def look(self, handles):
         """How each of the handles is."""
@@ -58,6 +68,13 @@ class Local:
                 process.wait()
 
 
+def _gpus():
+    """The GPUs that we may use, as CUDA_VISIBLE_DEVICES names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(gpu) for gpu in range(count)]
+
+
 class Slurm:
     """A Slurm cluster, through submitit: the jobs go as one array, and are followed by ``squeue``, which every cluster has.
 
@@ -66,25 +83,34 @@ class Slurm:
         partition: None for the cluster's default.
         gpus: of each job; 0 for none.
         time: limit of each job, ``"2:00:00"``, ``"1-12:00:00"`` or minutes.
+        cpus: cores of each job; None for the cluster's default, which is often one.
 
     Raises:
         ValueError: for a time that cannot be read, or where there is no Slurm.
+        RuntimeError: if jobs that were sent before with this folder are still in the queue.
     """
 
     pause, settle = 2.0, 15.0  # a shared file system may show the last files of a job late
 
-    def __init__(self, folder, partition=None, gpus=1, time="2:00:00"):
-        gpus = checking.whole("gpus", gpus, at_least=0)
+    def __init__(self, folder, partition=None, gpus=1, time="2:00:00", cpus=None):
+        self.gpus = checking.whole("gpus", gpus, at_least=0)
+        cores = {} if cpus is None else {"cpus_per_task": checking.whole("cpus", cpus)}
         missing = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
         if missing:
             raise ValueError(f"cluster='slurm' needs Slurm's commands, and {', '.join(missing)} is not here; "
                              "run this on a login node of the cluster, or give --cluster local")
         import submitit  # here, since nothing else needs it
 
+        name = f"trc-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+        queued = subprocess.run(["squeue", "--noheader", "--user", getpass.getuser(), f"--name={name}", "--format=%i"],
+                                capture_output=True, text=True).stdout.split()
+        if queued:
+            raise RuntimeError(f"jobs that were sent before are still in the queue ({', '.join(queued)}); give the command again "
+                               f"when they have ended, or end them: scancel --name={name}")
         self.executor = submitit.SlurmExecutor(folder)
         self.executor.update_parameters(
-            job_name="trc", time=minutes(time), stderr_to_stdout=True, additional_parameters={"requeue": True},
-            **({"partition": partition} if partition else {}), **({"gpus_per_node": gpus} if gpus else {}))
+            job_name=name, time=minutes(time), stderr_to_stdout=True, additional_parameters={"requeue": True}, **cores,
+            **({"partition": partition} if partition else {}), **({"gpus_per_node": self.gpus} if self.gpus else {}))
 
     def room(self, running):
         return sys.maxsize
@@ -93,7 +119,7 @@ class Slurm:
         from trc_lib.course.resumable import ResumableJob
 
         try:
-            return self.executor.map_array(ResumableJob(), [str(job.folder) for job in jobs])
+            return self.executor.map_array(ResumableJob(self.gpus), [str(job.folder) for job in jobs])
         except Exception as error:  # submitit has several kinds of it; the last line is sbatch's
             raise RuntimeError(f"Slurm did not take the jobs: {str(error).strip().splitlines()[-1]}") from None
 

@@ -76,6 +76,11 @@ def _claimed(job):
     return files.claimed(job.folder / ".lock", shown(job.folder))
 
 
+def devices(job):
+    """On what the chapters of a finished job were run: "cpu", "cuda", or both."""
+    return ", ".join(sorted({row["device"] for row in State(job.folder).chapters.values()}))
+
+
 def is_finished(job):
     """Whether every chapter of a job is finished, see `run_job`."""
     state = State(job.folder)
@@ -84,11 +89,15 @@ def is_finished(job):
         for name, parameters in job.chapters.items())
 
 
-def run_job(folder, bars=None):
+def run_job(folder, bars=None, gpus=0):
     """Run the chapters of the job in ``folder``, one after the other; those that are finished are kept.
 
     Finished means: with the same code, parameters and inputs, and all that it made is still there, unchanged.
-    A chapter that fails is noted in ``state.json``. ``bars`` is a stream for progress bars.
+    A chapter that fails is noted in ``state.json``.
+
+    Args:
+        bars: a stream for progress bars.
+        gpus: how many GPUs the job was given; if any, and PyTorch sees none, it fails rather than running on the CPU for hours.
 
     Raises:
         RuntimeError: if another process is at it, or the kernel of a notebook died.
@@ -107,6 +116,11 @@ def run_job(folder, bars=None):
             if _is_kept(job.folder, state.chapters.get(name), key):
                 _say(job, f"{name}: reused, {shown(job.folder / name)}.ipynb was made with the same code, parameters and inputs")
                 continue
+            if gpus and not torch.cuda.is_available():
+                state.chapters[name] = {"outcome": "failed", "error": (
+                    f"{name} was not run: the job was given {gpus} GPU, but PyTorch {torch.__version__} on "
+                    f"{socket.gethostname()} sees none; install a PyTorch that fits the driver, or give --gpus 0")}
+                break
             state.chapters.pop(name, None)
             state.write()
             if not _run_chapter(job, name, parameters, key, state, bars) and not job.keep_going:
@@ -119,7 +133,8 @@ def run_job(folder, bars=None):
 
 def _run_chapter(job, name, parameters, key, state, bars):
     """Run one chapter and note how it ended; returns whether it went well."""
-    before, started, row = _made(job.folder), time.perf_counter(), {"key": key}
+    before, started, row = _made(job.folder), time.perf_counter(), {
+        "key": key, "device": checking.device("auto").type}
     _say(job, f"{name}: runs on {socket.gethostname()} with {', '.join(f'{k}={v}' for k, v in parameters.items())}", aloud=False)
     try:
         run_notebook(name, job.folder / f"{name}.ipynb", parameters, bars)

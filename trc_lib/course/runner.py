@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from trc_lib import files
 from trc_lib.course import summary
 from trc_lib.course.engines import Local
-from trc_lib.course.job import NotebookFailed, State, is_finished, prepare
+from trc_lib.course.job import NotebookFailed, State, devices, is_finished, prepare
 from trc_lib.course.lanes import choose_lane
 from trc_lib.course.plan import CHAPTERS, plan
 from trc_lib.course.report import BEGIN, END, closing_table, into_readme, readme_table
@@ -49,7 +49,7 @@ def run_course(lane="cpu", seed=0, out=None, only=(), settings=(), sweeps=(), en
     finished = [job for job in jobs if not force and is_finished(job)]
     for job in jobs:
         if job in finished:
-            say(f"{shown(job.folder)}: reused, it was finished with the same code, parameters and inputs")
+            say(f"{shown(job.folder)}: reused, it was finished with the same code, parameters and inputs, on {devices(job)}")
         else:
             prepare(job, force)
     waiting = [job for job in jobs if job not in finished]
