@@ -1,6 +1,8 @@
 """Seconds until the headline, with the fast recipe, with chapter 4's, and with the textbook's loop; and where they go."""
 
+import dataclasses
 import json
+import math
 import pathlib
 import resource
 import subprocess
@@ -19,6 +21,7 @@ from trc_lib.places import root
 from trc_lib.training import TrainConfig, imitation_loss, train
 
 HEADLINE = 0.016  # mean final error, with every problem solved
+SEEDS = (0, 1, 2)  # one is not enough: the textbook's loop comes and goes over the headline
 AIMS = {"seconds to the headline": 30, "times sooner than the textbook": 5, "MB on disk": 2.5}
 FAST = TrainConfig(epochs=3, batch_size=64, lr=2e-3, objective="rms", cycle_weight=1.0, final_weight=0.3)
 
@@ -36,21 +39,22 @@ class Samples(Dataset):
         return {name: values.float() for name, values in self.dataset[index].items()}
 
 
-def textbook(train_set, eval_set, epochs):
+def textbook(seed, train_set, eval_set, epochs):
     """The loop as a textbook, and the description, write it: everything default, no feedback, the last controls supervised."""
-    model = TinyRecursiveControl.create_two_level_medium(feedback=False)
+    model = TinyRecursiveControl.create_two_level_medium(feedback=False, seed=seed)
     model.set_scaling(train_set)
+    samples = DataLoader(Samples(train_set), batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(seed))
     optimizer, spent, reached = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-5), 0.0, None
     for epoch in range(1, epochs + 1):
         started = time.perf_counter()
-        for batch in DataLoader(Samples(train_set), batch_size=64, shuffle=True):
+        for batch in samples:
             loss = (model(batch["initial_state"], batch["target_state"])["controls"] - batch["controls"]).square().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         spent += time.perf_counter() - started
         metrics = evaluate(model, eval_set)[-1]
-        print(f"  textbook, epoch {epoch}: {spent:.0f} s, mean final error {metrics.final_error_mean:.4f}, "
+        print(f"  textbook, seed {seed}, epoch {epoch}: {spent:.0f} s, mean final error {metrics.final_error_mean:.4f}, "
               f"success {metrics.success_rate:.2%}", flush=True)
         if metrics.final_error_mean <= HEADLINE and metrics.success_rate == 1:
             reached = spent
@@ -69,6 +73,14 @@ def ours(model, config, train_set, eval_set, limit):
             "seconds spent": spent, "epochs": len(rows), "problems a second": a_second,
             "final_error_mean": rows[-1]["eval_final_error"],
             "share of the arithmetic limit": 3 * multiply_adds(model) * a_second / limit}
+
+
+def median(run, seeds):
+    """The run that is in the middle by its time to the headline, and the times of all; one that did not reach it is last."""
+    runs = [run(seed) for seed in seeds]
+    times = [each["seconds to the headline"] for each in runs]
+    middle = sorted(runs, key=lambda each: each["seconds to the headline"] or math.inf)[len(runs) // 2]
+    return middle | {"of all seeds": times}
 
 
 def profile(train_set):
@@ -109,16 +121,18 @@ def one_epoch(num_train):
           TrainConfig(epochs=1), progress=False)
 
 
-def bench(num_train=10_000, num_eval=2_000, most_epochs=12):
+def bench(num_train=10_000, num_eval=2_000, most_epochs=12, seeds=SEEDS):
     """The three loops on the same data."""
     train_set, eval_set = generate_dataset(num_train), generate_dataset(num_eval, EVAL_SEED)
-    limit, lane = arithmetic_limit(1), LANES["cpu"]
-    shorter = {"epochs": min(FAST.epochs, most_epochs)}
-    result = {"fast recipe": ours(TinyRecursiveControl.create_two_level_medium(proportional=True),
-                                  TrainConfig(**FAST.__dict__ | shorter), train_set, eval_set, limit)}
-    result["chapter 4"] = ours(TinyRecursiveControl.create_two_level_medium(), TrainConfig(
-        **lane.training.__dict__ | {"epochs": min(lane.training.epochs, most_epochs)}), train_set, eval_set, limit)
-    result["textbook"] = textbook(train_set, eval_set, most_epochs)
+    limit, make = arithmetic_limit(1), TinyRecursiveControl.create_two_level_medium
+
+    def recipe(config, seed, **network):
+        config = dataclasses.replace(config, epochs=min(config.epochs, most_epochs), seed=seed)
+        return ours(make(seed=seed, **network), config, train_set, eval_set, limit)
+
+    result = {"fast recipe": median(lambda seed: recipe(FAST, seed, proportional=True), seeds),
+              "chapter 4": median(lambda seed: recipe(LANES["cpu"].training, seed), seeds),
+              "textbook": median(lambda seed: textbook(seed, train_set, eval_set, most_epochs), seeds)}
     return {"multiply-adds a second, one thread": limit, "recipes": result, "where a step's time goes": profile(train_set),
             "peak memory (MB)": peak_memory(num_train),
             "MB on disk": (root() / "data" / "pretrained" / "two_level_medium.pt").stat().st_size / 1e6}
