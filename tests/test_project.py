@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -81,6 +82,13 @@ def test_what_make_runs_leaves_nothing_at_home_or_in_tmp(clone, tmp_path_factory
     subprocess.run(["make", "-f", "-", "run"], input=target, text=True, cwd=folder, check=True, capture_output=True,
                    env={"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": str(tmp)})
     assert not [*home.rglob("*"), *tmp.rglob("*")] and [*(folder / ".cache").rglob("*")]
+
+
+def test_the_unit_tests_see_a_bare_machine():
+    for name in ("squeue", "sbatch", "chromium", "gcc", "g++", "fc-list", "conda"):
+        assert shutil.which(name) is None
+    assert shutil.which("make") and shutil.which("git") and "DISPLAY" not in os.environ
+    assert str(pathlib.Path.home()) == os.environ["HOME"] != os.path.expanduser("~root")
 
 
 def test_importing_the_library_loads_nothing_from_the_upper_floors():

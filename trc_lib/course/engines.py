@@ -93,7 +93,7 @@ class Slurm:
     pause, settle = 2.0, 15.0  # a shared file system may show the last files of a job late
 
     def __init__(self, folder, partition=None, gpus=1, time="2:00:00", cpus=None):
-        self.gpus = checking.whole("gpus", gpus, at_least=0)
+        self.gpus, limit = checking.whole("gpus", gpus, at_least=0), minutes(time)
         cores = {} if cpus is None else {"cpus_per_task": checking.whole("cpus", cpus)}
         missing = [name for name in ("sbatch", "srun", "squeue", "scancel") if shutil.which(name) is None]
         if missing:
@@ -109,7 +109,7 @@ class Slurm:
                                f"when they have ended, or end them: scancel --name={name}")
         self.executor = submitit.SlurmExecutor(folder)
         self.executor.update_parameters(
-            job_name=name, time=minutes(time), stderr_to_stdout=True, additional_parameters={"requeue": True}, **cores,
+            job_name=name, time=limit, stderr_to_stdout=True, additional_parameters={"requeue": True}, **cores,
             **({"partition": partition} if partition else {}), **({"gpus_per_node": self.gpus} if self.gpus else {}))
 
     def room(self, running):
