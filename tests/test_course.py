@@ -26,7 +26,7 @@ from trc_lib.course.plan import CHAPTERS
 from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.laboratory import STUDIES
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.training import epochs_kept
 
@@ -62,7 +62,7 @@ def test_a_lane_names_what_is_wrong(words, message):
 def test_a_changed_lane_gets_a_folder_of_its_own(scratch_course):
     plain, changed = course.choose_lane("cpu"), course.choose_lane("cpu", lr=0.002, feedback=False)
     assert course.folder(plain) == course.folder(changed) == scratch_course / "data/cpu/seed-0"
-    assert changed.changes == ("lr=0.002", "feedback=False") and not changed.make_model().config.feedback
+    assert changed.changes == ("lr=0.002", "feedback=False") and isinstance(changed.make_model().feedback, NoFeedback)
 
 
 def test_every_lane_tests_on_problems_that_it_does_not_train_on(scratch_course, tiny_lane):
@@ -298,11 +298,11 @@ def test_every_training_option_reaches_the_training(tmp_path, capsys):
     assert main([*base, *options, "--no-feedback", "--H-cycles", "2", "--L-cycles", "1", "--mixed-precision"]) == 0
     model = TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt")
     assert asked.items() <= model.recipe["training"].items() and model.recipe["training"]["mixed_precision"]
-    assert (model.config.H_cycles, model.config.L_cycles, model.config.feedback) == (2, 1, False)
+    assert (model.config.H_cycles, model.config.L_cycles) == (2, 1) and isinstance(model.feedback, NoFeedback)
     assert model.recipe["model_seed"] == 4
 
     assert main([*base, "--epochs", "1", "--proportional", "--fresh"]) == 0
-    assert TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt").config.proportional
+    assert isinstance(TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt").feedback, Proportional)
 
     assert main([*base, *options, "--fresh"]) == 0
     capsys.readouterr()

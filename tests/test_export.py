@@ -10,9 +10,12 @@ import torch
 from trc_lib import export
 from trc_lib.__main__ import main
 from trc_lib.baselines import MLP, MLPConfig
+from trc_lib.model import FinalError, NoFeedback, Proportional
+from trc_lib.systems import DoubleIntegrator
 
 
-@pytest.mark.parametrize("switches", [{}, {"proportional": True}, {"feedback": False, "H_cycles": 1}], ids=str)
+@pytest.mark.parametrize("switches", [{}, {"feedback": Proportional(FinalError(DoubleIntegrator()))},
+                                      {"feedback": NoFeedback(), "H_cycles": 1}], ids=["default", "proportional", "none"])
 def test_onnx_runtime_gives_the_same_controls_for_any_batch(tiny, dataset, tmp_path, switches):
     model = tiny(L_cycles=1, **switches)  # the loops are unrolled when exported: fewer steps, less to wait for
     model.set_scaling(dataset)

@@ -12,7 +12,7 @@ from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import evaluate, final_error, measure, multiply_adds
 from trc_lib.laboratory import STUDIES, Rival, Study, sweep
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import TrainConfig, imitation_loss, loop, train
@@ -155,10 +155,10 @@ def test_an_mlp_learns_is_saved_and_is_not_taken_for_another_network(dataset, ot
 
 @pytest.mark.parametrize("make", [
     lambda: MLP.within(5_000), TinyRecursiveControl.create_two_level_small,
-    lambda: TinyRecursiveControl.create_two_level_small(H_cycles=2, L_cycles=1, feedback=False)])
+    lambda: TinyRecursiveControl.create_two_level_small(H_cycles=2, L_cycles=1, feedback=NoFeedback())])
 def test_multiply_adds_are_half_the_operations_that_pytorch_counts(make):
     model = make()
-    model.final_error = lambda x0, xT, u: x0  # the roll-out is not counted
+    model.system.predict = lambda x0, u: x0[:, None]  # the roll-out is not counted
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.predict(torch.zeros(1, 2), torch.ones(1, 2))
     assert multiply_adds(model) == counter.get_total_flops() // 2
@@ -186,7 +186,7 @@ def test_an_mlp_gets_the_budget_of_the_network_that_it_meets(mlp):
 
 # ---------------------------------------------------------------- the sweep
 
-PAIR = (Rival("one", "one", switches={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
+PAIR = (Rival("one", "one", sizes={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
         Rival("mlp", "mlp", mlp="parameters", training={"epochs": 1}))
 MEETING = Study("meeting", "double_integrator", PAIR, shipped=(), num_train=128, num_validation=32, num_test=64)
 
@@ -256,7 +256,7 @@ def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkey
 
 
 def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(small, tmp_path):
-    one = Rival("one", "one", switches={"H_cycles": 1}, training={"epochs": 1})
+    one = Rival("one", "one", sizes={"H_cycles": 1}, training={"epochs": 1})
     study = dataclasses.replace(STUDIES["bounded"], rivals=(one,), num_train=128, num_validation=32, num_test=64)
     table = laboratory.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
     linear, path = table["rivals"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
@@ -268,7 +268,7 @@ def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(smal
 
 
 def test_a_rival_of_two_trainings_is_measured_after_each_and_a_study_may_have_no_run_off(small, tmp_path):
-    rival = Rival("two", "two", switches={"proportional": True}, before={"part": "proposal", "epochs": 2},
+    rival = Rival("two", "two", feedback=lambda teacher: Proportional(FinalError(teacher.system)), before={"part": "proposal", "epochs": 2},
                   training={"part": "cycles", "epochs": 1})
     table = laboratory.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=(rival,), run_off=0), seeds=(0,), workers=1,
                                  progress=False)
@@ -287,7 +287,7 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
     teacher = PROBLEMS["van_der_pol"]().teacher
     rivals = {rival.name: rival for rival in STUDIES["van_der_pol"].rivals}
     told, silent = rivals["gradient"].make(teacher, 0), rivals["final_error"].make(teacher, 0)
-    assert told.cost is teacher.cost_matrices and silent.cost is None
+    assert told.feedback.inner.cost is teacher.cost_matrices and isinstance(silent.feedback.inner, FinalError)
     assert told.error_embedding.in_features == 101 and silent.error_embedding.in_features == 3
 
 

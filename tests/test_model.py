@@ -1,19 +1,33 @@
+import ast
 import dataclasses
-import itertools
+import inspect
+import textwrap
 
 import numpy as np
 import pytest
 import torch
 
 from trc_lib import files
-from trc_lib.model import TinyRecursiveControl, TRCConfig
-from trc_lib.model.learner import cut
+from trc_lib.model import (
+    CostGradient,
+    FinalError,
+    LastCycleGradient,
+    NoFeedback,
+    Proportional,
+    SingleLatent,
+    TinyRecursiveControl,
+    TRCConfig,
+)
+from trc_lib.model.learner import straight_through_clamp
 from trc_lib.problems import van_der_pol
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.training import imitation_loss
 
-SWITCHES = [{"feedback": feedback, "last_cycle_gradient": last}
-            for feedback, last in itertools.product([True, False], repeat=2)] + [{"proportional": True}, {"single_latent": True}]
+CART = DoubleIntegrator()
+VARIANTS = {"recursive": {}, "no feedback": {"feedback": NoFeedback}, "last gradient": {"network": LastCycleGradient},
+            "no feedback, last gradient": {"feedback": NoFeedback, "network": LastCycleGradient},
+            "proportional": {"feedback": lambda system: Proportional(FinalError(system))}, "single latent": {"network": SingleLatent}}
+each_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
 
 
 @pytest.fixture
@@ -22,10 +36,10 @@ def problems(dataset):
 
 
 @pytest.fixture
-def scaled(tiny, dataset):
+def scaled(dataset):
     """Makes a tiny network whose scaling is that of a dataset, so that a scale forgotten somewhere shows."""
-    def make(**changes):
-        model = tiny(**changes)
+    def make(network=TinyRecursiveControl, feedback=FinalError, system=CART, **changes):
+        model = network.create_two_level_small(system, feedback=feedback(system), **{"latent_dim": 16, "block_hidden": 16, "head_hidden": 16} | changes)
         model.set_scaling(dataset)
         return model
     return make
@@ -66,13 +80,13 @@ def refined_by_hand(model, x0, xT, first_gradient_cycle=0):
         with torch.set_grad_enabled(h >= first_gradient_cycle):
             x = z_initial + linear("control_embedding", controls)
             size = 1
-            if c.feedback:
+            if not isinstance(model.feedback, NoFeedback):
                 error = (final_state(physical(controls)) - xT) / model.state_scale
-                if c.proportional:
+                if isinstance(model.feedback, Proportional):
                     size = ((error ** 2).sum(dim=1, keepdim=True) + 1e-12) ** 0.5
                     error = torch.cat([error / size, torch.log(size) / 4], dim=1)
                 x = x + linear("error_embedding", error)
-            if c.single_latent:
+            if isinstance(model, SingleLatent):
                 z_H = z_H * 0
             for _ in range(c.L_cycles):
                 z_L = block(z_L + z_H + x)
@@ -98,10 +112,10 @@ def test_network_has_about_the_parameters_of_the_description(create, size):
     assert model.num_parameters == sum(p.numel() for p in model.parameters() if p.requires_grad) == pytest.approx(size, rel=0.1)
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@each_variant
 @pytest.mark.parametrize("sizes", [{}, {"H_cycles": 1, "L_cycles": 1, "block_layers": 1}, {"H_cycles": 5}], ids=str)
-def test_forward_is_the_recursion_written_out_by_hand(scaled, problems, switches, sizes):
-    model = scaled(**switches, **sizes)
+def test_forward_is_the_recursion_written_out_by_hand(scaled, problems, variant, sizes):
+    model = scaled(**variant, **sizes)
     expected = refined_by_hand(model, *problems)
     output = model(*problems)
     torch.testing.assert_close(output["cycle_controls"], expected, rtol=1e-5, atol=1e-5)
@@ -117,17 +131,17 @@ def test_forward_serves_systems_of_several_states_and_controls(tiny):
     torch.testing.assert_close(model(*problems)["cycle_controls"], refined_by_hand(model, *problems), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
+@each_variant
 @pytest.mark.parametrize("cycle_weight", [0, 0.1])
-def test_every_parameter_learns(scaled, dataset, problems, switches, cycle_weight):
-    model = scaled(**switches)
+def test_every_parameter_learns(scaled, dataset, problems, variant, cycle_weight):
+    model = scaled(**variant)
     got = gradients(model, model(*problems)["cycle_controls"], dataset.controls[:8].float(), cycle_weight)
     assert [name for name, gradient in got.items() if not gradient.any()] == []
 
 
-@pytest.mark.parametrize("switches", [{}, {"feedback": False}, {"proportional": True}, {"single_latent": True}], ids=str)
-def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, dataset, problems, switches):
-    model = scaled(**switches, L_cycles=2).double()
+@pytest.mark.parametrize("variant", ["recursive", "no feedback", "proportional", "single latent"])
+def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, dataset, problems, variant):
+    model = scaled(**VARIANTS[variant], L_cycles=2).double()
     problems = [states.double() for states in problems]
 
     def loss():
@@ -146,7 +160,7 @@ def test_gradient_of_the_full_recursion_agrees_with_finite_differences(scaled, d
 
 
 def test_last_cycle_gradient_is_that_of_earlier_cycles_without_gradient(scaled, dataset, problems):
-    truncated, full = scaled(last_cycle_gradient=True), scaled(last_cycle_gradient=False)
+    truncated, full = scaled(LastCycleGradient), scaled()
     optimal = dataset.controls[:8].float()
     got = gradients(truncated, truncated(*problems)["cycle_controls"], optimal)
     by_hand = gradients(full, refined_by_hand(full, *problems, first_gradient_cycle=2), optimal)
@@ -157,40 +171,45 @@ def test_last_cycle_gradient_is_that_of_earlier_cycles_without_gradient(scaled, 
         assert not torch.allclose(got[name], whole[name], rtol=1e-2), name
 
 
-@pytest.mark.parametrize("feedback", [True, False])
-def test_the_simulated_error_reaches_the_controls_only_with_feedback(scaled, problems, feedback):
-    model = scaled(feedback=feedback)
+def told(model, change):
+    """Let the feedback of a network tell its signal as ``change`` makes it."""
+    source = getattr(model.feedback, "inner", model.feedback)
+    return source.register_forward_hook(lambda module, inputs, output: (change(output[0]), output[1]))
+
+
+def test_the_signal_reaches_the_controls_of_every_cycle_but_not_the_proposal(scaled, problems):
+    model = scaled()
     before = model(*problems)["cycle_controls"]
-    model.final_error = lambda *arguments: type(model).final_error(model, *arguments) + 0.5
+    told(model, lambda error: error + 0.5)
     after = model(*problems)["cycle_controls"]
     assert torch.equal(before[0], after[0])
-    assert all(torch.equal(b, a) != feedback for b, a in zip(before[1:], after[1:]))
+    assert not any(torch.equal(b, a) for b, a in zip(before[1:], after[1:]))
 
 
-@pytest.mark.parametrize("feedback", [True, False])
+@pytest.mark.parametrize("feedback", [FinalError, NoFeedback])
 def test_the_matrices_of_the_system_are_seen_only_through_feedback(scaled, problems, feedback):
-    cart = DoubleIntegrator()
-    heavy = LinearSystem(cart.A, cart.B / 3, cart.dt)
-    light, heavy = (scaled(feedback=feedback, system=system)(*problems)["controls"] for system in (cart, heavy))
-    assert torch.equal(light, heavy) != feedback
+    heavy = LinearSystem(CART.A, CART.B / 3, CART.dt)
+    light, heavy = (scaled(feedback=feedback, system=system)(*problems)["controls"] for system in (CART, heavy))
+    assert torch.equal(light, heavy) != (feedback is FinalError)
 
 
-def test_final_error_is_where_the_scaled_controls_end_minus_the_target(scaled, dataset):
+def test_final_error_is_where_the_controls_end_minus_the_target(scaled, dataset):
     model = scaled()
     x0, xT, u = dataset.initial_states.float(), dataset.target_states.float(), dataset.controls.float()
-    arrived = model.final_error(x0, xT, (u / model.control_scale).flatten(1))
-    assert float(arrived.abs().max()) < 1e-5  # the teacher arrives
-    missed = model.final_error(x0, xT + torch.tensor([0.3, -0.2]), (u / model.control_scale).flatten(1))
+    arrived, gain = model.feedback(x0, xT, u)
+    assert float(arrived.abs().max()) < 1e-5 and gain == 1  # the teacher arrives
+    missed, _ = model.feedback(x0, xT + torch.tensor([0.3, -0.2]), u)
     torch.testing.assert_close(missed, (torch.tensor([-0.3, 0.2]) / model.state_scale).expand(len(x0), 2), rtol=0, atol=1e-5)
 
 
 def test_a_proportional_network_rests_where_it_arrives(scaled, problems):
-    model = scaled(proportional=True)
+    model = scaled(**VARIANTS["proportional"])
     moved = model(*problems)["cycle_controls"].detach().diff(dim=0).norm(dim=(2, 3))
-    model.final_error = lambda *arguments: type(model).final_error(model, *arguments) * 1e-4
+    hook = told(model, lambda error: 1e-4 * error)
     rested = model(*problems)["cycle_controls"].detach().diff(dim=0).norm(dim=(2, 3))
     assert bool((moved > 0).all()) and float((rested / moved).max()) < 1e-2
-    model.final_error = lambda *arguments: type(model).final_error(model, *arguments) * 0
+    hook.remove()
+    told(model, torch.zeros_like)
     assert float(model(*problems)["cycle_controls"].detach().diff(dim=0).abs().max()) < 1e-5
 
 
@@ -209,7 +228,8 @@ def test_trace_shows_the_refinement_of_forward(scaled, problems):
     assert torch.equal(trace.controls, model(*problems)["cycle_controls"])
     assert {name: tuple(getattr(trace, name).shape) for name in ("controls", "z_initial", "z_H", "z_L")} == {
         "controls": (4, 8, 15, 1), "z_initial": (8, 16), "z_H": (4, 8, 16), "z_L": (3, 5, 8, 16)}
-    assert not any(getattr(trace, field.name).requires_grad for field in dataclasses.fields(trace))
+    values = [*trace.carry, *(getattr(trace, field.name) for field in dataclasses.fields(trace) if field.name != "carry")]
+    assert not any(value.requires_grad for value in values)
     assert torch.equal(trace.initial_state, problems[0]) and torch.equal(trace.target_state, problems[1])
 
 
@@ -241,6 +261,28 @@ def test_fewer_or_more_cycles_are_the_same_refinement_cut_or_continued(scaled, p
         assert torch.equal(output["controls"], output["cycle_controls"][-1])
     assert model.trace(*problems, H_cycles=5).z_L.shape[:2] == (5, 5)
     assert torch.equal(model(*problems)["cycle_controls"], controls)  # nothing stayed behind on the module
+
+
+@each_variant
+def test_a_run_goes_on_from_its_carry_as_if_it_had_not_stopped(scaled, problems, variant):
+    model = scaled(**variant)
+    whole, end = model.recursive_reasoning(*problems, 3)
+    first, carry = model.recursive_reasoning(*problems, 1)
+    rest, end_of_rest = model.recursive_reasoning(*problems, 2, carry)
+    assert torch.equal(torch.cat([first, rest[1:]]), whole)
+    assert all(torch.equal(one, other) for one, other in zip(end, end_of_rest))
+    trace, start = model.trace(*problems, 3), model.trace(*problems, 1)
+    joined = start.followed_by(model.trace(*problems, 2, start.carry))
+    for name in ("controls", "z_initial", "z_H", "z_L"):
+        assert torch.equal(getattr(joined, name), getattr(trace, name)), name
+
+
+def test_the_recursion_is_two_loops_without_a_branch():
+    tree = ast.parse(textwrap.dedent(inspect.getsource(TinyRecursiveControl.recursive_reasoning)))
+    kinds = [type(node) for node in ast.walk(tree)]
+    assert kinds.count(ast.For) == 2 and not {ast.If, ast.IfExp, ast.While, ast.Try, ast.With} & set(kinds)
+    body = tree.body[0].body[1:]  # without its docstring
+    assert body[-1].end_lineno - body[0].lineno < 18
 
 
 def test_a_batch_has_the_answers_of_its_rows(scaled, problems):
@@ -289,8 +331,7 @@ def test_a_number_of_cycles_that_makes_no_sense_is_refused(tiny, H_cycles, error
 @pytest.mark.parametrize(("change", "error", "reason"), [
     ({"H_cycles": 0}, ValueError, "H_cycles=0 is too small"),
     ({"latent_dim": 16.0}, TypeError, r"latent_dim=16\.0 is not a whole number"),
-    ({"feedback": False, "proportional": True}, ValueError, "proportional=True needs feedback=True"),
-    ({"feedback": 1}, TypeError, "feedback=1 is not accepted; give True or False"),
+    ({"latent_dim": True}, TypeError, "latent_dim=True is not a whole number"),
 ])
 def test_a_configuration_that_makes_no_sense_is_refused(change, error, reason):
     with pytest.raises(error, match=reason):
@@ -315,14 +356,15 @@ def test_seed_decides_the_weights_and_nothing_else_is_touched(tiny):
     assert not torch.equal(first["encoder.0.weight"], other["encoder.0.weight"])
 
 
-@pytest.mark.parametrize("switches", SWITCHES, ids=str)
-def test_a_loaded_model_gives_the_same_controls_to_the_bit(scaled, problems, tmp_path, switches):
-    model = scaled(**switches, seed=5, system=DoubleIntegrator(0.2))
+@each_variant
+def test_a_loaded_model_gives_the_same_controls_to_the_bit(scaled, problems, tmp_path, variant):
+    model = scaled(**variant, seed=5, system=DoubleIntegrator(0.2))
     model.recipe = {"note": "by hand", "epochs": 3}
     model.save(tmp_path / "model.pt")
     loaded = TinyRecursiveControl.load(tmp_path / "model.pt")
     assert torch.equal(loaded(*problems)["cycle_controls"], model(*problems)["cycle_controls"])
-    assert (loaded.config, loaded.recipe, loaded.system.dt) == (model.config, model.recipe, 0.2)
+    assert (loaded.architecture, loaded.recipe, loaded.system.dt) == (model.architecture, model.recipe, 0.2)
+    assert type(loaded) is type(model)
     assert not loaded.training
 
 
@@ -403,12 +445,12 @@ def test_a_checkpoint_that_was_changed_is_refused(tiny, tmp_path, tamper):
 @pytest.mark.parametrize("change", [
     {"config": {"latent_dim": 32}}, {"config": {"no_such_field": 1}}, {"config": {"H_cycles": 0}}, {"weights": {}},
     {"system": {"kind": "LinearSystem", "A": torch.eye(3), "B": torch.ones(3, 1), "dt": 0.1}}, {"system": {}},
-    {"system": {"kind": "Pendulum"}}], ids=str)
+    {"system": {"kind": "Pendulum"}}, {"class": "MLP"}, {"feedback": {"kind": "Oracle"}}], ids=str)
 def test_a_checkpoint_whose_parts_do_not_fit_is_refused(tiny, tmp_path, change):
     path = tmp_path / "model.pt"
     tiny().save(path)
-    contents = files.load_checkpoint(path, "trc_lib.model", 2)
-    files.save_checkpoint(path, "trc_lib.model", 2, contents | change)  # with a fingerprint that is right
+    contents = files.load_checkpoint(path, "trc_lib.model", 3)
+    files.save_checkpoint(path, "trc_lib.model", 3, contents | change)  # with a fingerprint that is right
     with pytest.raises(ValueError, match=r"model\.pt is refused"):
         TinyRecursiveControl.load(path)
 
@@ -442,7 +484,7 @@ def test_controls_stay_within_their_limits_in_every_cycle(limit, dataset):
 
 def test_a_control_beyond_its_limit_still_has_a_gradient():
     raw = torch.tensor([-3.0, 0.5, 3.0], requires_grad=True)
-    controls = cut(raw, torch.tensor(1.0))
+    controls = straight_through_clamp(raw, torch.tensor(1.0))
     assert controls.tolist() == [-1.0, 0.5, 1.0]
     (controls - torch.tensor([-1.0, 1.0, 0.0])).square().sum().backward()
     assert raw.grad.tolist() == [0.0, -1.0, 2.0]  # at rest where the limit is right, drawn back where it is not
@@ -462,27 +504,28 @@ def oscillator():
     return problem, problem.dataset(24, seed=0)
 
 
-def told_of(problem, **changes):
+def told_of(problem, wrap=lambda inner: inner):
     teacher = problem.teacher
-    return TinyRecursiveControl.create_two_level_small(teacher.system, 0, teacher.cost_matrices, horizon=12, **changes).double()
+    feedback = wrap(CostGradient(teacher.system, teacher.cost_matrices, 12))
+    return TinyRecursiveControl.create_two_level_small(teacher.system, 0, feedback, horizon=12).double()
 
 
 def test_the_gradient_of_the_cost_is_fed_back_over_that_of_the_first_proposals(oscillator):
     problem, data = oscillator
     model = told_of(problem)
     model.set_scaling(data)
-    x0, xT, u = data.initial_states, data.target_states, (0.4 * data.controls / model.control_scale).flatten(1)
-    told = model.feedback(x0, xT, u) * model.slope_scale
+    x0, xT, u = data.initial_states, data.target_states, 0.4 * data.controls
+    told = model.feedback(x0, xT, u)[0] * model.feedback.scale
 
     def total(k, h):
         moved = u.clone()
-        moved[:, k] += h / model.control_scale
-        return problem.teacher.cost(x0, xT, model._physical(moved))
+        moved[:, k] += h
+        return problem.teacher.cost(x0, xT, moved)
 
     differences = torch.stack([(total(k, 1e-5) - total(k, -1e-5)) / 2e-5 for k in range(12)], dim=1)
     torch.testing.assert_close(told, differences, rtol=1e-5, atol=1e-5)
     proposals = model.predict(x0, xT, 0)["controls"]
-    first = model.feedback(x0, xT, (proposals / model.control_scale).flatten(1))
+    first, _ = model.feedback(x0, xT, proposals)
     torch.testing.assert_close(first.square().sum(dim=1).mean(), torch.ones((), dtype=torch.float64), rtol=1e-4, atol=1e-4)
 
 
@@ -491,7 +534,7 @@ def test_a_slope_that_pushes_against_a_limit_is_not_told(oscillator):
     model = told_of(problem)
     model.set_scaling(data)
     ends = torch.where(torch.rand(24, 12, generator=torch.Generator().manual_seed(0)) < 0.5, 2.0, -2.0).double()
-    told = model.feedback(data.initial_states, data.target_states, model._admissible(3 * ends / model.control_scale))
+    told, _ = model.feedback(data.initial_states, data.target_states, model.to_physical(model.clamp(3 * ends / model.control_scale)))
     states = problem.teacher.system.predict(data.initial_states, ends[..., None])
     slopes = problem.teacher.cost_matrices.gradient(problem.teacher.system, states, ends[..., None], data.target_states)[..., 0]
     outward = slopes * ends < 0  # the cost would fall beyond the limit
@@ -499,26 +542,35 @@ def test_a_slope_that_pushes_against_a_limit_is_not_told(oscillator):
     assert bool((told[outward] == 0).all()) and bool((told[~outward] != 0).all())
 
 
-@pytest.mark.parametrize("proportional", [False, True])
-def test_a_network_that_is_told_of_a_cost_is_saved_with_it(oscillator, tmp_path, proportional):
+@pytest.mark.parametrize("wrap", [lambda inner: inner, Proportional], ids=["raw", "proportional"])
+def test_a_network_that_is_told_of_a_cost_is_saved_with_it(oscillator, tmp_path, wrap):
     problem, data = oscillator
-    model = told_of(problem, proportional=proportional).float()
+    model = told_of(problem, wrap).float()
     model.set_scaling(data)
     model.save(tmp_path / "model.pt")
     loaded = TinyRecursiveControl.load(tmp_path / "model.pt")
     states = data.initial_states.float(), data.target_states.float()
     assert torch.equal(loaded(*states)["cycle_controls"], model(*states)["cycle_controls"])
+    cost = getattr(loaded.feedback, "inner", loaded.feedback).cost
     for name, matrix in problem.teacher.cost_matrices.contents().items():
-        assert torch.equal(loaded.cost.contents()[name], matrix)
+        assert torch.equal(cost.contents()[name], matrix)
 
 
-def test_a_cost_that_nobody_looks_at_or_that_does_not_fit_is_refused(oscillator):
+def test_a_cost_that_does_not_fit_the_system_is_refused(oscillator):
     problem, _ = oscillator
-    with pytest.raises(ValueError, match=r"cost is given, but config\.feedback is False"):
-        told_of(problem, feedback=False)
     with pytest.raises(ValueError, match="cost is for 2 states and 1 controls"):
-        TinyRecursiveControl(TRCConfig(control_dim=2), LinearSystem(torch.eye(2).double(), torch.eye(2).double(), 0.1),
-                             cost=problem.teacher.cost_matrices)
+        CostGradient(LinearSystem(torch.eye(2).double(), torch.eye(2).double(), 0.1), problem.teacher.cost_matrices, 12)
+
+
+def test_a_feedback_that_does_not_fit_the_network_is_refused(oscillator):
+    problem, _ = oscillator
+    with pytest.raises(TypeError, match="feedback=True is not accepted; needs a Feedback"):
+        TinyRecursiveControl(feedback=True)
+    with pytest.raises(ValueError, match="feedback was made for another system"):
+        TinyRecursiveControl(feedback=FinalError(DoubleIntegrator(0.2)))
+    with pytest.raises(ValueError, match="feedback was made for 12 steps; the network has 15"):
+        TinyRecursiveControl(TRCConfig(), problem.teacher.system,
+                             feedback=Proportional(CostGradient(problem.teacher.system, problem.teacher.cost_matrices, 12)))
 
 
 def test_parts_hold_every_weight_once(tiny):

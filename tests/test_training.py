@@ -13,11 +13,12 @@ from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.costs import QuadraticCost
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import evaluate
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import CostGradient, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import TrainConfig, imitation_loss, learning_rate, load_snapshots, loop, state
+from trc_lib.training.compute import precision_of
 from trc_lib.training.config import cost_loss
 
 train = functools.partial(training.train, device="cpu", progress=False)
@@ -390,14 +391,14 @@ def test_mixed_precision_learns_nearly_the_same(tiny, dataset):
                     for network, on in ((tiny(), False), (model, True)))
     assert exact["eval_loss"] != mixed["eval_loss"]  # so it was on
     np.testing.assert_allclose(mixed["eval_loss"], exact["eval_loss"], rtol=0.02)
-    assert model.block.mixed_precision is False and all(p.dtype == torch.float32 for p in model.parameters())
+    assert not any("forward" in vars(module) for module in model.modules()) and all(p.dtype == torch.float32 for p in model.parameters())
 
 
 @pytest.mark.parametrize(("place", "config", "precision"), [
     ("cuda", {"mixed_precision": True}, "high"), ("cuda", {}, "highest"), ("cpu", {"mixed_precision": True}, "highest"),
     ("cuda", {"mixed_precision": True, "objective": "cost"}, "highest")])
 def test_tf32_is_set_while_training_in_mixed_precision_on_a_gpu_and_taken_back(tiny, place, config, precision):
-    with loop._mixed_precision(tiny(), TrainConfig(**config), torch.device(place)):
+    with precision_of(tiny(), TrainConfig(**config), torch.device(place)):
         assert torch.get_float32_matmul_precision() == precision
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -538,7 +539,8 @@ def test_the_recipe_tells_of_every_training_and_of_the_cost_that_was_told(tmp_pa
     first, then = (TrainConfig(epochs=1, batch_size=16, part=part) for part in ("proposal", "cycles"))
 
     def made(cost):
-        return TinyRecursiveControl.create_two_level_small(problem.teacher.system, 0, cost, horizon=12)
+        feedback = CostGradient(problem.teacher.system, cost, 12)
+        return TinyRecursiveControl.create_two_level_small(problem.teacher.system, 0, feedback, horizon=12)
 
     model = made(cost)
     train(model, data, data, first, tmp_path / "first")

@@ -13,12 +13,12 @@ from PIL import Image
 from trc_lib import widgets
 from trc_lib.datasets import generate_dataset
 from trc_lib.evaluation import final_error
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import CostGradient, FinalError, Proportional, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS, van_der_pol
 from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.widgets.error_map import ErrorMap
-from trc_lib.widgets.microscope import SWITCHES, Microscope, meddle
+from trc_lib.widgets.microscope import SWITCHES, Microscope, refine
 from trc_lib.widgets.phase_plane import PhasePlane, limit_cycle
 from trc_lib.widgets.scene import closest_view
 from trc_lib.widgets.steering import KNOTS, Playground
@@ -140,20 +140,22 @@ def test_the_microscope_shows_what_the_network_does(model):
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_switch_does_what_it_says(model, switch):
     x0, xT = torch.tensor([[-1.0, 0.5], [2.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    plain, changed = model.trace(x0, xT), model.trace(x0, xT, change=meddle(model, switch))
+    plain, changed = model.trace(x0, xT), refine(model, x0, xT, switch=switch)
     assert torch.equal(plain.controls, changed.controls) == (switch == "as trained")
     if switch == "z_H frozen":
         assert (changed.z_H == changed.z_H[0]).all()
     if switch == "z_L zero":
         assert not changed.z_L.any()
     if switch == "latents swapped":
-        torch.testing.assert_close(changed.z_H[1], plain.z_H[1].flip(0))
-        torch.testing.assert_close(changed.z_L[1, 0], plain.z_L[1, 0].flip(0))
+        assert torch.equal(changed.controls[:2], plain.controls[:2])  # the swap is in force from the start of cycle 2
+        assert torch.equal(changed.z_L[1, 0], plain.z_L[1, 0].flip(0))
+        torch.testing.assert_close(changed.z_H[2], model.block(plain.z_H[1].flip(0) + changed.z_L[1, -1]))
     if switch == "feedback off":
         silent = TinyRecursiveControl(model.config, model.system)
         silent.load_state_dict(model.state_dict())
         silent.error_embedding.weight.data.zero_()
         torch.testing.assert_close(changed.controls, silent.trace(x0, xT).controls)
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 def test_a_step_computes_no_new_trace_and_a_problem_one():
@@ -182,7 +184,8 @@ def test_the_microscope_finds_the_worst_sample(model, problems):
 def test_the_microscope_works_on_the_other_problems(name):
     problem = PROBLEMS[name]()
     data, system = problem.dataset(6, seed=2), problem.teacher.system
-    model = TinyRecursiveControl.create_two_level_small(system, horizon=problem.teacher.horizon, proportional=True)
+    model = TinyRecursiveControl.create_two_level_small(system, feedback=Proportional(FinalError(system)),
+                                                        horizon=problem.teacher.horizon)
     shell = widgets.microscope(model, data, H_cycles=4)
     shell.children[0].children[-1].click()
     assert not shell.trouble.value and bytes(shell.picture.value).startswith(b"\x89PNG")
@@ -237,7 +240,8 @@ def test_the_error_map_opens_its_worst_start_in_the_microscope(model, problems):
 @pytest.fixture(scope="module")
 def oscillator():
     problem = van_der_pol(horizon=20)
-    model = TinyRecursiveControl.create_two_level_small(problem.teacher.system, 0, problem.teacher.cost_matrices, horizon=20)
+    model = TinyRecursiveControl.create_two_level_small(
+        problem.teacher.system, 0, CostGradient(problem.teacher.system, problem.teacher.cost_matrices, 20), horizon=20)
     model.set_scaling(problem.dataset(32, seed=0))
     return model, problem.teacher
 

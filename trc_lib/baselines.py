@@ -96,5 +96,5 @@ class MLP(Learner):
         if H_cycles is not None:
             raise ValueError(f"H_cycles={H_cycles!r} is not accepted: an MLP has no cycles")
         problem = torch.cat([initial_state / self.state_scale, target_state / self.state_scale], dim=-1)
-        controls = self._physical(self.layers(problem))
+        controls = self.to_physical(self.layers(problem))
         return {"controls": controls, "cycle_controls": controls[None]}

@@ -17,7 +17,7 @@ from trc_lib.course.runner import run_course
 from trc_lib.datasets import EVAL_SEED, LQRDataset
 from trc_lib.evaluation import evaluate
 from trc_lib.laboratory import SEEDS, STUDIES, run_sweep, ship
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.problems import PROBLEMS
 from trc_lib.store import LARGEST_FILE, Store
@@ -58,8 +58,11 @@ def train_command(options):
     train_set = Store(folder) if folder.exists() and not file.exists() else LQRDataset.load(file)
     teacher = train_set.teacher
     eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
+    feedback = FinalError(teacher.system) if options.feedback else NoFeedback()
+    if options.proportional and not options.feedback:
+        raise ValueError("--proportional needs feedback: without a signal there is no size to be proportional to")
     model = TinyRecursiveControl.create_two_level(
-        options.network, system=teacher.system, seed=options.seed, feedback=options.feedback, proportional=options.proportional,
+        options.network, teacher.system, options.seed, Proportional(feedback) if options.proportional else feedback,
         state_dim=teacher.system.state_dim, control_dim=teacher.system.control_dim, horizon=teacher.horizon,
         H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in dataclasses.fields(TrainConfig)

@@ -175,6 +175,13 @@ def fingerprint(contents):
     return digest.hexdigest()
 
 
+def plain(contents):
+    """A nest of dicts with its tensors and arrays as lists, as JSON can hold it."""
+    if isinstance(contents, dict):
+        return {name: plain(value) for name, value in contents.items()}
+    return contents.tolist() if torch.is_tensor(contents) or isinstance(contents, np.ndarray) else contents
+
+
 def changes(old, new, name=""):
     """Where two nests of dicts differ, as words: ``training.epochs: 2 -> 3``."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -194,8 +201,8 @@ def save_checkpoint(path, kind, version, contents):
         temporary.write_bytes(serialized.getvalue())  # a view, left in a traceback, crashes Python 3.12.1
 
 
-def load_checkpoint(path, kind, version):
-    """Read what `save_checkpoint` wrote; only tensors and plain values are read, never code.
+def load_checkpoint(path, kind, *versions):
+    """Read what `save_checkpoint` wrote in one of these ``versions``; only tensors and plain values are read, never code.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -212,8 +219,9 @@ def load_checkpoint(path, kind, version):
         raise ValueError(f"{path} cannot be read as a checkpoint, it is truncated or something else: {reason}") from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != kind:
         raise ValueError(f"{path} is not a checkpoint of the kind {kind}")
-    if checkpoint.get("version") != version:
-        raise ValueError(f"{path} has format version {checkpoint.get('version')}; this library reads version {version}")
+    if checkpoint.get("version") not in versions:
+        raise ValueError(f"{path} has format version {checkpoint.get('version')}; "
+                         f"this library reads version {' and '.join(map(str, versions))}")
     if checkpoint.pop("fingerprint", None) != fingerprint(checkpoint):
         raise ValueError(f"{path} was changed after it was saved: its contents do not match its fingerprint")
     return checkpoint

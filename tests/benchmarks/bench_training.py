@@ -16,7 +16,7 @@ from tests.benchmarks.timing import arithmetic_limit
 from trc_lib.course import LANES
 from trc_lib.datasets import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import evaluate, multiply_adds
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.places import root
 from trc_lib.training import TrainConfig, imitation_loss, train
 
@@ -41,7 +41,7 @@ class Samples(Dataset):
 
 def textbook(seed, train_set, eval_set, epochs):
     """The loop as a textbook, and the description, write it: everything default, no feedback, the last controls supervised."""
-    model = TinyRecursiveControl.create_two_level_medium(feedback=False, seed=seed)
+    model = TinyRecursiveControl.create_two_level_medium(feedback=NoFeedback(), seed=seed)
     model.set_scaling(train_set)
     samples = DataLoader(Samples(train_set), batch_size=64, shuffle=True, generator=torch.Generator().manual_seed(seed))
     optimizer, spent, reached = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-5), 0.0, None
@@ -126,12 +126,12 @@ def bench(num_train=10_000, num_eval=2_000, most_epochs=12, seeds=SEEDS):
     train_set, eval_set = generate_dataset(num_train), generate_dataset(num_eval, EVAL_SEED)
     limit, make = arithmetic_limit(1), TinyRecursiveControl.create_two_level_medium
 
-    def recipe(config, seed, **network):
+    def recipe(config, seed, feedback):
         config = dataclasses.replace(config, epochs=min(config.epochs, most_epochs), seed=seed)
-        return ours(make(seed=seed, **network), config, train_set, eval_set, limit)
+        return ours(make(seed=seed, feedback=feedback), config, train_set, eval_set, limit)
 
-    result = {"fast recipe": median(lambda seed: recipe(FAST, seed, proportional=True), seeds),
-              "chapter 4": median(lambda seed: recipe(LANES["cpu"].training, seed), seeds),
+    result = {"fast recipe": median(lambda seed: recipe(FAST, seed, Proportional(FinalError(train_set.system))), seeds),
+              "chapter 4": median(lambda seed: recipe(LANES["cpu"].training, seed, None), seeds),
               "textbook": median(lambda seed: textbook(seed, train_set, eval_set, most_epochs), seeds)}
     return {"multiply-adds a second, one thread": limit, "recipes": result, "where a step's time goes": profile(train_set),
             "peak memory (MB)": peak_memory(num_train),

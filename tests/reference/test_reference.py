@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from trc_lib.datasets import generate_dataset
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import (
+    CostGradient,
+    FinalError,
+    LastCycleGradient,
+    NoFeedback,
+    Proportional,
+    SingleLatent,
+    TinyRecursiveControl,
+)
 from trc_lib.problems import bounded_inputs, double_integrator, van_der_pol
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import ClippedLQR, SampledContinuousController
@@ -28,10 +36,15 @@ def problem_of(name):
 
 
 def network(name, teacher):
-    switches = {"no_feedback": {"feedback": False}, "last_cycle_gradient": {"last_cycle_gradient": True},
-                "single_latent": {"single_latent": True}}.get(name, {"proportional": True} if "proportional" in name else {})
-    cost = teacher.cost_matrices if name.startswith("gradient") else None
-    return TinyRecursiveControl.create_two_level_small(teacher.system, 3, cost, horizon=teacher.horizon, **SMALL, **switches)
+    feedback = FinalError(teacher.system)
+    if name.startswith("gradient"):
+        feedback = CostGradient(teacher.system, teacher.cost_matrices, teacher.horizon)
+    if name == "no_feedback":
+        feedback = NoFeedback()
+    if "proportional" in name:
+        feedback = Proportional(feedback)
+    kind = {"last_cycle_gradient": LastCycleGradient, "single_latent": SingleLatent}.get(name, TinyRecursiveControl)
+    return kind.create_two_level_small(teacher.system, 3, feedback, horizon=teacher.horizon, **SMALL)
 
 
 def of_network(name):

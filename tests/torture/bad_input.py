@@ -26,7 +26,7 @@ from trc_lib.baselines import MLP, LinearMap, MLPConfig
 from trc_lib.closed_loop import closed_loop
 from trc_lib.costs import QuadraticCost
 from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
-from trc_lib.model import TinyRecursiveControl, TRCConfig
+from trc_lib.model import FinalError, TinyRecursiveControl, TRCConfig
 from trc_lib.problems import PROBLEMS
 from trc_lib.systems import DoubleIntegrator, LinearSystem, VanDerPol
 from trc_lib.teachers import (
@@ -143,7 +143,6 @@ def calls():
                "snapshot_epochs": (*NUMBERS, (1, "2"), [float("nan")], "12", {1: 2}, np.arange(3), [10**400], (-1,))}
     sizes = {name: NUMBERS for name in ("state_dim", "control_dim", "horizon", "latent_dim", "block_layers", "block_hidden",
                                         "head_hidden", "H_cycles", "L_cycles")}
-    switches = {name: SWITCHES for name in ("feedback", "proportional", "last_cycle_gradient", "single_latent")}
     steps = {"horizon": NUMBERS}
     limits = (*NUMBERS, *arrays([1.0]))
     ctor = {"initial_states": data.initial_states, "target_states": data.target_states, "controls": data.controls,
@@ -215,15 +214,14 @@ def calls():
              lambda dataset, **_: dataset.save(folder / "made.npz") or oracles.finite(LQRDataset.load(folder / "made.npz"))),
         Call("LQRDataset.load", LQRDataset.load, {"path": folder / "data.npz"}, {"path": PATHS}),
         Call("LQRDataset.save", lambda path: data.save(path), {"path": folder / "data.npz"}, {"path": PATHS[:-6]}),
-        Call("TRCConfig", lambda **words: network(TRCConfig(**{**SMALL, **words})), {}, {**sizes, **switches},
-             also={"feedback": ("proportional",)}),
+        Call("TRCConfig", lambda **words: network(TRCConfig(**{**SMALL, **words})), {}, sizes, works),
         Call("create_two_level", TinyRecursiveControl.create_two_level,
-             {"size": "small", "system": None, "seed": 0, "cost": None},
-             {"size": WORDS, "system": (*OBJECTS, third, oscillator), "seed": NUMBERS, "cost": OBJECTS}, works),
+             {"size": "small", "system": None, "seed": 0, "feedback": None},
+             {"size": WORDS, "system": (*OBJECTS, third, oscillator), "seed": NUMBERS, "feedback": OBJECTS}, works),
         Call("TinyRecursiveControl", TinyRecursiveControl,
-             {"config": TRCConfig(**SMALL), "system": None, "seed": 0, "cost": None},
+             {"config": TRCConfig(**SMALL), "system": None, "seed": 0, "feedback": None},
              {"config": (*rest, MLPConfig()), "system": (*OBJECTS, third), "seed": NUMBERS,
-              "cost": (*OBJECTS, QuadraticCost([[1.0]], [[1.0]], [[1.0]]))}, works),
+              "feedback": (*OBJECTS, FinalError(third))}, works),
         Call("TinyRecursiveControl.forward", model, trace, {**pair, "H_cycles": NUMBERS}, answers, both),
         Call("TinyRecursiveControl.trace", model.trace, trace, {**pair, "H_cycles": NUMBERS}, also=both),
         Call("TinyRecursiveControl.solve", model.solve, problem, pair, also=both),

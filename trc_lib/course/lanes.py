@@ -4,7 +4,7 @@ import dataclasses
 
 from trc_lib import checking
 from trc_lib.datasets import EVAL_SEED
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import NoFeedback, TinyRecursiveControl
 from trc_lib.training import TrainConfig
 
 
@@ -33,13 +33,14 @@ class Lane:
 
     def make_model(self):
         """The untrained network of this lane."""
-        return TinyRecursiveControl.create_two_level(self.network, seed=self.seed, feedback=self.feedback)
+        feedback = None if self.feedback else NoFeedback()
+        return TinyRecursiveControl.create_two_level(self.network, seed=self.seed, feedback=feedback)
 
     def trained(self, model):
         """Whether ``model`` was trained as this lane trains, with whatever seed."""
         planned = dataclasses.asdict(self.training) | {"snapshot_epochs": list(self.training.snapshot_epochs)}
         recipe = model.recipe.get("training", {})
-        return model.config == self.make_model().config and recipe | {"seed": 0} == planned | {"seed": 0}
+        return model.architecture == self.make_model().architecture and recipe | {"seed": 0} == planned | {"seed": 0}
 
 
 _cpu = TrainConfig(epochs=10, batch_size=64, lr=1e-3, cycle_weight=0.1, snapshot_epochs=(0, 1, 2, 3, 5, 10))

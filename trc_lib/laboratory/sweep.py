@@ -17,8 +17,8 @@ from trc_lib.evaluation import cycle_controls, final_error, measure, multiply_ad
 from trc_lib.laboratory.rivals import RECURSION
 from trc_lib.places import root
 from trc_lib.problems import PROBLEMS
-from trc_lib.threads import one_thread
 from trc_lib.training import train
+from trc_lib.training.compute import one_thread
 
 FIRST_RATES = (5e-4, 1e-3, 2e-3)     # every rival tries these learning rates, then goes on while the outermost is the best
 LOWEST, HIGHEST = 1e-4, 1e-2         # but not beyond these

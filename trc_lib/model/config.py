@@ -1,25 +1,22 @@
-"""The sizes and switches of the networks."""
+"""The sizes of the networks."""
 
 import dataclasses
 
 from trc_lib import checking
 
-LARGEST = 10_000  # size or count in a network: what is beyond is a slip of the pen, and would fill the memory or never end
+LARGEST = 10_000  # largest size or count in a network that is accepted
 
 
 def check_fields(config):
-    """Every field of a configuration a whole number or True or False, as its type says; raises, naming the field."""
+    """Raise an error that names a field of a configuration which is not a whole number from 1 to `LARGEST`."""
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if field.type is int:  # a plain int, for NumPy's own would make the checkpoint unreadable
-            object.__setattr__(config, field.name, checking.whole(field.name, value, at_most=LARGEST))
-        else:
-            checking.switch(field.name, value)
+        value = checking.whole(field.name, getattr(config, field.name), at_most=LARGEST)
+        object.__setattr__(config, field.name, value)  # a plain int: a NumPy one could not be read back
 
 
 @dataclasses.dataclass(frozen=True)
 class TRCConfig:
-    """The sizes and switches of a `TinyRecursiveControl`; the defaults are those of the medium network.
+    """The sizes of a `TinyRecursiveControl`; the defaults are those of the medium network.
 
     Attributes:
         state_dim: components of the state, n.
@@ -31,11 +28,6 @@ class TRCConfig:
         head_hidden: width inside the encoder, the initial generator and the decoder.
         H_cycles: outer cycles, each of which corrects the controls once.
         L_cycles: inner steps in each outer cycle.
-        feedback: simulate the controls before each cycle and feed the final error back.
-        proportional: feed the error back as its direction and the logarithm of its size, and make each correction
-            proportional to that size, so that the controls rest where they arrive.
-        last_cycle_gradient: let gradients flow through the last H cycle only, as TRM does.
-        single_latent: one latent vector in both parts, z_H the same as z_L.
     """
 
     state_dim: int = 2
@@ -47,12 +39,6 @@ class TRCConfig:
     head_hidden: int = 384
     H_cycles: int = 3
     L_cycles: int = 4
-    feedback: bool = True
-    proportional: bool = False
-    last_cycle_gradient: bool = False
-    single_latent: bool = False
 
     def __post_init__(self):
         check_fields(self)
-        if self.proportional and not self.feedback:
-            raise ValueError("proportional=True needs feedback=True: without an error there is nothing to be in proportion to")

@@ -1,4 +1,4 @@
-"""What every network of the course has in common: scaling inside, checks at the door, checkpoints."""
+"""What all networks have in common: scaling inside, argument checks, checkpoints."""
 
 import dataclasses
 
@@ -6,22 +6,20 @@ import torch
 from torch import nn
 
 from trc_lib import checking, files
-from trc_lib.costs import QuadraticCost
 from trc_lib.model.config import LARGEST
+from trc_lib.model.feedback import feedback_from
 from trc_lib.systems import KINDS, DoubleIntegrator
 
-VERSION = 2  # of the checkpoint format
+VERSION = 3  # of the checkpoint format
 
 
-def cut(controls, limit):
-    """Controls cut to plus or minus ``limit``, with the gradient of what they were: one that is beyond the limit and should
-    not be could never come back otherwise."""
-    inside = controls.detach().clamp(-limit, limit)
-    return inside + (controls - controls.detach())  # plus zero, which has a gradient
+def straight_through_clamp(controls, limit):
+    """Clamp to plus or minus ``limit``; backward is the identity, so saturated controls still learn."""
+    return controls.detach().clamp(-limit, limit) + (controls - controls.detach())
 
 
 class Learner(nn.Module):
-    """A network that maps problems to controls, in physical units at its door and scaled inside.
+    """A network that maps problems to controls: physical units outside, scaled inside.
 
     A subclass names its ``Config`` and the ``kind`` of its checkpoints, makes its layers from ``self.seed``, and defines
     ``predict(initial_state, target_state, H_cycles=None)``, which gives a dict of ``"controls"`` and ``"cycle_controls"``.
@@ -31,8 +29,6 @@ class Learner(nn.Module):
         system: what is steered; a `DoubleIntegrator` if not given.
         seed: of the initial weights.
     """
-
-    cost = None  # a `QuadraticCost`, where a network is told of one
 
     def __init__(self, config, system, seed):
         super().__init__()
@@ -109,17 +105,16 @@ class Learner(nn.Module):
         flat = [state.reshape(-1, self.config.state_dim) for state in (initial_state, target_state)]
         return self(*flat)["controls"].double().reshape(*initial_state.shape[:-1], self.config.horizon, self.config.control_dim)
 
-    def _physical(self, controls):
-        """Scaled controls, laid end to end, as ``[..., horizon, control_dim]`` in physical units and within their limits."""
+    def to_physical(self, controls):
+        """Scaled controls, laid end to end, as ``[..., horizon, control_dim]`` in physical units, within their exact limits."""
         physical = controls.unflatten(-1, (self.config.horizon, self.config.control_dim)) * self.control_scale
-        return physical if self.control_limit is None else cut(physical, self.control_limit)
+        return physical if self.control_limit is None else straight_through_clamp(physical, self.control_limit)
 
-    def _admissible(self, controls):
-        """Scaled controls, laid end to end, cut to their limits, or a rounding beyond: `_physical` cuts them to the bit, so that
-        one at its limit is equal to it."""
+    def clamp(self, controls):
+        """Scaled controls, laid end to end, clamped with 1e-6 slack; `to_physical` applies the exact limit."""
         if self.control_limit is None:
             return controls
-        return cut(controls, (1.000001 * self.control_limit / self.control_scale).repeat(self.config.horizon))
+        return straight_through_clamp(controls, (1.000001 * self.control_limit / self.control_scale).repeat(self.config.horizon))
 
     def _checked(self, initial_state, target_state):
         """Both states checked, in the dtype and on the device of the weights."""
@@ -135,33 +130,64 @@ class Learner(nn.Module):
 
     # ------------------------------------------------------------------ checkpoints
 
+    @property
+    def architecture(self):
+        """What the network is, but for its weights, as plain values and tensors."""
+        return {"class": type(self).__name__, "config": dataclasses.asdict(self.config), "feedback": None}
+
     def save(self, path):
-        """Write configuration, system, weights, scaling and recipe to ``path``, whole or not at all."""
+        """Write architecture, system, weights, scaling and recipe to ``path``, whole or not at all."""
         weights = {name: value.detach().cpu().clone() for name, value in self.state_dict().items()}
         broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
         if broken:
             raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
-        files.save_checkpoint(path, self.kind, VERSION, {
-            "config": dataclasses.asdict(self.config), "weights": weights, "recipe": self.recipe,
-            "system": {"kind": self.system.kind, **self.system.contents()},
-            "cost": None if self.cost is None else self.cost.contents()})
+        files.save_checkpoint(path, self.kind, VERSION, self.architecture | {
+            "weights": weights, "recipe": self.recipe, "system": {"kind": self.system.kind, **self.system.contents()}})
 
     @classmethod
     def load(cls, path, device="cpu"):
-        """Read what `save` wrote; only tensors and plain values are read, never code.
+        """Read what `save` wrote, also in its format 2; only tensors and plain values are read, never code.
 
         Raises:
             FileNotFoundError: if there is no such file.
             ValueError: if the file is truncated, is not such a checkpoint, or was changed since it was saved.
         """
-        checkpoint = files.load_checkpoint(path, cls.kind, VERSION)
+        checkpoint = files.load_checkpoint(path, cls.kind, 2, VERSION)
         try:
-            system = dict(checkpoint["system"])
-            system = KINDS[checking.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
-            cost = {} if checkpoint.get("cost") is None else {"cost": QuadraticCost(**checkpoint["cost"])}
-            model = cls(cls.Config(**checkpoint["config"]), system, **cost).to(checkpoint["weights"]["state_scale"].dtype)
-            model.load_state_dict(checkpoint["weights"])
-            model.recipe = checkpoint["recipe"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            model = _build(cls, _upgraded(checkpoint) if checkpoint["version"] == 2 else checkpoint)
+        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is refused: {error}") from None
         return model.to(checking.device(device)).eval()
+
+
+def _build(cls, checkpoint):
+    """The network of a checkpoint: ``cls`` or a subclass of it."""
+    known = {each.__name__: each for each in (cls, *cls.__subclasses__())}
+    system = dict(checkpoint["system"])
+    system = KINDS[checking.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
+    config = cls.Config(**checkpoint["config"])
+    feedback = {}
+    if checkpoint["feedback"] is not None:
+        feedback = {"feedback": feedback_from(checkpoint["feedback"], system, config.horizon)}
+    model = known[checking.one_of("class", checkpoint["class"], tuple(known))](config, system, **feedback)
+    model.to(checkpoint["weights"]["state_scale"].dtype)
+    model.load_state_dict(checkpoint["weights"])
+    model.recipe = checkpoint["recipe"]
+    return model
+
+
+def _upgraded(checkpoint):
+    """A checkpoint of format 2, whose configuration had switches, as one of format 3."""
+    config, weights, cost = dict(checkpoint["config"]), dict(checkpoint["weights"]), checkpoint.get("cost")
+    if "feedback" not in config:
+        return checkpoint | {"class": "MLP", "feedback": None}
+    switches = {name: config.pop(name) for name in ("feedback", "proportional", "last_cycle_gradient", "single_latent")}
+    feedback, prefix = {"kind": "NoFeedback"}, "feedback."
+    if switches["feedback"]:
+        feedback = {"kind": "FinalError"} if cost is None else {"kind": "CostGradient", "cost": cost}
+        if switches["proportional"]:
+            feedback, prefix = {"kind": "Proportional", "inner": feedback}, "feedback.inner."
+        weights[f"{prefix}scale"] = weights.pop("slope_scale") if cost is not None else weights["state_scale"]
+    name = ("SingleLatent" if switches["single_latent"] else
+            "LastCycleGradient" if switches["last_cycle_gradient"] else "TinyRecursiveControl")
+    return checkpoint | {"class": name, "config": config, "weights": weights, "feedback": feedback}

@@ -8,10 +8,9 @@ import torch
 from tqdm.auto import tqdm
 
 from trc_lib import checking, files
-from trc_lib.model.recursion import Block
 from trc_lib.store import Store
-from trc_lib.threads import one_thread
 from trc_lib.training.batches import Batches, on_device
+from trc_lib.training.compute import one_thread, precision_of
 from trc_lib.training.config import TrainConfig, cost_loss, imitation_loss, learning_rate
 from trc_lib.training.ranks import joined
 from trc_lib.training.state import Run, epochs_kept, load_state, recipe_of
@@ -86,6 +85,7 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
         run.take_up(state)
 
     predict = torch.compile(model.predict) if config.compile else model.predict
+    precision = precision_of(model, config, device)
     batches, eval_data = Batches(train_set, config.batch_size, device), on_device(eval_set, device)
     bar = tqdm(total=config.epochs * len(batches), initial=len(run.history) * len(batches), unit="step", desc="training",
                disable=not (progress and ranks.first))
@@ -93,7 +93,7 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
         with bar, _only(model, config.part), one_thread() if config.batch_size < 256 else contextlib.nullcontext():
             predict = ranks.shared(model, predict)
             while not run.finished:
-                row = _epoch(run, predict, batches, eval_data, train_set.teacher, bar, ranks)
+                row = _epoch(run, predict, precision, batches, eval_data, train_set.teacher, bar, ranks)
                 run.add(row)
                 bar.set_postfix(epoch=row["epoch"], train_loss=f"{row['train_loss']:.1e}", eval_loss=f"{row['eval_loss']:.1e}")
                 if on_epoch is not None and ranks.first:
@@ -108,12 +108,12 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
     return run.history
 
 
-def _epoch(run, predict, batches, eval_data, teacher, bar, ranks):
+def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
     """One pass over the training set, then a look at the eval set; returns the row for the history."""
     model, config, epoch, started = run.model, run.config, len(run.history) + 1, time.perf_counter()
     summed_loss = torch.zeros((), device=batches.device)
     model.train()
-    with _mixed_precision(model, config, batches.device):
+    with precision:
         for i, (initial_state, target_state, optimal_controls) in enumerate(batches.drawn(run.order)):
             lr = learning_rate((epoch - 1) * len(batches) + i, config.epochs * len(batches), config)
             for group in run.optimizer.param_groups:
@@ -190,24 +190,6 @@ def _only(model, part):
     finally:
         for parameter in still:
             parameter.requires_grad_(True)
-
-
-@contextlib.contextmanager
-def _mixed_precision(model, config, device):
-    """The blocks' layers in bfloat16, if the configuration says so, and on a GPU the other layers' products in TF32; what is
-    reported is measured without. A cost is a product as well, and its gaps would drown in TF32: with such an objective, none."""
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    precision = torch.get_float32_matmul_precision()
-    if config.mixed_precision and not config.of_cost and device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-    for block in blocks:
-        block.mixed_precision = config.mixed_precision
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(precision)
-        for block in blocks:
-            block.mixed_precision = False
 
 
 def _sample(train_set):

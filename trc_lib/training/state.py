@@ -109,8 +109,9 @@ class Run:
 def recipe_of(model, train_set, eval_set, config):
     """All that the result depends on, as plain values; under ``"before"`` the recipe of what trained the network before."""
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    cost = None if model.cost is None else files.fingerprint(model.cost.contents())
-    return {"kind": model.kind, "model": dataclasses.asdict(model.config), "model_seed": model.seed, "cost": cost,
+    network = files.plain(model.architecture)
+    return {"kind": model.kind, "model": network["config"], "model_seed": model.seed, "class": network["class"],
+            "feedback": network["feedback"],
             "initial_weights": files.fingerprint(weights),
             "training": dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)},
             "train_set": train_set.origin, "eval_set": eval_set.origin} | ({"before": model.recipe} if model.recipe else {})

@@ -1,6 +1,7 @@
 """The refinement microscope: one problem, watched through every H cycle and every L step."""
 
 import functools
+import itertools
 
 import ipywidgets
 import numpy as np
@@ -17,27 +18,41 @@ MOVING = ("controls", "optimum", "states", "end", "optimal_states", "target", "a
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
 
 
-def meddle(model, switch):
-    """A function for `TinyRecursiveControl.trace` that changes what ``switch`` says.
+def refine(model, x0, xT, H_cycles=None, switch="as trained"):
+    """The `Trace` of a run in which one thing is changed, by forward hooks on the network's ``block`` and ``feedback``.
 
-    ``"latents swapped"`` needs a batch of two problems: after the first cycle each goes on with the other's latents.
+    Args:
+        x0, xT: ``[batch, state_dim]``.
+        switch: one of `SWITCHES`. With ``"latents swapped"`` each problem goes on with the latents of the
+            problem at the other end of the batch, from the start of cycle 2.
     """
-    seen = {"z_H": [], "z_L": [], "error": []}
+    if switch == "latents swapped":
+        first = model.trace(x0, xT, 1)
+        z_H, z_L, controls = first.carry
+        H_cycles = model.config.H_cycles if H_cycles is None else H_cycles
+        return first.followed_by(model.trace(x0, xT, H_cycles - 1, (z_H.flip(0), z_L.flip(0), controls)))
+    outputs = itertools.count(1)
 
-    def change(name, value):
-        seen[name].append(value)
-        if switch == "feedback off" and name == "error":
-            return torch.zeros_like(value)
-        if switch == "z_H frozen" and name == "z_H":
-            return seen["z_H"][0]
-        if switch == "z_L zero" and name == "z_L":
-            return torch.zeros_like(value)
-        after_first_cycle = {"z_H": 2, "z_L": model.config.L_cycles + 2, "error": 0}[name]
-        if switch == "latents swapped" and len(seen[name]) == after_first_cycle:
-            return value.flip(0)
-        return value
+    def on_block(block, inputs, latent):
+        is_z_H = next(outputs) % (model.config.L_cycles + 1) == 0
+        if switch == "z_H frozen" and is_z_H:
+            return z_initial
+        return torch.zeros_like(latent) if switch == "z_L zero" and not is_z_H else latent
 
-    return change
+    def on_feedback(feedback, inputs, output):
+        signal, gain = output
+        return torch.zeros_like(signal) if switch == "feedback off" else signal, gain
+
+    x0, xT = (states.to(model.state_scale) for states in (x0, xT))
+    with torch.no_grad():
+        z_initial = model.encode(x0, xT)
+    source = getattr(model.feedback, "inner", model.feedback)
+    hooks = [model.block.register_forward_hook(on_block), source.register_forward_hook(on_feedback)]
+    try:
+        return model.trace(x0, xT, H_cycles)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class Microscope:
@@ -60,7 +75,7 @@ class Microscope:
         x0, xT = torch.tensor([problem, self.other], dtype=torch.float64).split(2, dim=1)
         if switch != "latents swapped":
             x0, xT = x0[:1], xT[:1]
-        trace = self.model.trace(x0, xT, self.H_cycles, meddle(self.model, switch)).one(0)
+        trace = refine(self.model, x0, xT, self.H_cycles, switch).one(0)
         controls, (optimum, solved) = trace.controls.double(), self.teacher.attempt(x0[0], xT[0])    # NaN is not drawn
         errors = final_error(self.model.system, x0[0], xT[0], controls)
         measures = (errors, (controls - optimum).square().sum(dim=(-2, -1)))

@@ -6,7 +6,7 @@ import io
 import ipywidgets
 
 from trc_lib.systems import System
-from trc_lib.threads import one_thread
+from trc_lib.training.compute import one_thread
 
 LABEL = {"description_width": "initial"}
 

@@ -1,0 +1,149 @@
+"""What a cycle is told of the controls that it starts from."""
+
+import torch
+from torch import nn
+
+from trc_lib import checking
+from trc_lib.costs import QuadraticCost
+
+# Keeps the direction and the logarithm of a signal finite at zero; float32 resolves no smaller scaled error.
+SMALLEST_SIGNAL = 1e-6
+
+
+class Feedback(nn.Module):
+    """A function of a problem and the current controls that returns a signal and a gain.
+
+    The network embeds the signal, and multiplies the correction of the cycle by the gain. A subclass
+    defines ``forward`` and sets ``size``, the components of its signal.
+
+    Args:
+        system: the `System` that the controls steer.
+    """
+
+    size = 1
+
+    def __init__(self, system=None):
+        super().__init__()
+        self.system = system
+
+    def check_fit(self, system, horizon):
+        """Raise a ValueError if this was made for another system or number of control steps."""
+        if self.system is not None and not self.system.same_as(system):
+            raise ValueError(f"feedback was made for another system, {self.system!r}, than the network's, {system!r}")
+
+    def embedding(self, width):
+        """The layer that brings the signal to the ``width`` of the latents."""
+        return nn.Linear(self.size, width, bias=False)
+
+    def set_scaling(self, model, dataset):
+        """Take the typical size of the signal from a dataset, and from the first proposals for it."""
+
+    def contents(self):
+        """What it is made of besides the system, for files."""
+        return {"kind": type(self).__name__}
+
+
+class NoFeedback(Feedback):
+    """Tells nothing: the signal is zero, the gain one."""
+
+    def embedding(self, width):
+        return nn.Identity()
+
+    def forward(self, initial_state, target_state, controls):
+        return torch.zeros_like(initial_state[:, :1]), 1.0
+
+
+class FinalError(Feedback):
+    """Simulates the controls; the signal is the terminal error x_N - x_T in scaled units, the gain one."""
+
+    def __init__(self, system):
+        super().__init__(system)
+        self.size = system.state_dim
+        self.register_buffer("scale", torch.ones(self.size))
+
+    def forward(self, initial_state, target_state, controls):
+        final_state = self.system.predict(initial_state, controls)[:, -1]
+        return (final_state - target_state) / self.scale, 1.0
+
+    def set_scaling(self, model, dataset):
+        self.scale.copy_(model.state_scale)
+
+
+class CostGradient(Feedback):
+    """The signal is the gradient of a cost in the controls, scaled; the gain one.
+
+    Components that push a control against its limit are zero. Nothing here is differentiable.
+
+    Args:
+        system: the `System` that the controls steer.
+        cost: a `QuadraticCost` of it.
+        horizon: number of control steps.
+    """
+
+    def __init__(self, system, cost, horizon):
+        super().__init__(system)
+        checking.like("cost", cost, "a QuadraticCost", "check_fit", "gradient").check_fit(system)
+        self.cost, self.horizon, self.size = cost, horizon, horizon * system.control_dim
+        self.register_buffer("scale", torch.ones(self.size))
+
+    def check_fit(self, system, horizon):
+        super().check_fit(system, horizon)
+        if horizon != self.horizon:
+            raise ValueError(f"feedback was made for {self.horizon} steps; the network has {horizon}")
+
+    def forward(self, initial_state, target_state, controls):
+        return self.gradient(initial_state, target_state, controls) / self.scale, 1.0
+
+    @torch.no_grad()
+    def gradient(self, initial_state, target_state, controls):
+        """The gradient in physical units, ``[batch, horizon * control_dim]``."""
+        states = self.system.predict(initial_state, controls)
+        gradient = self.cost.gradient(self.system, states, controls, target_state)
+        if self.system.control_limit is not None:
+            limit = self.system.control_limit.to(controls)
+            outward = (controls.abs() >= limit) & (gradient * controls < 0)
+            gradient = gradient.masked_fill(outward, 0)
+        return gradient.flatten(-2)
+
+    def set_scaling(self, model, dataset):
+        problems = [states.to(self.scale) for states in (dataset.initial_states, dataset.target_states)]
+        with torch.no_grad():
+            gradient = self.gradient(*problems, model.predict(*problems, 0)["controls"])
+        self.scale.copy_(gradient.square().mean(dim=0).sqrt().clamp(min=1e-6) * self.size**0.5)
+
+    def contents(self):
+        return super().contents() | {"cost": self.cost.contents()}
+
+
+class Proportional(Feedback):
+    """Makes each correction proportional to the size of another feedback's signal.
+
+    The signal becomes its direction and the logarithm of its size; the gain is that size. Where the
+    inner signal is zero, so is the correction: the controls rest where they arrive.
+    """
+
+    def __init__(self, inner):
+        super().__init__(inner.system)
+        self.inner, self.size = inner, inner.size + 1
+
+    def forward(self, initial_state, target_state, controls):
+        signal, _ = self.inner(initial_state, target_state, controls)
+        size = (signal.square().sum(dim=-1, keepdim=True) + SMALLEST_SIGNAL**2).sqrt()
+        return torch.cat([signal / size, size.log() / 4], dim=-1), size
+
+    def check_fit(self, system, horizon):
+        self.inner.check_fit(system, horizon)
+
+    def set_scaling(self, model, dataset):
+        self.inner.set_scaling(model, dataset)
+
+    def contents(self):
+        return super().contents() | {"inner": self.inner.contents()}
+
+
+def feedback_from(contents, system, horizon):
+    """The feedback with these `contents`, for a system and a number of control steps."""
+    made = {"NoFeedback": lambda: NoFeedback(system), "FinalError": lambda: FinalError(system),
+            "CostGradient": lambda: CostGradient(system, QuadraticCost(**contents["cost"]), horizon),
+            "Proportional": lambda: Proportional(feedback_from(contents["inner"], system, horizon))}
+    return made[checking.one_of("feedback", contents["kind"], tuple(made))]()
