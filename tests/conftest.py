@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from trc_lib.datasets import generate_dataset
+from trc_lib.data import generate_dataset
 from trc_lib.model import TinyRecursiveControl
 
 torch.set_num_threads(1)  # the networks are so small that a second thread costs more than it brings

@@ -13,15 +13,15 @@ import pytest
 import torch
 
 from tests.notebooks import write_notebook
-from trc_lib import checking, course, files
+from trc_lib import course, io, validation
 from trc_lib.__main__ import main
-from trc_lib.course import engines, plan, runner, summary
-from trc_lib.course.job import NOT_INPUTS, prepare, run_job
+from trc_lib.course.batch import engines, plan, runner, summary
+from trc_lib.course.batch.job import NOT_INPUTS, prepare, run_job
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DECLARED = 'lane = "cpu"\nseed = 0\nweight = 0.5\nwhat = ""'
 JUDGES = DECLARED + '\ncheckpoint = "shipped"'
-RECORD = """from trc_lib import course, files
+RECORD = """from trc_lib import course, io
 course.record(course.choose_lane(lane), "04_training",
               {"seconds": 1.5, "best_epoch": {"eval_final_error": seed + weight, "eval_success": 1.0, "eval_loss": 0.1}})"""
 
@@ -132,9 +132,9 @@ def test_a_grid_leaves_a_folder_each_a_table_and_a_picture_and_is_reused(scratch
 def test_a_finished_run_is_known_on_a_machine_with_another_device_and_its_own_is_told(scratch, monkeypatch, capsys):
     words = ["course", "--lane", "smoke", "--out", "out", "--only", "04", "--set", "04.weight=2"]
     assert main(words) == 0
-    (made,) = files.read_json(scratch / "out/state.json")["chapters"].values()
+    (made,) = io.read_json(scratch / "out/state.json")["chapters"].values()
     here, other = made["device"], {"cpu": "cuda", "cuda": "cpu"}[made["device"]]
-    monkeypatch.setattr(checking, "device", lambda name: torch.device(other))
+    monkeypatch.setattr(validation, "device", lambda name: torch.device(other))
     capsys.readouterr()
     assert main(words) == 0
     assert f"reused, it was finished with the same code, parameters and inputs, on {here}\n" in capsys.readouterr().out
@@ -181,7 +181,7 @@ def test_whatever_a_chapter_depends_on_makes_it_run_anew(scratch):
     assert _rerun(scratch) == {"05"}
     made = scratch / "out/results/04_training.json"
     made.write_text(made.read_text().replace("1.5", "1.4"))
-    assert _rerun(scratch) == {"04"} and files.read_json(made)["seconds"] == 1.5      # what 05 depends on is as it was
+    assert _rerun(scratch) == {"04"} and io.read_json(made)["seconds"] == 1.5      # what 05 depends on is as it was
     (scratch / "data/pretrained").mkdir(parents=True)
     (scratch / "data/pretrained/new.pt").write_bytes(b"another input")
     assert _rerun(scratch) == {"04", "05"}
@@ -263,9 +263,9 @@ def test_stopped_it_leaves_no_process_and_keeps_what_is_done(sent, scratch):
     _until(lambda: not pathlib.Path(f"/proc/{kernel}").exists())
     if sent != signal.SIGKILL:
         assert process.returncode == 1 and "interrupted: 0 of 1 jobs are done" in said and "Traceback" not in said
-    state = files.read_json(scratch / "out/state.json")
+    state = io.read_json(scratch / "out/state.json")
     assert state["chapters"]["04_training"]["outcome"] == "done" and "05_evaluation" not in state["chapters"]
-    with files.claimed(scratch / "out/.lock", "out"):
+    with io.claimed(scratch / "out/.lock", "out"):
         pass
 
 
@@ -307,7 +307,7 @@ def test_the_summary_tells_how_each_job_ended(tmp_path):
     jobs = plan.plan("smoke", out=tmp_path, sweeps=["04.seed=0,1"])
     jobs[0].write()
     figures = {"lane": "smoke", "04_training": {"seconds": 3, "best_epoch": {"eval_success": 1}}}
-    files.write_json(jobs[0].folder / "metrics.json", figures)
+    io.write_json(jobs[0].folder / "metrics.json", figures)
     rows = [summary.row(jobs[0], "done"), summary.row(jobs[1], "dead")]
     summary.write(rows, tmp_path)
     assert (tmp_path / "summary.csv").read_text().splitlines() == [

@@ -7,7 +7,8 @@ import sys
 import pytest
 import torch
 
-from trc_lib import store, training
+from trc_lib import training
+from trc_lib.data import shards
 from trc_lib.problems import PROBLEMS
 from trc_lib.training import TrainConfig
 from trc_lib.training.batches import Batches
@@ -20,7 +21,7 @@ train = functools.partial(training.train, device="cpu", progress=False)
 def make(tmp_path, monkeypatch):
     """Makes a store of so many problems, in shards of so many."""
     def make(num_samples, shard):
-        monkeypatch.setattr(store, "SHARD", shard)
+        monkeypatch.setattr(shards, "SHARD", shard)
         return PROBLEM.store(tmp_path / "store", num_samples, seed=3)
     return make
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tests.benchmarks import bench, bench_store, check_gpu
-from trc_lib import files
+from trc_lib import io
 from trc_lib.course import LANES
-from trc_lib.course.report import replace_between
+from trc_lib.course.batch.report import replace_between
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 MEASURED = ROOT / "data" / "results" / "bench.json"
@@ -31,7 +31,7 @@ def test_every_part_runs_and_the_solvers_agree_with_the_teacher(capfd):
 @pytest.mark.skipif(not MEASURED.exists(), reason="nothing was measured yet: make bench")
 def test_the_readme_shows_what_was_measured():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == replace_between(readme, bench.BEGIN, bench.END, bench.table(files.read_json(MEASURED)))
+    assert readme == replace_between(readme, bench.BEGIN, bench.END, bench.table(io.read_json(MEASURED)))
     assert bench.BEGIN in readme and "| exact solves a second" in readme
 
 
@@ -41,7 +41,7 @@ def test_the_store_is_measured_in_processes_of_their_own():
 
 
 def test_the_readme_shows_what_a_store_costs_which_grows_in_proportion():
-    readme, result = (ROOT / "README.md").read_text(encoding="utf-8"), files.read_json(ROOT / "data" / "results" / "store.json")
+    readme, result = (ROOT / "README.md").read_text(encoding="utf-8"), io.read_json(ROOT / "data" / "results" / "store.json")
     assert readme == replace_between(readme, bench_store.BEGIN, bench_store.END, bench_store.table(result))
     small, large = result["1,000,000"], result["10,000,000"]
     for what in ("make", "read"):

@@ -6,7 +6,7 @@ import pytest
 import scipy.optimize
 import torch
 
-from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
+from trc_lib.data import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Unsolved
 

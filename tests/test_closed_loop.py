@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trc_lib.closed_loop import closed_loop
+from trc_lib.evaluation import closed_loop
 from trc_lib.problems import van_der_pol
 from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import ClippedLQR

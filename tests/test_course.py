@@ -19,15 +19,16 @@ import torch
 from PIL import Image
 
 from tests.notebooks import write_notebook
-from trc_lib import commands, course, files, store
+from trc_lib import course, io
 from trc_lib.__main__ import main
-from trc_lib.course import plan, report, runner
-from trc_lib.course.plan import CHAPTERS
-from trc_lib.datasets import EVAL_SEED, LQRDataset, generate_dataset
+from trc_lib.course import cli
+from trc_lib.course.batch import plan, report, runner
+from trc_lib.course.batch.plan import CHAPTERS
+from trc_lib.course.experiments import STUDIES
+from trc_lib.course.workspace import root
+from trc_lib.data import EVAL_SEED, LQRDataset, generate_dataset, shards
 from trc_lib.evaluation import evaluate
-from trc_lib.laboratory import STUDIES
 from trc_lib.model import NoFeedback, Proportional, TinyRecursiveControl
-from trc_lib.places import root
 from trc_lib.training import epochs_kept
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -164,7 +165,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_is_reused(scratch_course, c
     printed = capsys.readouterr().out
     for row in ("mean final error", "success rate", "146,718"):
         assert row in printed
-    results = files.read_json(scratch_course / "runs/smoke/metrics.json")
+    results = io.read_json(scratch_course / "runs/smoke/metrics.json")
     assert results["05_evaluation"]["num_eval"] == 200 and results["05_evaluation"]["checkpoint"] == "trained"
     assert set(results["seconds"]) == set(CHAPTERS)
     assert not (scratch_course / "figures").exists()
@@ -172,7 +173,7 @@ def test_the_whole_course_runs_on_the_smoke_lane_and_is_reused(scratch_course, c
 
     assert main(["course", "--lane", "smoke"]) == 0
     assert "runs/smoke: reused" in capsys.readouterr().out
-    assert files.read_json(scratch_course / "runs/smoke/metrics.json") == results
+    assert io.read_json(scratch_course / "runs/smoke/metrics.json") == results
 
 
 def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_course, monkeypatch, results, capsys):
@@ -193,7 +194,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
     assert readme.startswith("before") and readme.endswith("after\n") and "old" not in readme and "607,262" in readme
     assert (scratch_course / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
     assert Image.open(scratch_course / "figures" / "refinement.gif").n_frames == 4
-    assert files.read_json(scratch_course / "data/results/course.json") == results
+    assert io.read_json(scratch_course / "data/results/course.json") == results
 
 
 # ---------------------------------------------------------------- results and README
@@ -201,7 +202,7 @@ def test_only_the_cpu_lane_is_published_with_its_pictures_and_its_table(scratch_
 
 @pytest.fixture(scope="module")
 def results():
-    return files.read_json(ROOT / "data" / "results" / "course.json")
+    return io.read_json(ROOT / "data" / "results" / "course.json")
 
 
 def test_the_readme_shows_the_results_of_the_course(results):
@@ -274,8 +275,8 @@ def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none
 def test_generate_makes_a_store_of_many_problems_goes_on_with_it_and_train_reads_it(tmp_path, monkeypatch, capsys):
     words = ["generate", "--num-eval", "16", "--out", str(tmp_path), "--num-samples"]
     assert main([*words, "64"]) == 0 and main([*words, "1_000"]) == 0          # a file, which is written over
-    monkeypatch.setattr(commands, "LARGEST_FILE", 1_000)
-    monkeypatch.setattr(store, "SHARD", 400)
+    monkeypatch.setattr(cli, "LARGEST_FILE", 1_000)
+    monkeypatch.setattr(shards, "SHARD", 400)
     assert main([*words, "1_001"]) == 0
     said = capsys.readouterr().out
     assert "Control sequences: (1001, 15, 1)" in said and "Average energy of the first 400: " in said

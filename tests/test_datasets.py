@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 import torch
 
-from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
+from trc_lib.data import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import LinearSystem
 from trc_lib.teachers import MinimumEnergyController
 

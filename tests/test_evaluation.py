@@ -5,10 +5,10 @@ import pytest
 import scipy.linalg
 import torch
 
-from trc_lib.baselines import LinearMap
-from trc_lib.datasets import generate_dataset
+from trc_lib.data import generate_dataset
 from trc_lib.evaluation import cycle_controls, error_gap, evaluate, final_error, measure, split
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.model.baselines import LinearMap
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
 

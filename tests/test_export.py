@@ -9,8 +9,8 @@ import torch
 
 from trc_lib import export
 from trc_lib.__main__ import main
-from trc_lib.baselines import MLP, MLPConfig
 from trc_lib.model import FinalError, NoFeedback, Proportional
+from trc_lib.model.baselines import MLP, MLPConfig
 from trc_lib.systems import DoubleIntegrator
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from trc_lib import files
+from trc_lib import io
 
 
 def names_in(folder):
@@ -21,13 +21,13 @@ def names_in(folder):
 
 def test_written_whole_writes_and_makes_the_folder(tmp_path):
     path = tmp_path / "new" / "deep" / "a.txt"
-    files.write_text(path, "x₀ → x_T")
+    io.write_text(path, "x₀ → x_T")
     assert path.read_text(encoding="utf-8") == "x₀ → x_T" and names_in(path.parent) == ["a.txt"]
 
 
 def test_written_file_has_the_permissions_of_any_other_file(tmp_path):
     (tmp_path / "plain").write_text("")
-    files.write_text(tmp_path / "whole", "")
+    io.write_text(tmp_path / "whole", "")
     assert (tmp_path / "whole").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -35,7 +35,7 @@ def test_written_file_has_the_permissions_of_any_other_file(tmp_path):
 def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(type(error)), files.written_whole(path) as temporary:
+    with pytest.raises(type(error)), io.written_whole(path) as temporary:
         temporary.write_text("half of the new")
         raise error
     assert path.read_text() == "old" and names_in(tmp_path) == ["a.txt"]
@@ -44,7 +44,7 @@ def test_a_failed_write_leaves_the_old_content_and_no_temporary_file(tmp_path, e
 def test_the_old_content_stays_until_the_new_is_whole(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with files.written_whole(path) as temporary:
+    with io.written_whole(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old" and temporary.parent == tmp_path
     assert path.read_text() == "new"
@@ -68,27 +68,27 @@ def foreign_folder():
 
 def test_a_read_only_folder_is_an_error_that_names_the_path(foreign_folder):
     with pytest.raises(PermissionError, match=r"cannot write .*a\.txt: .*nothing was changed"):
-        files.write_text(foreign_folder / "a.txt", "new")
+        io.write_text(foreign_folder / "a.txt", "new")
     assert (foreign_folder / "a.txt").read_text() == "old" and names_in(foreign_folder) == ["a.txt"]
 
 
 def test_a_file_in_the_place_of_the_folder_is_an_error_that_names_the_path(tmp_path):
     (tmp_path / "a").write_text("old")
     with pytest.raises(OSError, match=r"cannot write .*b\.txt"):
-        files.write_text(tmp_path / "a" / "b.txt", "new")
+        io.write_text(tmp_path / "a" / "b.txt", "new")
     assert (tmp_path / "a").read_text() == "old"
 
 
 FULL_DISK = """
 import pathlib, resource, sys, torch
-from trc_lib import datasets, files
+from trc_lib import data, io
 folder = pathlib.Path(sys.argv[1])
-big = datasets.generate_dataset(1000)
+big = data.generate_dataset(1000)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))  # as a disk that is full after 5000 bytes
 for name, write in {
-    "a.txt": lambda path: files.write_text(path, "x" * 10_000),
+    "a.txt": lambda path: io.write_text(path, "x" * 10_000),
     "a.npz": big.save,
-    "a.pt": lambda path: files.save_checkpoint(path, "kind", 1, {"x": torch.zeros(5000)}),
+    "a.pt": lambda path: io.save_checkpoint(path, "kind", 1, {"x": torch.zeros(5000)}),
 }.items():
     (folder / name).write_text("old")
     try:
@@ -113,7 +113,7 @@ CONTENTS = {"a": torch.tensor([1.0, 2.0]), "b": {"c": [1, 2, {"d": "x"}]}, "e": 
 
 def test_fingerprint_of_equal_contents_is_equal():
     rebuilt = {"g": True, "f": None, "e": np.arange(4), "b": {"c": [1, 2, {"d": "x"}]}, "a": torch.tensor([1.0, 2.0])}
-    assert files.fingerprint(rebuilt) == files.fingerprint(CONTENTS)
+    assert io.fingerprint(rebuilt) == io.fingerprint(CONTENTS)
 
 
 @pytest.mark.parametrize("change", [
@@ -124,24 +124,24 @@ def test_fingerprint_of_equal_contents_is_equal():
     {"e": np.arange(4).view(np.uint64)}, {"e": np.arange(4).reshape(2, 2)}, {"f": False}, {"f": "None"}, {"g": 1}, {"h": None},
 ], ids=str)
 def test_fingerprint_changes_with_any_value_dtype_shape_or_key(change):
-    assert files.fingerprint(CONTENTS | change) != files.fingerprint(CONTENTS)
+    assert io.fingerprint(CONTENTS | change) != io.fingerprint(CONTENTS)
 
 
 def test_fingerprint_does_not_hang_on_memory_layout():
     matrix = torch.arange(6.0).reshape(2, 3)
-    assert files.fingerprint(matrix.T) == files.fingerprint(matrix.T.contiguous()) != files.fingerprint(matrix)
+    assert io.fingerprint(matrix.T) == io.fingerprint(matrix.T.contiguous()) != io.fingerprint(matrix)
 
 
 def test_checkpoint_round_trip_is_exact(tmp_path):
     contents = {"x": torch.randn(3, 4, dtype=torch.float64), "nested": {"list": [1, 2.5, "three", None, True]}}
-    files.save_checkpoint(tmp_path / "a.pt", "kind", 1, contents)
-    loaded = files.load_checkpoint(tmp_path / "a.pt", "kind", 1)
+    io.save_checkpoint(tmp_path / "a.pt", "kind", 1, contents)
+    loaded = io.load_checkpoint(tmp_path / "a.pt", "kind", 1)
     assert torch.equal(loaded["x"], contents["x"]) and loaded["nested"] == contents["nested"]
 
 
 def test_the_same_checkpoint_is_the_same_bytes(tmp_path):
     for name in ("a.pt", "b.pt"):
-        files.save_checkpoint(tmp_path / name, "kind", 1, {"x": torch.arange(9.0)})
+        io.save_checkpoint(tmp_path / name, "kind", 1, {"x": torch.arange(9.0)})
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
 
@@ -164,7 +164,7 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path, zipped):
     else:
         (tmp_path / "evil.pt").write_bytes(pickle.dumps(evil, protocol=2))
     with pytest.raises(ValueError, match=r"evil\.pt is not read as a checkpoint: it holds more than tensors"):
-        files.load_checkpoint(tmp_path / "evil.pt", "kind", 1)
+        io.load_checkpoint(tmp_path / "evil.pt", "kind", 1)
     assert not witness.exists()
     pickle.loads(pickle.dumps(evil))
     assert witness.exists()  # so it was malicious indeed
@@ -172,27 +172,27 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path, zipped):
 
 def test_another_kind_or_version_or_a_missing_file_is_refused(tmp_path):
     path = tmp_path / "a.pt"
-    files.save_checkpoint(path, "kind", 1, {"x": torch.zeros(2)})
+    io.save_checkpoint(path, "kind", 1, {"x": torch.zeros(2)})
     with pytest.raises(ValueError, match="not a checkpoint of the kind other"):
-        files.load_checkpoint(path, "other", 1)
+        io.load_checkpoint(path, "other", 1)
     with pytest.raises(ValueError, match="has format version 1; this library reads version 2"):
-        files.load_checkpoint(path, "kind", 2)
+        io.load_checkpoint(path, "kind", 2)
     with pytest.raises(FileNotFoundError, match=r"missing\.pt does not exist"):
-        files.load_checkpoint(tmp_path / "missing.pt", "kind", 1)
+        io.load_checkpoint(tmp_path / "missing.pt", "kind", 1)
 
 
 @pytest.mark.parametrize("value", [[1, 2], torch.zeros(3), collections.OrderedDict(x=1)], ids=["list", "tensor", "state_dict"])
 def test_a_foreign_torch_file_is_refused(tmp_path, value):
     torch.save(value, tmp_path / "a.pt")
     with pytest.raises(ValueError, match="not a checkpoint of the kind"):
-        files.load_checkpoint(tmp_path / "a.pt", "kind", 1)
+        io.load_checkpoint(tmp_path / "a.pt", "kind", 1)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_no_damage_to_the_bytes_gets_through(tmp_path):
     """Cut short anywhere, one bit turned over anywhere, or noise: refused by ValueError, or read with the contents it had."""
     path, broken = tmp_path / "a.pt", tmp_path / "broken.pt"
-    files.save_checkpoint(path, "kind", 1, {"x": torch.arange(5.0), "name": "a"})
+    io.save_checkpoint(path, "kind", 1, {"x": torch.arange(5.0), "name": "a"})
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     cut = [whole[:n] for n in range(0, len(whole), 37)]
     flipped = [whole[:i] + bytes([whole[i] ^ (1 << rng.integers(8))]) + whole[i + 1:] for i in range(0, len(whole), 3)]
@@ -201,7 +201,7 @@ def test_no_damage_to_the_bytes_gets_through(tmp_path):
     for content in cut + flipped + noise:
         broken.write_bytes(content)
         try:
-            loaded = files.load_checkpoint(broken, "kind", 1)
+            loaded = io.load_checkpoint(broken, "kind", 1)
         except ValueError as error:
             refused += 1
             assert str(broken) in str(error)
@@ -216,8 +216,8 @@ RESULTS = {"count": 3, "share": 0.1, "whole": 2.0, "none": None, "yes": True, "t
 
 
 def test_results_come_back_as_they_were_and_can_be_read_by_people_and_other_programs(tmp_path):
-    files.write_json(tmp_path / "a.json", RESULTS)
-    again = files.read_json(tmp_path / "a.json")
+    io.write_json(tmp_path / "a.json", RESULTS)
+    again = io.read_json(tmp_path / "a.json")
     assert again == RESULTS and {name: type(value) for name, value in again.items()} == {
         name: type(value) for name, value in RESULTS.items()}
     plain = json.loads((tmp_path / "a.json").read_text())
@@ -225,8 +225,8 @@ def test_results_come_back_as_they_were_and_can_be_read_by_people_and_other_prog
 
 
 def test_what_json_changes_does_not_count_as_damage(tmp_path):
-    files.write_json(tmp_path / "a.json", {10: (1, 2), 9: {None: 1}, "x": 1.0})  # keys become strings, and sort otherwise
-    assert files.read_json(tmp_path / "a.json") == {"10": [1, 2], "9": {"null": 1}, "x": 1.0}
+    io.write_json(tmp_path / "a.json", {10: (1, 2), 9: {None: 1}, "x": 1.0})  # keys become strings, and sort otherwise
+    assert io.read_json(tmp_path / "a.json") == {"10": [1, 2], "9": {"null": 1}, "x": 1.0}
 
 
 @pytest.mark.parametrize(("old", "new", "reason"), [
@@ -235,25 +235,25 @@ def test_what_json_changes_does_not_count_as_damage(tmp_path):
 ])
 def test_a_changed_result_is_refused_by_name(tmp_path, old, new, reason):
     path = tmp_path / "a.json"
-    files.write_json(path, RESULTS)
+    io.write_json(path, RESULTS)
     text = path.read_text(encoding="utf-8")
     path.write_text(new.join(text.rsplit(old, 1)), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != text
     with pytest.raises(ValueError, match=rf"a\.json .*{reason}"):
-        files.read_json(path)
+        io.read_json(path)
 
 
 def test_a_missing_results_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.json does not exist"):
-        files.read_json(tmp_path / "none.json")
+        io.read_json(tmp_path / "none.json")
 
 
 # ---------------------------------------------------------------- one at a time
 
 HOLD = """
 import sys, time
-from trc_lib import files
-with files.claimed(sys.argv[1], "it"):
+from trc_lib import io
+with io.claimed(sys.argv[1], "it"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -263,19 +263,19 @@ def test_a_claim_keeps_others_out_says_who_holds_it_and_dies_with_its_process(tm
     lock = tmp_path / "new" / ".lock"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(files.Busy, match=f"^it is in use by process {holder.pid} on .*; wait for it, or end it"), \
-                files.claimed(lock, "it"):
+        with pytest.raises(io.Busy, match=f"^it is in use by process {holder.pid} on .*; wait for it, or end it"), \
+                io.claimed(lock, "it"):
             raise AssertionError("both have it")
         holder.kill()
         holder.wait()
     assert lock.exists()
-    with files.claimed(lock, "it"), pytest.raises(files.Busy, match=f"process {os.getpid()} "), files.claimed(lock, "it"):
+    with io.claimed(lock, "it"), pytest.raises(io.Busy, match=f"process {os.getpid()} "), io.claimed(lock, "it"):
         pass
     assert names_in(lock.parent) == []
 
 
 def test_where_nothing_can_be_written_nobody_is_kept_out(foreign_folder):
-    with files.claimed(foreign_folder / ".lock", "it"):
+    with io.claimed(foreign_folder / ".lock", "it"):
         assert names_in(foreign_folder) == ["a.txt"]
 
 
@@ -283,11 +283,11 @@ def test_where_there_are_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
     def unknown(*arguments):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr(files.fcntl, "flock", unknown)
-    with files.claimed(tmp_path / ".lock", "it"):
+    monkeypatch.setattr(io.fcntl, "flock", unknown)
+    with io.claimed(tmp_path / ".lock", "it"):
         pass
-    monkeypatch.setattr(files, "fcntl", None)
-    files.write_text(tmp_path / "a.txt", "x")
+    monkeypatch.setattr(io, "fcntl", None)
+    io.write_text(tmp_path / "a.txt", "x")
     assert (tmp_path / "a.txt").read_text() == "x"
 
 
@@ -295,9 +295,9 @@ def test_what_a_killed_writer_left_is_taken_away_and_what_a_living_one_writes_is
     path = tmp_path / "a[1].txt"
     left, others = tmp_path / ".a[1].txt.0123abcd.part", tmp_path / ".b.txt.0123abcd.part"
     left.write_text("half"), others.write_text("half")
-    with files.written_whole(path) as temporary:
+    with io.written_whole(path) as temporary:
         assert names_in(tmp_path) == sorted([others.name, temporary.name])
-        files.write_text(path, "second")
+        io.write_text(path, "second")
         assert temporary.exists()
         temporary.write_text("first")
     assert path.read_text() == "first" and names_in(tmp_path) == [others.name, path.name]

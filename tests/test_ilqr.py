@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from trc_lib.costs import QuadraticCost
-from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
+from trc_lib.data import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import LinearSystem, VanDerPol
 from trc_lib.teachers import ClippedLQR, IterativeLQR, Unsolved
 from trc_lib.teachers.ilqr import bounded_quadratic

@@ -7,12 +7,15 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trc_lib import course, files, laboratory
-from trc_lib.baselines import MLP, MLPConfig
-from trc_lib.datasets import generate_dataset
+from trc_lib import course, io
+from trc_lib.course import experiments
+from trc_lib.course.experiments import STUDIES, Rival, Study
+from trc_lib.course.experiments import runs as sweep
+from trc_lib.course.experiments.runs import TEST_SEED
+from trc_lib.data import generate_dataset
 from trc_lib.evaluation import evaluate, final_error, measure, multiply_adds
-from trc_lib.laboratory import STUDIES, Rival, Study, sweep
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
+from trc_lib.model.baselines import MLP, MLPConfig
 from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import TrainConfig, imitation_loss, loop, train
@@ -197,14 +200,14 @@ def small(monkeypatch):
 
 
 def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path):
-    table = laboratory.run_sweep(tmp_path, MEETING, seeds=(0, 1, 2), workers=1, progress=False)
+    table = experiments.run_sweep(tmp_path, MEETING, seeds=(0, 1, 2), workers=1, progress=False)
     row = table["rivals"]["one"]
     errors = [run["final_error_mean"] for run in row["runs"]]
     assert len(set(errors)) == 3 and row["failed"] == 0
     assert row["mean"]["final_error_mean"] == pytest.approx(np.mean(errors))
     assert row["spread"]["final_error_mean"] == pytest.approx(np.std(errors, ddof=1))
     assert row["lr"] in sorted(map(float, row["tuning"]), key=lambda lr: row["tuning"][f"{lr:g}"])[:2] and len(row["tuning"]) >= 3
-    by_rate = {lr: np.mean([files.read_json(tmp_path / "one" / f"lr-{lr:g}-seed-{seed}.json")["validation_error"]
+    by_rate = {lr: np.mean([io.read_json(tmp_path / "one" / f"lr-{lr:g}-seed-{seed}.json")["validation_error"]
                             for seed in (0, 1, 2)]) for lr in sweep._two_best({float(k): v for k, v in row["tuning"].items()})}
     assert row["lr"] == min(by_rate, key=by_rate.get) and len(by_rate) == 2
     assert {float(lr): error for lr, error in row["run_off"].items()} == pytest.approx(by_rate)
@@ -212,26 +215,26 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
     for rival in PAIR:  # what is in the table is what the saved network does
         run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(TEACHER, 0)).load(sweep._path(
             tmp_path, rival, table["rivals"][rival.name]["lr"], 1).with_suffix(".pt"))
-        again = evaluate(model, generate_dataset(64, sweep.TEST_SEED))[-1]
+        again = evaluate(model, generate_dataset(64, TEST_SEED))[-1]
         assert again.final_error_mean == pytest.approx(run["final_error_mean"], rel=1e-5)
     assert not list(tmp_path.rglob("*.lock"))
 
 
 def test_a_sweep_goes_on_where_it_was_stopped(small, tmp_path, monkeypatch):
-    laboratory.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
+    experiments.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     lost = next(path for path in before if "seed-0" in path.name)
-    kept_text = files.read_json(lost)["final_error_mean"]
+    kept_text = io.read_json(lost)["final_error_mean"]
     lost.unlink()
-    laboratory.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
+    experiments.run_sweep(tmp_path, MEETING, seeds=(0,), workers=1, progress=False)
     after = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
     assert [path for path in before if after[path] != before[path]] == [lost]
-    assert files.read_json(lost)["final_error_mean"] == kept_text  # the same run gives the same figures
+    assert io.read_json(lost)["final_error_mean"] == kept_text  # the same run gives the same figures
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(small, tmp_path):
     path = sweep._path(tmp_path, PAIR[0], 1e-3, 0)
-    with files.claimed(path.with_suffix(".lock"), path):
+    with io.claimed(path.with_suffix(".lock"), path):
         sweep._run_once((tmp_path, MEETING, PAIR[0], 1e-3, 0))
         assert not path.exists()
     sweep._run_once((tmp_path, MEETING, PAIR[0], 1e-3, 0))
@@ -251,18 +254,18 @@ def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkey
 
     monkeypatch.setattr(sweep, "train", diverge)
     study = dataclasses.replace(MEETING, rivals=PAIR[:1])
-    row = laboratory.run_sweep(tmp_path, study, seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
+    row = experiments.run_sweep(tmp_path, study, seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
     assert row["failed"] == 2 and row["mean"] == {} and "no longer finite" in row["runs"][0]["failed"]
 
 
 def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(small, tmp_path):
     one = Rival("one", "one", sizes={"H_cycles": 1}, training={"epochs": 1})
     study = dataclasses.replace(STUDIES["bounded"], rivals=(one,), num_train=128, num_validation=32, num_test=64)
-    table = laboratory.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
+    table = experiments.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
     linear, path = table["rivals"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
     assert linear["regret"] is None and 0.05 < linear["final_error_mean"] < 0.3
     assert 0.5 < linear["success_rate"] < 0.95
-    problems = PROBLEMS["bounded_inputs"]().dataset(64, sweep.TEST_SEED)
+    problems = PROBLEMS["bounded_inputs"]().dataset(64, TEST_SEED)
     metrics = evaluate(TinyRecursiveControl.load(path), problems)[-1]
     assert metrics.final_error_mean == pytest.approx(table["rivals"]["one"]["runs"][0]["final_error_mean"], rel=1e-5)
 
@@ -270,10 +273,10 @@ def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(smal
 def test_a_rival_of_two_trainings_is_measured_after_each_and_a_study_may_have_no_run_off(small, tmp_path):
     rival = Rival("two", "two", feedback=lambda teacher: Proportional(FinalError(teacher.system)), before={"part": "proposal", "epochs": 2},
                   training={"part": "cycles", "epochs": 1})
-    table = laboratory.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=(rival,), run_off=0), seeds=(0,), workers=1,
+    table = experiments.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=(rival,), run_off=0), seeds=(0,), workers=1,
                                  progress=False)
     row, model = table["rivals"]["two"], TinyRecursiveControl.load(next((tmp_path / "two").glob("*seed-0.pt")))
-    run, test_set = row["runs"][0], generate_dataset(64, sweep.TEST_SEED)
+    run, test_set = row["runs"][0], generate_dataset(64, TEST_SEED)
     proposals, *_, last = evaluate(model, test_set)
     assert run["before"][0]["final_error_mean"] == pytest.approx(proposals.final_error_mean, rel=1e-5)   # not touched afterwards
     assert run["final_error_mean"] == pytest.approx(last.final_error_mean, rel=1e-5)
@@ -295,9 +298,9 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
 def test_the_networks_that_are_shipped_do_what_the_stored_table_says(study):
-    table = laboratory.load_results(study.name)
+    table = experiments.load_results(study.name)
     assert set(table["rivals"]) == {"linear"} | {rival.name for rival in study.rivals}
-    problems = PROBLEMS[study.problem]().dataset(study.num_test, sweep.TEST_SEED)
+    problems = PROBLEMS[study.problem]().dataset(study.num_test, TEST_SEED)
     for rival in study.rivals:
         runs = table["rivals"][rival.name]["runs"]
         assert len(runs) == len(table["seeds"]) and table["rivals"][rival.name]["label"] == rival.label

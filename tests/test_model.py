@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trc_lib import files
+from trc_lib import io
 from trc_lib.model import (
     CostGradient,
     FinalError,
@@ -449,8 +449,8 @@ def test_a_checkpoint_that_was_changed_is_refused(tiny, tmp_path, tamper):
 def test_a_checkpoint_whose_parts_do_not_fit_is_refused(tiny, tmp_path, change):
     path = tmp_path / "model.pt"
     tiny().save(path)
-    contents = files.load_checkpoint(path, "trc_lib.model", 3)
-    files.save_checkpoint(path, "trc_lib.model", 3, contents | change)  # with a fingerprint that is right
+    contents = io.load_checkpoint(path, "trc_lib.model", 3)
+    io.save_checkpoint(path, "trc_lib.model", 3, contents | change)  # with a fingerprint that is right
     with pytest.raises(ValueError, match=r"model\.pt is refused"):
         TinyRecursiveControl.load(path)
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from trc_lib import plots
+from trc_lib.course import plots
+from trc_lib.course.widgets import explore, live_picture
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import History
-from trc_lib.widgets import explore, live_picture
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import trc_lib
-from trc_lib.datasets import LQRDataset
+from trc_lib.data import LQRDataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS

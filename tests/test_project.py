@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from trc_lib.course.plan import CHAPTERS as NAMES
+from trc_lib.course.batch.plan import CHAPTERS as NAMES
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -92,7 +92,7 @@ def test_the_unit_tests_see_a_bare_machine():
 
 
 def test_importing_the_library_loads_nothing_from_the_upper_floors():
-    code = ("import sys, trc_lib, trc_lib.evaluation, trc_lib.baselines, trc_lib.training; "
+    code = ("import sys, trc_lib, trc_lib.evaluation, trc_lib.model.baselines, trc_lib.training; "
             "print([name for name in ('matplotlib', 'ipywidgets', 'papermill', 'scipy') if name in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

@@ -11,11 +11,11 @@ import sys
 import pytest
 import torch
 
-from trc_lib import files, store, training
-from trc_lib.datasets import generate_dataset
+from trc_lib import io, training
+from trc_lib.data import generate_dataset, shards
+from trc_lib.data.shards import Store
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
-from trc_lib.store import Store
 from trc_lib.training import TrainConfig
 from trc_lib.training.ranks import Ranks, joined, this_rank
 
@@ -73,7 +73,7 @@ def both(tmp_path_factory):
     """The folder of one process, and that of two."""
     folder = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "SHARD", 20)
+        patch.setattr(shards, "SHARD", 20)
         PROBLEMS["double_integrator"]().store(folder / "store", 49, seed=1)
     one, two = folder / "one", folder / "two"
     train_all(one)
@@ -86,14 +86,14 @@ def both(tmp_path_factory):
 
 
 def rows_of(folder):
-    return files.load_checkpoint(folder / "last.pt", "trc_lib.training", 1)["history"]
+    return io.load_checkpoint(folder / "last.pt", "trc_lib.training", 1)["history"]
 
 
 def assert_same(first, second):
     for row, other in zip(rows_of(first), rows_of(second), strict=True):
         for name in row.keys() - {"seconds"}:
             assert row[name] == pytest.approx(other[name], rel=1e-5, abs=1e-9), name
-    states = [files.load_checkpoint(folder / "last.pt", "trc_lib.training", 1) for folder in (first, second)]
+    states = [io.load_checkpoint(folder / "last.pt", "trc_lib.training", 1) for folder in (first, second)]
     assert states[0]["recipe"] == states[1]["recipe"]  # which knows of no ranks
     for name, value in states[0]["weights"].items():
         torch.testing.assert_close(value, states[1]["weights"][name], rtol=0, atol=1e-5)

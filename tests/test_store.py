@@ -10,17 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from trc_lib import files, store
+from trc_lib import io
+from trc_lib.data import shards
+from trc_lib.data.shards import Store
 from trc_lib.problems import PROBLEMS
-from trc_lib.store import Store
 
 PROBLEM = PROBLEMS["double_integrator"]()
 
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(store, "SHARD", 40)
-    monkeypatch.setattr(store, "BLOCK", 16)
+    monkeypatch.setattr(shards, "SHARD", 40)
+    monkeypatch.setattr(shards, "BLOCK", 16)
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_store_holds_the_dataset_of_its_seed(small_shards, tmp_path, problem):
     assert torch.equal(initial_states, dataset.initial_states.float())
     assert torch.equal(target_states, dataset.target_states.float())
     torch.testing.assert_close(controls, dataset.controls.float(), rtol=0, atol=1e-6)
-    assert files.fingerprint(made.teacher.contents()) == files.fingerprint(problem.teacher.contents())
+    assert io.fingerprint(made.teacher.contents()) == io.fingerprint(problem.teacher.contents())
 
 
 def test_the_first_shard_stands_for_the_whole(made):
@@ -61,14 +62,14 @@ def test_a_store_that_was_stopped_ends_like_one_that_was_not(small_shards, tmp_p
     problem = PROBLEMS[name]()
     problem.store(tmp_path / "whole", 100, seed=3)
     with monkeypatch.context() as patch:
-        solve, calls = store._solve, iter(range(100))
+        solve, calls = shards._solve, iter(range(100))
 
         def stopping(*arguments):
             if next(calls) == stop_at:
                 raise KeyboardInterrupt
             return solve(*arguments)
 
-        patch.setattr(store, "_solve", stopping)
+        patch.setattr(shards, "_solve", stopping)
         with pytest.raises(KeyboardInterrupt, match=f"{stop_at} of 3 shards are kept in .*; run again to go on"):
             problem.store(tmp_path / "stopped", 100, seed=3)
     if stop_at:
@@ -80,16 +81,16 @@ def test_a_store_that_was_stopped_ends_like_one_that_was_not(small_shards, tmp_p
 
 def test_what_is_there_is_not_made_again(made, monkeypatch):
     before = contents(made.folder)
-    monkeypatch.setattr(store, "_solve", None)
+    monkeypatch.setattr(shards, "_solve", None)
     PROBLEM.store(made.folder, 100, seed=3)
     assert contents(made.folder) == before
 
 
 KILLED = """
 import sys
-from trc_lib import store
+from trc_lib.data import shards
 from trc_lib.problems import PROBLEMS
-store.SHARD = 2_000
+shards.SHARD = 2_000
 PROBLEMS["double_integrator"]().store(sys.argv[1], 100_000, seed=5)
 """
 
@@ -102,9 +103,9 @@ def test_a_killed_store_goes_on_to_the_same_bytes(tmp_path, monkeypatch, deadly)
         time.sleep(0.002)
     process.send_signal(deadly)
     assert process.wait() == -deadly
-    kept = len(files.read_json(tmp_path / "killed" / store.MANIFEST)["shards"])
+    kept = len(io.read_json(tmp_path / "killed" / shards.MANIFEST)["shards"])
     assert 0 < kept < 50
-    monkeypatch.setattr(store, "SHARD", 2_000)
+    monkeypatch.setattr(shards, "SHARD", 2_000)
     for name in ("killed", "whole"):
         PROBLEM.store(tmp_path / name, 100_000, seed=5)
     assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
@@ -145,7 +146,7 @@ def test_a_shard_in_the_place_of_another_is_refused(made):
 
 
 def test_a_changed_manifest_is_refused(made):
-    path = made.folder / store.MANIFEST
+    path = made.folder / shards.MANIFEST
     path.write_text(path.read_text().replace('"num_samples": 100', '"num_samples": 80'))
     for reading in (lambda: Store(made.folder), lambda: PROBLEM.store(made.folder, 100, seed=3)):
         with pytest.raises(ValueError, match=r"store\.json was changed after it was written"):
@@ -153,12 +154,12 @@ def test_a_changed_manifest_is_refused(made):
 
 
 def test_a_store_of_another_version_or_teacher_is_refused(made):
-    path = made.folder / store.MANIFEST
-    manifest = files.read_json(path)
-    files.write_json(path, manifest | {"version": 2})
+    path = made.folder / shards.MANIFEST
+    manifest = io.read_json(path)
+    io.write_json(path, manifest | {"version": 2})
     with pytest.raises(ValueError, match="has format version 2; this library reads version 1"):
         Store(made.folder)
-    files.write_json(path, manifest | {"recipe": manifest["recipe"] | {"teacher": "Oracle"}})
+    io.write_json(path, manifest | {"recipe": manifest["recipe"] | {"teacher": "Oracle"}})
     with pytest.raises(ValueError, match="teacher='Oracle' is unknown"):
         Store(made.folder)
 
@@ -179,6 +180,6 @@ def test_too_small_a_disk_is_told_before_anything_is_made(tmp_path):
 
 
 def test_a_problem_with_hardly_an_answer_gives_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "LARGEST_DRAW", 2)
+    monkeypatch.setattr(shards, "LARGEST_DRAW", 2)
     with pytest.raises(ValueError, match=r"state_range=50\.0 is too wide: .* problems were drawn, and only .* have an answer"):
         PROBLEMS["bounded_inputs"](state_range=50.0).store(tmp_path, 100)

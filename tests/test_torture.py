@@ -10,8 +10,8 @@ import torch
 
 from tests.torture import __main__ as torture
 from tests.torture import bad_input, corruption, figures, kills, surroundings
-from trc_lib import checking, files
-from trc_lib.course.report import replace_between
+from trc_lib import io, validation
+from trc_lib.course.batch.report import replace_between
 from trc_lib.teachers import minimum_energy
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -75,13 +75,13 @@ def test_it_finds_files_that_are_written_in_place(monkeypatch, rng):
         pathlib.Path(path).touch()
         yield pathlib.Path(path)
 
-    monkeypatch.setattr(files, "written_whole", in_place)
+    monkeypatch.setattr(io, "written_whole", in_place)
     row = kills.dataset_writing(10, rng)
     assert any("data.npz is not whole" in failure for failure in row.failures)
 
 
 def test_it_finds_what_a_killed_writer_leaves_behind(monkeypatch, rng):
-    monkeypatch.setattr(files, "claimed", lambda *arguments: contextlib.nullcontext())
+    monkeypatch.setattr(io, "claimed", lambda *arguments: contextlib.nullcontext())
     assert any("was left behind" in failure for failure in kills.dataset_writing(10, rng).failures)
 
 
@@ -92,14 +92,14 @@ def test_it_finds_a_resume_that_ends_otherwise(monkeypatch, rng):
 
 
 def test_it_finds_figures_without_a_checksum(monkeypatch, rng, tmp_path):
-    monkeypatch.setattr(files, "fingerprint", lambda contents: "always the same")
-    files.write_json(tmp_path / "a.json", {"numbers": [k / 7 for k in range(100)]})
-    target = corruption.Target("results file", tmp_path / "a.json", files.read_json, harmless=lambda a, b: a == b)
+    monkeypatch.setattr(io, "fingerprint", lambda contents: "always the same")
+    io.write_json(tmp_path / "a.json", {"numbers": [k / 7 for k in range(100)]})
+    target = corruption.Target("results file", tmp_path / "a.json", io.read_json, harmless=lambda a, b: a == b)
     assert "read with other contents" in corruption.damage(target, corruption.flipped, 50, rng).failures
 
 
 def test_it_finds_arguments_that_are_not_checked(monkeypatch):
-    monkeypatch.setattr(checking, "positive", lambda name, value, or_zero=False: value)
+    monkeypatch.setattr(validation, "positive", lambda name, value, or_zero=False: value)
     failures = "\n".join(bad_input.one_by_one(some=1_000).failures)
     assert "DoubleIntegrator(dt=" in failures and "sample_states(" in failures
 
@@ -113,7 +113,7 @@ def test_it_finds_a_law_that_misses(monkeypatch):
 
 @pytest.mark.skipif(not torture.RESULTS.exists(), reason="nothing was measured yet: make torture")
 def test_the_readme_shows_what_was_survived():
-    result, readme = files.read_json(torture.RESULTS), (ROOT / "README.md").read_text(encoding="utf-8")
+    result, readme = io.read_json(torture.RESULTS), (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme == replace_between(readme, torture.BEGIN, torture.END, torture.table(result))
     assert torture.BEGIN in readme and "| kill -9: training |" in readme and set(result["rows"]) <= set(torture.PARTS)
     rows = [row for rows in result["rows"].values() for row in rows]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from trc_lib import files, training
-from trc_lib.baselines import MLP, MLPConfig
+from trc_lib import io, training
 from trc_lib.costs import QuadraticCost
-from trc_lib.datasets import generate_dataset
+from trc_lib.data import generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import CostGradient, TinyRecursiveControl
+from trc_lib.model.baselines import MLP, MLPConfig
 from trc_lib.problems import PROBLEMS
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
@@ -216,13 +216,13 @@ def stop_after_an_epoch(monkeypatch):
 
 
 def stop_while_an_epoch_is_written(monkeypatch):
-    real, calls = files.save_checkpoint, iter(range(1000))
+    real, calls = io.save_checkpoint, iter(range(1000))
 
     def stopping(path, *arguments):
         if path.name == "last.pt" and next(calls) == 2:  # the best model, the snapshots and the history are new already
             raise KeyboardInterrupt
         real(path, *arguments)
-    monkeypatch.setattr(files, "save_checkpoint", stopping)
+    monkeypatch.setattr(io, "save_checkpoint", stopping)
 
 
 def stop_in_the_first_epoch(monkeypatch):
@@ -244,10 +244,10 @@ def test_a_run_that_was_stopped_ends_like_one_that_was_not(tiny, dataset, other_
     assert without_seconds(history) == without_seconds(expected_history)
     assert_same_weights(model.state_dict(), expected_model.state_dict())
     assert model.recipe == expected_model.recipe
-    ended, expected = (files.load_checkpoint(path / "last.pt", "trc_lib.training", 1) for path in (tmp_path, folder))
+    ended, expected = (io.load_checkpoint(path / "last.pt", "trc_lib.training", 1) for path in (tmp_path, folder))
     for part in ("weights", "best_weights", "order"):
-        assert files.fingerprint(ended[part]) == files.fingerprint(expected[part])
-    assert files.fingerprint(ended["optimizer"]["state"]) == files.fingerprint(expected["optimizer"]["state"])
+        assert io.fingerprint(ended[part]) == io.fingerprint(expected[part])
+    assert io.fingerprint(ended["optimizer"]["state"]) == io.fingerprint(expected["optimizer"]["state"])
     for name in ("best_model.pt", "snapshots.pt"):
         ended, expected = (torch.load(path / name, weights_only=True) for path in (tmp_path, folder))
         assert ended["fingerprint"] == expected["fingerprint"]
@@ -569,7 +569,7 @@ def test_a_part_that_is_not_there_is_refused(tiny, dataset, other_dataset):
 def test_a_folder_that_another_run_is_at_is_refused_and_left_alone(tiny, dataset, tmp_path):
     def second(history):
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-        with pytest.raises(files.Busy, match=rf"folder=.*{tmp_path.name}.* is in use by process {os.getpid()} on "):
+        with pytest.raises(io.Busy, match=rf"folder=.*{tmp_path.name}.* is in use by process {os.getpid()} on "):
             train(tiny(), dataset, dataset, TrainConfig(epochs=5), folder=tmp_path, resume=False)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 

@@ -10,18 +10,18 @@ import scipy.integrate
 import torch
 from PIL import Image
 
-from trc_lib import widgets
-from trc_lib.datasets import generate_dataset
+from trc_lib.course import widgets
+from trc_lib.course.widgets.error_map import ErrorMap
+from trc_lib.course.widgets.microscope import SWITCHES, Microscope, refine
+from trc_lib.course.widgets.phase_plane import PhasePlane, limit_cycle
+from trc_lib.course.widgets.scene import closest_view
+from trc_lib.course.widgets.steering import KNOTS, Playground
+from trc_lib.data import generate_dataset
 from trc_lib.evaluation import final_error
 from trc_lib.model import CostGradient, FinalError, Proportional, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS, van_der_pol
 from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import MinimumEnergyController
-from trc_lib.widgets.error_map import ErrorMap
-from trc_lib.widgets.microscope import SWITCHES, Microscope, refine
-from trc_lib.widgets.phase_plane import PhasePlane, limit_cycle
-from trc_lib.widgets.scene import closest_view
-from trc_lib.widgets.steering import KNOTS, Playground
 
 PROBLEM = {"start_position": -1.0, "start_velocity": 0.5, "target_position": 1.0, "target_velocity": 0.0}
 

@@ -1,4 +1,4 @@
-"""``python -m trc_lib <command>``: see `trc_lib.commands`, or ``--help``."""
+"""``python -m trc_lib <command>``: see `trc_lib.course.cli`, or ``--help``."""
 
 import signal
 import sys
@@ -8,10 +8,10 @@ def main(words=None):
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if words is None else words
     if words == ["doctor"]:  # before anything is imported that the doctor might find missing
-        from trc_lib.doctor import diagnose, report
+        from trc_lib.course.doctor import diagnose, report
 
         return 0 if report(diagnose()) else 1
-    from trc_lib.commands import run
+    from trc_lib.course.cli import run
 
     return run(words)
 

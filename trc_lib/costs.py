@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 
 
 class QuadraticCost:
@@ -81,7 +81,7 @@ class _TotalOfControls(torch.autograd.Function):
 
 
 def _weight(name, value, definite=False):
-    matrix = checking.array(name, value, (None, None), torch.float64).detach().cpu().clone()
+    matrix = validation.array(name, value, (None, None), torch.float64).detach().cpu().clone()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not torch.equal(matrix, matrix.T):
         raise ValueError(f"{name}={matrix.tolist()} is not accepted; needs a symmetric matrix")
     smallest = float(torch.linalg.eigvalsh(matrix)[0])

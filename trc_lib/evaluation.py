@@ -4,7 +4,9 @@ import dataclasses
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
+
+LONGEST_DRIVE = 100_000  # steps of a drive
 
 
 def final_error(system, initial_state, target_state, controls):
@@ -18,11 +20,11 @@ def final_error(system, initial_state, target_state, controls):
     Returns:
         ``[...]``, the Euclidean norm over the state (metres and metres a second mixed, as the description does).
     """
-    checking.like("system", system, "a System", "rollout")
-    initial_state, target_state = checking.state_pair(initial_state, target_state, system.state_dim)
-    controls = checking.array("controls", controls, (None, system.control_dim), torch.float64)
+    validation.like("system", system, "a System", "rollout")
+    initial_state, target_state = validation.state_pair(initial_state, target_state, system.state_dim)
+    controls = validation.array("controls", controls, (None, system.control_dim), torch.float64)
     errors = (system.rollout(initial_state, controls)[..., -1, :] - target_state).norm(dim=-1)
-    return checking.result("the error", errors, "initial_state, target_state or controls are")
+    return validation.result("the error", errors, "initial_state, target_state or controls are")
 
 
 def split(system, controls, optimal_controls):
@@ -38,16 +40,16 @@ def split(system, controls, optimal_controls):
     Returns:
         ``miss`` and ``regret``, each ``[...]``, (m/s^2)^2: squared lengths that add up to |u - u*|^2.
     """
-    checking.like("system", system, "a LinearSystem", "controllability_matrix")
-    controls, optimal_controls = (checking.array(name, value, (None, system.control_dim), torch.float64) for name, value in (
+    validation.like("system", system, "a LinearSystem", "controllability_matrix")
+    controls, optimal_controls = (validation.array(name, value, (None, system.control_dim), torch.float64) for name, value in (
         ("controls", controls), ("optimal_controls", optimal_controls)))
-    checking.same_kind("controls", controls, controls.shape, "optimal_controls", optimal_controls, optimal_controls.shape)
+    validation.same_kind("controls", controls, controls.shape, "optimal_controls", optimal_controls, optimal_controls.shape)
     horizon = controls.shape[-2]
     difference = (controls - optimal_controls).flatten(-2)                       # [..., N * control_dim]
     Q, _ = torch.linalg.qr(system.controllability_matrix(horizon).T)             # columns span the row space of C
     in_row_space = difference @ Q.to(difference) @ Q.T.to(difference)
     parts = torch.stack([in_row_space.square().sum(dim=-1), (difference - in_row_space).square().sum(dim=-1)])
-    return checking.result("their square", parts, "controls or optimal_controls are").unbind()
+    return validation.result("their square", parts, "controls or optimal_controls are").unbind()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +78,9 @@ class Metrics:
 
 def measure(dataset, controls):
     """The `Metrics` of ``controls`` ``[n, horizon, control_dim]`` on the problems of ``dataset``."""
-    checking.like("dataset", dataset, "an LQRDataset", "teacher", "initial_states", "target_states", "controls")
+    validation.like("dataset", dataset, "an LQRDataset", "teacher", "initial_states", "target_states", "controls")
     teacher, problems = dataset.teacher, (dataset.initial_states, dataset.target_states)
-    controls = checking.array("controls", controls, tuple(dataset.controls.shape), torch.float64).cpu()
+    controls = validation.array("controls", controls, tuple(dataset.controls.shape), torch.float64).cpu()
     errors = final_error(teacher.system, *problems, controls)
     parts = [None, None]
     if teacher.has_ruler:
@@ -97,8 +99,8 @@ def cycle_controls(model, dataset, H_cycles=None, batch_size=4096):
     Raises:
         ValueError: if the dataset has another horizon or system than the model.
     """
-    checking.like("model", model, "a Learner", "check_fit").check_fit(dataset, "dataset")
-    batch_size = checking.whole("batch_size", batch_size)
+    validation.like("model", model, "a Learner", "check_fit").check_fit(dataset, "dataset")
+    batch_size = validation.whole("batch_size", batch_size)
     with torch.no_grad():
         batches = zip(dataset.initial_states.split(batch_size), dataset.target_states.split(batch_size))
         return torch.cat([model(*batch, H_cycles)["cycle_controls"].double().cpu() for batch in batches], dim=1)
@@ -124,7 +126,7 @@ def multiply_adds(model):
     Counted while it solves one; what is shared is counted as often as it is used. What a feedback simulates is left
     out: a few hundred for the double integrator, but for the gradient of a nonlinear system's cost the larger part of the work.
     """
-    checking.like("model", model, "a Learner", "modules", "solve", "config")
+    validation.like("model", model, "a Learner", "modules", "solve", "config")
     counted = [0]
 
     def count(layer, inputs, output):
@@ -137,3 +139,50 @@ def multiply_adds(model):
         for hook in hooks:
             hook.remove()
     return counted[0]
+
+
+@torch.no_grad()
+def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noise=0.0, seed=0):
+    """Drive a plant by plans that are made anew from the state that was really reached.
+
+    Every plan reaches over its whole horizon again (a receding horizon); ``every`` equal to ``steps`` is open loop.
+
+    Args:
+        planner: a function from states and targets ``[n, state_dim]`` to controls ``[n, horizon, control_dim]``, such as
+            ``teacher.solve`` or ``model.solve``.
+        plant: the `System` that is really driven; its limits cut what the planner asks for.
+        initial_state, target_state: ``[n, state_dim]``.
+        steps: how many steps to drive.
+        every: steps of each plan that are carried out before the next is made.
+        noise: standard deviation of what is added to each component of the state after every step.
+        seed: of the noise; the same seed, the same noise, whoever plans.
+
+    Returns:
+        states ``[n, steps + 1, state_dim]`` and controls ``[n, steps, control_dim]``, in float64.
+
+    Raises:
+        ValueError: if a plan is too short to be carried out until the next one, or has another shape.
+    """
+    validation.like("planner", planner, "a function", "__call__")
+    validation.like("plant", plant, "a System", "advance", "control_limit")
+    state, target = validation.state_pair(initial_state, target_state, plant.state_dim)
+    steps, every = validation.whole("steps", steps, at_most=LONGEST_DRIVE), validation.whole("every", every)
+    noise = validation.positive("noise", noise, or_zero=True)
+    generator = torch.Generator().manual_seed(validation.whole("seed", seed, at_least=0))
+    states, controls = [state], []
+    for step in range(steps):
+        if step % every == 0:
+            plan = validation.array("planner's controls", planner(state, target), (None, plant.control_dim), torch.float64)
+            if plan.shape[:-2] != state.shape[:-1] or plan.shape[-2] < min(every, steps - step):
+                raise ValueError(f"planner gave controls {list(plan.shape)} for states {list(state.shape)}; "
+                                 f"needs one plan a state, of at least every={every} steps")
+        control = plan[..., step % every, :]
+        if plant.control_limit is not None:
+            limit = plant.control_limit.to(control)
+            control = control.clamp(-limit, limit)
+        disturbance = torch.randn(state.shape, generator=generator, dtype=torch.float64)   # drawn without noise, too: same order
+        state = plant.advance(state, control) + noise * disturbance.to(state)
+        states.append(state)
+        controls.append(control)
+    states, controls = torch.stack(states, dim=-2), torch.stack(controls, dim=-2)
+    return validation.result("the states", states, "initial_state, target_state or noise is"), controls

@@ -7,7 +7,7 @@ import warnings
 
 import torch
 
-from trc_lib import checking, files
+from trc_lib import io, validation
 
 TOLERANCE = 1e-5  # between the controls of the file and those of the network, m/s^2
 
@@ -61,15 +61,15 @@ def export_onnx(model, path, H_cycles=None):
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"export needs {error.name}; install it with: pip install -e '.[export]'") from None
-    checking.like("model", model, "a Learner", "predict", "config")
+    validation.like("model", model, "a Learner", "predict", "config")
     if H_cycles is not None:
-        H_cycles = checking.whole("H_cycles", H_cycles)
+        H_cycles = validation.whole("H_cycles", H_cycles)
     network = Controls(copy.deepcopy(model), H_cycles).eval().cpu().float()
     problems = (torch.rand(2, 64, model.config.state_dim, generator=torch.Generator().manual_seed(0)) - 0.5) * 5
     with torch.no_grad():
         expected = network(*problems)  # before it is traced: the system keeps the matrices that it makes in its first call
     batch = torch.export.Dim("batch", max=2**31 - 1)  # PyTorch 2.6 and 2.7 refuse one without a limit
-    with files.written_whole(checking.path("path", path)) as temporary:
+    with io.written_whole(validation.path("path", path)) as temporary:
         with _quiet(), torch.no_grad():
             torch.onnx.export(network, tuple(problems), str(temporary), input_names=["initial_state", "target_state"],
                               output_names=["controls"], dynamic_shapes={"initial_state": {0: batch}, "target_state": {0: batch}},

@@ -4,9 +4,8 @@ import dataclasses
 
 import torch
 
-from trc_lib import store
 from trc_lib.costs import QuadraticCost
-from trc_lib.datasets import generate_dataset
+from trc_lib.data import generate_dataset, shards
 from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import BoundedMinimumEnergyController, IterativeLQR, MinimumEnergyController, Teacher
 
@@ -30,7 +29,7 @@ class Problem:
 
     def store(self, folder, num_samples, seed=0):
         """The same, written to ``folder`` shard by shard: a `Store`, for more problems than memory holds."""
-        return store.make(folder, num_samples, seed, self.teacher, self.state_range, self.target_range)
+        return shards.make(folder, num_samples, seed, self.teacher, self.state_range, self.target_range)
 
 
 def double_integrator(horizon=15, dt=0.33, state_range=2.5):

@@ -14,10 +14,10 @@ import time
 import torch
 
 from tests.benchmarks import bench_inference, bench_teacher, bench_training
-from trc_lib import files
-from trc_lib.course.report import into_readme
-from trc_lib.course.runner import run_course
-from trc_lib.places import root
+from trc_lib import io
+from trc_lib.course.batch.report import into_readme
+from trc_lib.course.batch.runner import run_course
+from trc_lib.course.workspace import root
 
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
 
@@ -89,7 +89,7 @@ def main():
         print(json.dumps(measure(quick=True), indent=2))
         return
     result = measure()
-    files.write_json(root() / "data" / "results" / "bench.json", result)
+    io.write_json(root() / "data" / "results" / "bench.json", result)
     into_readme(BEGIN, END, table(result))
     print(table(result))
 

@@ -13,11 +13,11 @@ import time
 import torch
 
 from tests.benchmarks.bench_training import peak_of_this_process
-from trc_lib import files
-from trc_lib.course.report import into_readme
-from trc_lib.places import root
+from trc_lib import io
+from trc_lib.course.batch.report import into_readme
+from trc_lib.course.workspace import root
+from trc_lib.data.shards import Store
 from trc_lib.problems import PROBLEMS
-from trc_lib.store import Store
 from trc_lib.training.batches import Batches
 
 BEGIN, END = "<!-- store: written by `make bench-store` -->", "<!-- end of store -->"
@@ -77,7 +77,7 @@ def main():
                           "peak memory (MB)": peak_of_this_process() / 1e6}))
         return
     result = bench()
-    files.write_json(root() / "data" / "results" / "store.json", result)
+    io.write_json(root() / "data" / "results" / "store.json", result)
     into_readme(BEGIN, END, table(result))
     print(table(result))
 

@@ -8,7 +8,7 @@ import scipy.sparse
 import torch
 
 from tests.benchmarks.timing import seconds, threads
-from trc_lib.datasets import sample_states
+from trc_lib.data import sample_states
 from trc_lib.teachers import MinimumEnergyController
 
 AIMS = {"solves a second": 10e6, "times OSQP's loop": 1_000}

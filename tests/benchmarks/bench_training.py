@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.benchmarks.timing import arithmetic_limit
 from trc_lib.course import LANES
-from trc_lib.datasets import EVAL_SEED, generate_dataset
+from trc_lib.course.workspace import root
+from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import evaluate, multiply_adds
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
-from trc_lib.places import root
 from trc_lib.training import TrainConfig, imitation_loss, train
 
 HEADLINE = 0.016  # mean final error, with every problem solved
@@ -98,7 +98,7 @@ def profile(train_set):
 def peak_memory(num_train):
     """Most memory, MB, of a process that imports the library, and of one that trains for an epoch."""
     peak = {}
-    for name, code in (("imports only", "import trc_lib.training, trc_lib.model, trc_lib.datasets"),
+    for name, code in (("imports only", "import trc_lib.training, trc_lib.model, trc_lib.data"),
                        ("one epoch", "from tests.benchmarks.bench_training import one_epoch; one_epoch(int(sys.argv[1]))")):
         code = f"import sys; {code}; from tests.benchmarks.bench_training import peak_of_this_process as peak; print(peak())"
         run = subprocess.run([sys.executable, "-c", code, str(num_train)], capture_output=True, text=True, check=True, cwd=root())

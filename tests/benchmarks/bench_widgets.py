@@ -11,7 +11,7 @@ import tempfile
 import nbformat
 
 from tests.browser import lab
-from trc_lib import files
+from trc_lib import io
 
 PRESSES = 30
 WIDGETS = {  # name: (what makes it, the sliders to press on)
@@ -27,8 +27,9 @@ WIDGETS = {  # name: (what makes it, the sliders to press on)
 }
 SETUP = """
 import ipywidgets, matplotlib.pyplot as plt, torch
-from trc_lib import course, plots, widgets
-from trc_lib.datasets import generate_dataset
+from trc_lib import course
+from trc_lib.course import plots, widgets
+from trc_lib.data import generate_dataset
 from trc_lib.teachers import MinimumEnergyController
 model, problems = course.pretrained(), generate_dataset(2_000, seed=1)
 snapshots = {epoch: course.pretrained().state_dict() for epoch in range(6)}
@@ -94,7 +95,7 @@ def main():
                 median, p90 = round(statistics.median(taken)), round(statistics.quantiles(taken, n=10)[-1])
                 measured[name] = {"presses": len(taken), "median_ms": median, "p90_ms": p90}
                 print(f"{name:32s} median {median:4d} ms   90 % within {p90:4d} ms", flush=True)
-    files.write_json(lab.ROOT / "data" / "results" / "widgets.json", measured)
+    io.write_json(lab.ROOT / "data" / "results" / "widgets.json", measured)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import warnings
 import torch
 
 from tests.benchmarks.bench_training import peak_of_this_process
-from trc_lib import checking, files
+from trc_lib import io, validation
 from trc_lib.course import LANES
-from trc_lib.datasets import EVAL_SEED, generate_dataset
-from trc_lib.doctor import diagnose, report
+from trc_lib.course.doctor import diagnose, report
+from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
@@ -192,7 +192,7 @@ def main(words=None):
     parser.add_argument("--epochs", type=int, help="of the lane; its own if not given")
     options = parser.parse_args(words)
     try:
-        device = checking.device(options.device)
+        device = validation.device(options.device)
     except ValueError as error:
         print(f"error: {error}; nothing was measured", file=sys.stderr)
         return 1
@@ -202,7 +202,7 @@ def main(words=None):
     result = measure(str(device), lane, options.epochs or lane.training.epochs)
     if device.type == "cuda":
         here = pathlib.Path(__file__).resolve().parents[2]
-        files.write_json(here / "data" / "results" / "gpu.json", result)
+        io.write_json(here / "data" / "results" / "gpu.json", result)
         print("written to data/results/gpu.json")
     print("all is well" if result["passed"] else "something differs too much from the CPU")
     return 0 if result["passed"] else 1

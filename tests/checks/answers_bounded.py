@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.optimize
 
-from trc_lib.checks import bounded as checks
+from trc_lib.course.exercises import bounded as checks
 
 # ------------------------------------------------------------------ miss_of
 

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.spatial
 
-from trc_lib.checks import dataset
+from trc_lib.course.exercises import dataset
 
 
 def control_bounds(gain, low, high, wide=0.5):

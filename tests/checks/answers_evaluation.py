@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib.checks import evaluation as checks
+from trc_lib.course.exercises import evaluation as checks
 
 
 def miss_and_waste(C, difference):

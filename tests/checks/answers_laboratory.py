@@ -6,7 +6,7 @@ import math
 import scipy.stats
 import torch
 
-from trc_lib.checks import laboratory as checks
+from trc_lib.course.exercises import recursion as checks
 
 # ------------------------------------------------------------------ pairs_won
 

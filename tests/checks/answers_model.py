@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from trc_lib.checks import model as checks
+from trc_lib.course.exercises import model as checks
 
 
 def one_cycle(model, z_initial, z_H, z_L, controls, error):

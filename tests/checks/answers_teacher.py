@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from trc_lib.checks import teacher
+from trc_lib.course.exercises import teacher
 
 
 def null_projector(C):

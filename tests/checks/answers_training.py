@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from trc_lib.checks import training as checks
+from trc_lib.course.exercises import training as checks
 
 
 def cycle_loss(scaled_controls, optimal_controls, control_scale, cycle_weights):

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from trc_lib.checks import van_der_pol as checks
+from trc_lib.course.exercises import van_der_pol as checks
 
 # ------------------------------------------------------------------ rk4_step
 

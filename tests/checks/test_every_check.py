@@ -13,9 +13,9 @@ from tests.checks import (
     answers_training,
     answers_van_der_pol,
 )
-from trc_lib.checks import bounded, dataset, evaluation, laboratory, model, teacher, training, van_der_pol
+from trc_lib.course.exercises import bounded, dataset, evaluation, model, recursion, teacher, training, van_der_pol
 
-MODULES = (teacher, dataset, model, training, evaluation, laboratory, bounded, van_der_pol)
+MODULES = (teacher, dataset, model, training, evaluation, recursion, bounded, van_der_pol)
 CHECKS = [check for module in MODULES for check in vars(module).values()
           if hasattr(check, "__wrapped__") and check.__module__ == module.__name__]
 

@@ -8,7 +8,7 @@ import pathlib
 import pytest
 import torch
 
-from trc_lib.datasets import generate_dataset
+from trc_lib.data import generate_dataset
 from trc_lib.model import (
     CostGradient,
     FinalError,

@@ -13,9 +13,9 @@ import pytest
 
 from tests.notebooks import write_notebook
 from tests.slurm import cluster
-from trc_lib import course, files
+from trc_lib import course, io
 from trc_lib.__main__ import main
-from trc_lib.course import engines, runner
+from trc_lib.course.batch import engines, runner
 from trc_lib.training import epochs_kept
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -100,10 +100,10 @@ def test_killed_in_mid_training_it_resumes_to_the_bit_equal_result(slurm, capsys
     code = ("from trc_lib import course; lane = course.choose_lane('smoke', epochs=15); "
             "course.load_or_train(lane, *course.load_or_make_datasets(lane), progress=False)")
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TRC_RUN_FOLDER": str(slurm / "alone")})
-    kept = [files.load_checkpoint(slurm / name / "training/last.pt", "trc_lib.training", 1) for name in ("out", "alone")]
+    kept = [io.load_checkpoint(slurm / name / "training/last.pt", "trc_lib.training", 1) for name in ("out", "alone")]
     assert len(kept[0]["history"]) == alone.training.epochs
     for part in ("weights", "best_weights", "optimizer", "order"):
-        assert files.fingerprint(kept[0][part]) == files.fingerprint(kept[1][part]), part
+        assert io.fingerprint(kept[0][part]) == io.fingerprint(kept[1][part]), part
     for rows in zip(*(each["history"] for each in kept)):
         assert rows[0] | {"seconds": 0} == rows[1] | {"seconds": 0}
 

@@ -12,9 +12,9 @@ import torch
 from tqdm.auto import tqdm
 
 from tests.torture import bad_input, corruption, figures, kills, surroundings
-from trc_lib import files
-from trc_lib.course.report import into_readme
-from trc_lib.places import root
+from trc_lib import io
+from trc_lib.course.batch.report import into_readme
+from trc_lib.course.workspace import root
 
 RESULTS = root() / "data" / "results" / "reliability.json"
 BEGIN, END = "<!-- reliability: written by `make torture` -->", "<!-- end of reliability -->"
@@ -58,12 +58,12 @@ def main():
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     only = parser.parse_args().only
     torch.set_num_threads(1)  # children are forked, which PyTorch's other threads would not outlive
-    started, rows = time.perf_counter(), files.read_json(RESULTS)["rows"] if RESULTS.exists() else {}
+    started, rows = time.perf_counter(), io.read_json(RESULTS)["rows"] if RESULTS.exists() else {}
     for name in only:
         rows[name] = measure(name)
         ordered = {name: rows[name] for name in PARTS if name in rows}
         result = {"seed": SEED, "torch": torch.__version__.split("+")[0], "rows": ordered}
-        files.write_json(RESULTS, result)  # after each part: none of them is soon done again
+        io.write_json(RESULTS, result)  # after each part: none of them is soon done again
     into_readme(BEGIN, END, table(result))
     print(table(result), f"\n{time.perf_counter() - started:.0f} s")
     failures = [(row["name"], failure) for name in only for row in rows[name] for failure in row.get("failures", ())]

@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from tests.torture import oracles
 from tests.torture.rows import Row
 from tests.torture.values import NUMBERS, OBJECTS, PATHS, SWITCHES, WORDS, arrays
-from trc_lib import course, evaluation, export, laboratory, training
-from trc_lib.baselines import MLP, LinearMap, MLPConfig
-from trc_lib.closed_loop import closed_loop
+from trc_lib import course, evaluation, export, training
 from trc_lib.costs import QuadraticCost
-from trc_lib.datasets import LQRDataset, generate_dataset, sample_states
+from trc_lib.course import experiments
+from trc_lib.data import LQRDataset, generate_dataset, sample_states
+from trc_lib.evaluation import closed_loop
 from trc_lib.model import FinalError, TinyRecursiveControl, TRCConfig
+from trc_lib.model.baselines import MLP, LinearMap, MLPConfig
 from trc_lib.problems import PROBLEMS
 from trc_lib.systems import DoubleIntegrator, LinearSystem, VanDerPol
 from trc_lib.teachers import (
@@ -274,7 +275,7 @@ def calls():
              {"name": WORDS, "seed": NUMBERS, "feedback": SWITCHES, "epochs": NUMBERS, "lr": NUMBERS},
              lambda lane, **_: None, {"name": ("lane",)}),
         Call("pretrained", course.pretrained, {"name": "two_level_medium"}, {"name": WORDS}),
-        Call("load_results", laboratory.load_results, {"name": "sweep"}, {"name": WORDS}),
+        Call("load_results", experiments.load_results, {"name": "sweep"}, {"name": WORDS}),
         Call("export_onnx", export.export_onnx, {"model": model, "path": folder / "model.onnx", "H_cycles": None},
              {"model": rest, "H_cycles": [value for value in NUMBERS if not isinstance(value, np.number | int | None)]}),
     ]

@@ -1,7 +1,6 @@
 """Damage on disk: bytes that flip, files that are cut short, pickles that want to run code."""
 
 import dataclasses
-import io
 import json
 import pathlib
 import pickle
@@ -9,15 +8,16 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from io import BytesIO
 
 import numpy as np
 import torch
 
 from tests.torture.kills import SMALL, TRAINING
 from tests.torture.rows import Row
-from trc_lib import files, store
-from trc_lib.course.runner import tagged_pictures
-from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib import io
+from trc_lib.course.batch.runner import tagged_pictures
+from trc_lib.data import LQRDataset, generate_dataset, shards
 from trc_lib.model import TinyRecursiveControl, TRCConfig
 from trc_lib.training import epochs_kept, load_snapshots, train
 
@@ -26,7 +26,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def equal(before, after):
     """Whether nothing that was read has changed."""
-    return files.fingerprint(before) == files.fingerprint(after)
+    return io.fingerprint(before) == io.fingerprint(after)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _shard(path, manifest):
     """A shard, read as part of its store."""
     if path.parent != manifest.parent:
         shutil.copy(manifest, path.parent)
-    return list(store.Store(path.parent).read(0))
+    return list(shards.Store(path.parent).read(0))
 
 
 def _no_other_picture(before, after):
@@ -73,14 +73,14 @@ def targets(folder):
     data, model = generate_dataset(64), TinyRecursiveControl(TRCConfig(**SMALL))
     data.save(folder / "data.npz")
     train(model, data, data, TRAINING, folder, "cpu", progress=False)
-    store.make(folder / "store", 200, 1, data.teacher, 2.5, 2.5, progress=False)
+    shards.make(folder / "store", 200, 1, data.teacher, 2.5, 2.5, progress=False)
     return [
         Target("dataset", folder / "data.npz", _dataset),
         Target("checkpoint", folder / "best_model.pt", _model),
-        Target("training state", folder / "last.pt", lambda path: files.load_checkpoint(path, "trc_lib.training", 1)),
+        Target("training state", folder / "last.pt", lambda path: io.load_checkpoint(path, "trc_lib.training", 1)),
         Target("snapshots", folder / "snapshots.pt", load_snapshots),
-        Target("shard", folder / "store" / "shard-00000.npy", lambda path: _shard(path, folder / "store" / store.MANIFEST)),
-        Target("results file", ROOT / "data" / "results" / "course.json", files.read_json),
+        Target("shard", folder / "store" / "shard-00000.npy", lambda path: _shard(path, folder / "store" / shards.MANIFEST)),
+        Target("results file", ROOT / "data" / "results" / "course.json", io.read_json),
         Target("executed notebook, for its pictures", ROOT / "notebooks" / "02_dataset.ipynb", tagged_pictures,
                _no_other_picture),
     ]
@@ -157,7 +157,7 @@ def malicious_pickles(advance=lambda: None):
     """Files that run code when they are unpickled carelessly, given to everything that reads files."""
     row = Row("corruption", "malicious pickle")
     readers = {"LQRDataset": LQRDataset.load, "model": TinyRecursiveControl.load, "snapshots": load_snapshots,
-               "training state": lambda path: epochs_kept(path.parent), "results": files.read_json}
+               "training state": lambda path: epochs_kept(path.parent), "results": io.read_json}
     with tempfile.TemporaryDirectory() as folder:
         witness, path = pathlib.Path(folder) / "executed", pathlib.Path(folder) / "last.pt"
         for content in _payloads(Evil(witness)):
@@ -185,7 +185,7 @@ def _payloads(evil):
                lambda stream: np.savez(stream, initial_states=np.array([evil], dtype=object)),
                lambda stream: np.save(stream, np.array([evil], dtype=object), allow_pickle=True)]
     for write in written:
-        stream = io.BytesIO()
+        stream = BytesIO()
         write(stream)
         yield stream.getvalue()
     yield json.dumps({"py/object": "os.system", "fingerprint": "0" * 64}).encode()

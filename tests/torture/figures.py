@@ -22,8 +22,8 @@ TOLERANCE = 1e-3   # on the losses of a training on two threads over that on one
 WITHIN = 1e-6      # of the target, relative to the size of the problem where that is above one
 MAKE = """
 import hashlib, json, pathlib, sys, torch
-from trc_lib import files
-from trc_lib.datasets import generate_dataset
+from trc_lib import io
+from trc_lib.data import generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
 from trc_lib.training import TrainConfig, train
@@ -36,7 +36,7 @@ data = generate_dataset(2_048, 5)
 for batch_size in (64, 512):
     model = TinyRecursiveControl.create_two_level_small()
     history = train(model, data, data, TrainConfig(epochs=4, batch_size=batch_size), device="cpu", progress=False)
-    made[f"batches of {batch_size}"] = {"losses": history["eval_loss"], "weights": files.fingerprint(dict(model.state_dict()))}
+    made[f"batches of {batch_size}"] = {"losses": history["eval_loss"], "weights": io.fingerprint(dict(model.state_dict()))}
 print(json.dumps(made))
 """
 

@@ -4,7 +4,6 @@ The machine itself goes on: that what was written outlives a power cut (fsync) i
 """
 
 import contextlib
-import io
 import os
 import pathlib
 import signal
@@ -13,14 +12,15 @@ import sys
 import tempfile
 import time
 import traceback
+from io import StringIO
 
 import nbformat
 import torch
 
 from tests.torture.rows import Row
 from tests.torture.scratch import scratch_course
-from trc_lib import files
-from trc_lib.datasets import LQRDataset, generate_dataset
+from trc_lib import io
+from trc_lib.data import LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl, TRCConfig
 from trc_lib.training import TrainConfig, load_snapshots, train
 
@@ -124,14 +124,14 @@ def dataset_writing(tries, rng, advance=lambda: None):
 def checkpoint_writing(tries, rng, advance=lambda: None):
     """Two medium networks written in turn to the same path."""
     models = [TinyRecursiveControl.create_two_level_medium(seed=seed) for seed in (0, 1)]
-    weights = [files.fingerprint(model.state_dict()) for model in models]
+    weights = [io.fingerprint(model.state_dict()) for model in models]
 
     def work(folder):
         for model in models * 8:
             model.save(folder / "model.pt")
 
     def whole(path):
-        assert files.fingerprint(TinyRecursiveControl.load(path).state_dict()) in weights
+        assert io.fingerprint(TinyRecursiveControl.load(path).state_dict()) in weights
 
     def result(folder):
         return (folder / "model.pt").read_bytes()
@@ -145,10 +145,10 @@ def results_writing(tries, rng, advance=lambda: None):
 
     def work(folder):
         for table in tables * 4:
-            files.write_json(folder / "results.json", table)
+            io.write_json(folder / "results.json", table)
 
     def whole(path):
-        assert files.read_json(path) in tables
+        assert io.read_json(path) in tables
 
     def result(folder):
         return (folder / "results.json").read_bytes()
@@ -157,7 +157,7 @@ def results_writing(tries, rng, advance=lambda: None):
 
 
 WHOLE = {  # file of a training folder: what reads it, and raises where it is not whole
-    "last.pt": lambda path: files.load_checkpoint(path, "trc_lib.training", 1),
+    "last.pt": lambda path: io.load_checkpoint(path, "trc_lib.training", 1),
     "best_model.pt": TinyRecursiveControl.load,
     "snapshots.pt": load_snapshots,
     "history.csv": lambda path: _rows(path)}
@@ -171,9 +171,9 @@ def _rows(path):
 
 def outcome(folder):
     """What a finished training left, without its seconds."""
-    state = files.load_checkpoint(folder / "last.pt", "trc_lib.training", 1)
+    state = io.load_checkpoint(folder / "last.pt", "trc_lib.training", 1)
     history = [{name: value for name, value in row.items() if name != "seconds"} for row in state.pop("history")]
-    return [files.fingerprint(state), history, files.fingerprint(load_snapshots(folder / "snapshots.pt")),
+    return [io.fingerprint(state), history, io.fingerprint(load_snapshots(folder / "snapshots.pt")),
             (folder / "best_model.pt").read_bytes(), _rows(folder / "history.csv")]
 
 
@@ -183,7 +183,7 @@ def training(tries, rng, advance=lambda: None):
 
     def work(folder):
         torch.set_num_threads(1)
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(StringIO()):
             train(TinyRecursiveControl(TRCConfig(**SMALL)), train_set, eval_set, TRAINING, folder, "cpu", progress=False)
 
     train(TinyRecursiveControl(TRCConfig(**SMALL)), eval_set, eval_set, TrainConfig(epochs=1), progress=False)  # what PyTorch

@@ -18,7 +18,7 @@ import tempfile
 from tests.torture.kills import WHOLE, hidden
 from tests.torture.rows import Row
 from tests.torture.scratch import scratch_course
-from trc_lib.datasets import LQRDataset
+from trc_lib.data import LQRDataset
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LOOPBACK = """
@@ -78,8 +78,8 @@ def tmpfs(row, options):
 
 FULL = """
 import os, pathlib, sys
-from trc_lib import files
-from trc_lib.datasets import generate_dataset
+from trc_lib import io
+from trc_lib.data import generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.training import TrainConfig, train
 folder, free = pathlib.Path(sys.argv[1]), [int(word) for word in sys.argv[2:]]
@@ -90,7 +90,7 @@ def learn(path):
     train(TinyRecursiveControl.create_two_level_small(**sizes), data, data, TrainConfig(epochs=1), path, "cpu", progress=False)
 
 writers = {"data.npz": data.save, "model.pt": model.save, "run": learn,
-           "results.json": lambda path: files.write_json(path, {"text": "x" * 200_000})}
+           "results.json": lambda path: io.write_json(path, {"text": "x" * 200_000})}
 for name, write in writers.items():
     for kilobytes in free:
         path, filler = folder / name, folder / "filler"
@@ -205,7 +205,7 @@ def elsewhere(advance=lambda: None):
     with tempfile.TemporaryDirectory() as folder:
         for cwd in ("/", folder):
             _through(row, "went through", pathlib.Path(folder) / cwd.strip("/").replace("/", "_"), cwd=cwd)
-            code = "from trc_lib import course, laboratory; course.pretrained(); print(len(laboratory.load_results()['rivals']))"
+            code = "from trc_lib import course; from trc_lib.course import experiments; course.pretrained(); print(len(experiments.load_results()['rivals']))"
             _expect(row, "found its files", run(["-c", code], cwd=cwd), 0, r"\d+")
             advance()
     return row

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from trc_lib import checking
+from trc_lib import validation
 
 LARGEST = 10_000  # largest size or count in a network that is accepted
 
@@ -10,7 +10,7 @@ LARGEST = 10_000  # largest size or count in a network that is accepted
 def check_fields(config):
     """Raise an error that names a field of a configuration which is not a whole number from 1 to `LARGEST`."""
     for field in dataclasses.fields(config):
-        value = checking.whole(field.name, getattr(config, field.name), at_most=LARGEST)
+        value = validation.whole(field.name, getattr(config, field.name), at_most=LARGEST)
         object.__setattr__(config, field.name, value)  # a plain int: a NumPy one could not be read back
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.costs import QuadraticCost
 
 # Keeps the direction and the logarithm of a signal finite at zero; float32 resolves no smaller scaled error.
@@ -82,7 +82,7 @@ class CostGradient(Feedback):
 
     def __init__(self, system, cost, horizon):
         super().__init__(system)
-        checking.like("cost", cost, "a QuadraticCost", "check_fit", "gradient").check_fit(system)
+        validation.like("cost", cost, "a QuadraticCost", "check_fit", "gradient").check_fit(system)
         self.cost, self.horizon, self.size = cost, horizon, horizon * system.control_dim
         self.register_buffer("scale", torch.ones(self.size))
 
@@ -146,4 +146,4 @@ def feedback_from(contents, system, horizon):
     made = {"NoFeedback": lambda: NoFeedback(system), "FinalError": lambda: FinalError(system),
             "CostGradient": lambda: CostGradient(system, QuadraticCost(**contents["cost"]), horizon),
             "Proportional": lambda: Proportional(feedback_from(contents["inner"], system, horizon))}
-    return made[checking.one_of("feedback", contents["kind"], tuple(made))]()
+    return made[validation.one_of("feedback", contents["kind"], tuple(made))]()

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from trc_lib import checking, files
+from trc_lib import io, validation
 from trc_lib.model.config import LARGEST
 from trc_lib.model.feedback import feedback_from
 from trc_lib.systems import KINDS, DoubleIntegrator
@@ -33,12 +33,12 @@ class Learner(nn.Module):
     def __init__(self, config, system, seed):
         super().__init__()
         fields = [field.name for field in dataclasses.fields(self.Config)]
-        self.config = checking.like("config", config, f"a {self.Config.__name__}", *fields)
-        self.system = DoubleIntegrator() if system is None else checking.like("system", system, "a System", "predict", "advance")
+        self.config = validation.like("config", config, f"a {self.Config.__name__}", *fields)
+        self.system = DoubleIntegrator() if system is None else validation.like("system", system, "a System", "predict", "advance")
         if (self.system.state_dim, self.system.control_dim) != (config.state_dim, config.control_dim):
             raise ValueError(f"system={self.system!r} does not fit state_dim={config.state_dim}, "
                              f"control_dim={config.control_dim}")
-        self.seed = checking.whole("seed", seed, at_least=0)
+        self.seed = validation.whole("seed", seed, at_least=0)
         self.register_buffer("state_scale", torch.ones(config.state_dim))
         self.register_buffer("control_scale", torch.ones(config.control_dim))
         limit = self.system.control_limit
@@ -71,7 +71,7 @@ class Learner(nn.Module):
             raise ValueError(f"{name} was made for another system, {dataset.system!r}, than the model's, {self.system!r}")
 
     def _check_shapes(self, dataset, name):
-        checking.like(name, dataset, "an LQRDataset", "initial_states", "target_states", "controls", "system")
+        validation.like(name, dataset, "an LQRDataset", "initial_states", "target_states", "controls", "system")
         c, shape = self.config, tuple(dataset.controls.shape[1:])
         if shape != (c.horizon, c.control_dim) or dataset.initial_states.shape[1] != c.state_dim:
             raise ValueError(f"{name} has controls [n, {shape[0]}, {shape[1]}] for {dataset.initial_states.shape[1]} states; "
@@ -93,15 +93,15 @@ class Learner(nn.Module):
         """
         initial_state, target_state = self._checked(initial_state, target_state)
         if H_cycles is not None:
-            H_cycles = checking.whole("H_cycles", H_cycles, at_least=0, at_most=LARGEST)
+            H_cycles = validation.whole("H_cycles", H_cycles, at_least=0, at_most=LARGEST)
         answer = self.predict(initial_state, target_state, H_cycles)
-        checking.result("the network's controls", answer["cycle_controls"], "initial_state or target_state is")
+        validation.result("the network's controls", answer["cycle_controls"], "initial_state or target_state is")
         return answer
 
     @torch.no_grad()
     def solve(self, initial_state, target_state):
         """Controls in float64 for states ``[..., state_dim]``: the network behind a teacher's interface."""
-        initial_state, target_state = checking.state_pair(initial_state, target_state, self.config.state_dim)
+        initial_state, target_state = validation.state_pair(initial_state, target_state, self.config.state_dim)
         flat = [state.reshape(-1, self.config.state_dim) for state in (initial_state, target_state)]
         return self(*flat)["controls"].double().reshape(*initial_state.shape[:-1], self.config.horizon, self.config.control_dim)
 
@@ -120,10 +120,10 @@ class Learner(nn.Module):
         """Both states checked, in the dtype and on the device of the weights."""
         states = []
         for name, state in (("initial_state", initial_state), ("target_state", target_state)):
-            state = checking.array(name, state, (None, self.config.state_dim))
+            state = validation.array(name, state, (None, self.config.state_dim))
             if state.ndim != 2:
                 raise ValueError(f"{name} has shape {list(state.shape)}; needs [batch, {self.config.state_dim}]")
-            states.append(checking.array(name, state.to(self.state_scale), (None, None)))  # finite in its new dtype, too
+            states.append(validation.array(name, state.to(self.state_scale), (None, None)))  # finite in its new dtype, too
         if len(states[0]) != len(states[1]):
             raise ValueError(f"target_state has {len(states[1])} rows and initial_state {len(states[0])}; needs as many")
         return states
@@ -141,7 +141,7 @@ class Learner(nn.Module):
         broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
         if broken:
             raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
-        files.save_checkpoint(path, self.kind, VERSION, self.architecture | {
+        io.save_checkpoint(path, self.kind, VERSION, self.architecture | {
             "weights": weights, "recipe": self.recipe, "system": {"kind": self.system.kind, **self.system.contents()}})
 
     @classmethod
@@ -152,24 +152,24 @@ class Learner(nn.Module):
             FileNotFoundError: if there is no such file.
             ValueError: if the file is truncated, is not such a checkpoint, or was changed since it was saved.
         """
-        checkpoint = files.load_checkpoint(path, cls.kind, 2, VERSION)
+        checkpoint = io.load_checkpoint(path, cls.kind, 2, VERSION)
         try:
             model = _build(cls, _upgraded(checkpoint) if checkpoint["version"] == 2 else checkpoint)
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is refused: {error}") from None
-        return model.to(checking.device(device)).eval()
+        return model.to(validation.device(device)).eval()
 
 
 def _build(cls, checkpoint):
     """The network of a checkpoint: ``cls`` or a subclass of it."""
     known = {each.__name__: each for each in (cls, *cls.__subclasses__())}
     system = dict(checkpoint["system"])
-    system = KINDS[checking.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
+    system = KINDS[validation.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
     config = cls.Config(**checkpoint["config"])
     feedback = {}
     if checkpoint["feedback"] is not None:
         feedback = {"feedback": feedback_from(checkpoint["feedback"], system, config.horizon)}
-    model = known[checking.one_of("class", checkpoint["class"], tuple(known))](config, system, **feedback)
+    model = known[validation.one_of("class", checkpoint["class"], tuple(known))](config, system, **feedback)
     model.to(checkpoint["weights"]["state_scale"].dtype)
     model.load_state_dict(checkpoint["weights"])
     model.recipe = checkpoint["recipe"]

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.model.config import LARGEST, TRCConfig
 from trc_lib.model.feedback import FinalError
 from trc_lib.model.learner import Learner
@@ -54,7 +54,7 @@ class TinyRecursiveControl(Learner):
 
     def __init__(self, config=TRCConfig(), system=None, seed=0, feedback=None):
         super().__init__(config, system, seed)
-        feedback = FinalError(self.system) if feedback is None else checking.like(
+        feedback = FinalError(self.system) if feedback is None else validation.like(
             "feedback", feedback, "a Feedback", "check_fit", "embedding")
         feedback.check_fit(self.system, config.horizon)
         c, d, sequence = config, config.latent_dim, config.horizon * config.control_dim
@@ -86,7 +86,7 @@ class TinyRecursiveControl(Learner):
     @classmethod
     def create_two_level(cls, size, system=None, seed=0, feedback=None, **changes):
         """The network of a ``size``, ``"small"`` or ``"medium"``."""
-        checking.one_of("size", size, ("small", "medium"))
+        validation.one_of("size", size, ("small", "medium"))
         create = cls.create_two_level_small if size == "small" else cls.create_two_level_medium
         return create(system, seed, feedback, **changes)
 
@@ -165,7 +165,7 @@ class TinyRecursiveControl(Learner):
             carry: as in `recursive_reasoning`; that of another trace goes on where it ended.
         """
         initial_state, target_state = self._checked(initial_state, target_state)
-        H_cycles = self.config.H_cycles if H_cycles is None else checking.whole("H_cycles", H_cycles, 0, LARGEST)
+        H_cycles = self.config.H_cycles if H_cycles is None else validation.whole("H_cycles", H_cycles, 0, LARGEST)
         z_initial, outputs = self.encode(initial_state, target_state), []
         z_H, z_L, controls = carry or self.propose(z_initial)
         hook = self.block.register_forward_hook(lambda block, inputs, output: outputs.append(output))
@@ -173,7 +173,7 @@ class TinyRecursiveControl(Learner):
             history, carry = self.recursive_reasoning(initial_state, target_state, H_cycles, (z_H, z_L, controls))
         finally:
             hook.remove()
-        controls = checking.result("the network's controls", self.to_physical(history), "initial_state or target_state is")
+        controls = validation.result("the network's controls", self.to_physical(history), "initial_state or target_state is")
         cycles = torch.stack([z_L, *outputs])[1:].unflatten(0, (H_cycles, self.config.L_cycles + 1))
         before = torch.cat([z_L[None], cycles[:-1, -2]]) if H_cycles else cycles[:, 0]
         return Trace(initial_state.clone(), target_state.clone(), controls, z_initial,

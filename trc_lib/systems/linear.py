@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.systems.system import System
 
 LARGEST_MAP = 10**8  # numbers in the matrices of `prediction_matrices`: 0.8 GB in float64
@@ -24,8 +24,8 @@ class LinearSystem(System):
     kind = "LinearSystem"
 
     def __init__(self, A, B, dt, control_limit=None):
-        self.A = checking.array("A", A, (None, None), torch.float64).detach().cpu().clone()
-        self.B = checking.array("B", B, (None, None), torch.float64).detach().cpu().clone()
+        self.A = validation.array("A", A, (None, None), torch.float64).detach().cpu().clone()
+        self.B = validation.array("B", B, (None, None), torch.float64).detach().cpu().clone()
         if self.A.ndim != 2 or self.A.shape[0] != self.A.shape[1] or not self.A.numel():
             raise ValueError(f"A has shape {list(self.A.shape)}; needs [state_dim, state_dim]")
         if self.B.ndim != 2 or self.B.shape[0] != self.A.shape[0] or not self.B.numel():
@@ -58,7 +58,7 @@ class LinearSystem(System):
         Raises:
             ValueError: if the horizon is so long that the matrices would fill the memory.
         """
-        horizon = checking.whole("horizon", horizon)
+        horizon = validation.whole("horizon", horizon)
         if horizon**2 * self.state_dim * self.control_dim > LARGEST_MAP:
             longest = int((LARGEST_MAP / self.state_dim / self.control_dim) ** 0.5)
             raise ValueError(f"horizon={horizon} is too long; with this system at most {longest} steps are accepted")
@@ -102,7 +102,7 @@ class DoubleIntegrator(LinearSystem):
     """
 
     def __init__(self, dt=0.33, control_limit=None):
-        dt = checking.positive("dt", dt)
+        dt = validation.positive("dt", dt)
         if not 1e-150 < dt < 1e150:
             raise ValueError(f"dt={dt:g} is not accepted; its square leaves the range of float64")
         super().__init__(A=[[1.0, dt], [0.0, 1.0]], B=[[dt**2 / 2], [dt]], dt=dt, control_limit=control_limit)

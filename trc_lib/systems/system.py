@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 
 
 class System:
@@ -24,15 +24,15 @@ class System:
     units = (" (m)", " (m/s)", " (m/s²)")  # of position, velocity and control, where a picture has two states and one control
 
     def __init__(self, state_dim, control_dim, dt, control_limit=None):
-        self.state_dim, self.control_dim, self.dt = state_dim, control_dim, checking.positive("dt", dt)
+        self.state_dim, self.control_dim, self.dt = state_dim, control_dim, validation.positive("dt", dt)
         self.control_limit = None  # or float64 [control_dim]
         if control_limit is not None:
             if torch.is_tensor(control_limit):
-                control_limit = checking.array("control_limit", control_limit, ()).tolist()
+                control_limit = validation.array("control_limit", control_limit, ()).tolist()
             limits = list(control_limit) if isinstance(control_limit, (list, tuple)) else [control_limit] * control_dim
             if len(limits) != control_dim:
                 raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; needs one, or {control_dim}")
-            limits = [checking.positive("control_limit", limit) for limit in limits]
+            limits = [validation.positive("control_limit", limit) for limit in limits]
             self.control_limit = torch.tensor(limits, dtype=torch.float64)
 
     def __repr__(self):
@@ -60,10 +60,10 @@ class System:
 
     def step(self, state, control):
         """One step: ``[..., state_dim]`` and ``[..., control_dim]`` give the next ``[..., state_dim]``."""
-        state = checking.array("state", state, (self.state_dim,))
-        control = checking.array("control", control, (self.control_dim,))
-        checking.same_kind("state", state, state.shape[:-1], "control", control, control.shape[:-1])
-        return checking.result("the next state", self.advance(state, control), "state or control is")
+        state = validation.array("state", state, (self.state_dim,))
+        control = validation.array("control", control, (self.control_dim,))
+        validation.same_kind("state", state, state.shape[:-1], "control", control, control.shape[:-1])
+        return validation.result("the next state", self.advance(state, control), "state or control is")
 
     def rollout(self, initial_state, controls):
         """All states that ``controls`` lead through.
@@ -78,10 +78,10 @@ class System:
         Raises:
             TypeError, ValueError: for values that are not finite floats or lead to such, or shapes that do not fit.
         """
-        initial_state = checking.array("initial_state", initial_state, (self.state_dim,))
-        controls = checking.array("controls", controls, (None, self.control_dim))
-        checking.same_kind("initial_state", initial_state, initial_state.shape[:-1], "controls", controls, controls.shape[:-2])
-        return checking.result("the states", self.predict(initial_state, controls), "initial_state or controls are")
+        initial_state = validation.array("initial_state", initial_state, (self.state_dim,))
+        controls = validation.array("controls", controls, (None, self.control_dim))
+        validation.same_kind("initial_state", initial_state, initial_state.shape[:-1], "controls", controls, controls.shape[:-2])
+        return validation.result("the states", self.predict(initial_state, controls), "initial_state or controls are")
 
     def predict(self, initial_state, controls):
         """`rollout` without its checks, for the inside of a network: nothing here waits for the device."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.systems.linear import LinearSystem
 from trc_lib.systems.system import System
 
@@ -21,7 +21,7 @@ class VanDerPol(System):
     kind, units = "VanDerPol", ("", "", "")
 
     def __init__(self, mu=1.0, dt=0.05, control_limit=2.0):
-        self.mu = checking.positive("mu", mu, or_zero=True)
+        self.mu = validation.positive("mu", mu, or_zero=True)
         super().__init__(2, 1, dt, control_limit)
 
     def contents(self):

@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers.minimum_energy import MinimumEnergyController
 from trc_lib.teachers.teacher import Teacher
@@ -44,11 +44,11 @@ class BoundedMinimumEnergyController(Teacher):
         Raises:
             ValueError: if a target is so near to the edge of what can be reached that neither can be shown.
         """
-        x0, xT = checking.state_pair(initial_state, target_state, self.system.state_dim)
+        x0, xT = validation.state_pair(initial_state, target_state, self.system.state_dim)
         leading, device = x0.shape[:-1], x0.device
         Q, R, limit = (tensor.to(device) for tensor in (self._Q, self._R, self._limit))
         wanted = (xT - x0 @ self._drift.T.to(device)).reshape(-1, self.system.state_dim)     # [n, state_dim]: C u
-        checking.result("the square of the distance", wanted.square(), "initial_state or target_state is")
+        validation.result("the square of the distance", wanted.square(), "initial_state or target_state is")
         b = torch.linalg.solve_triangular(R.T, wanted.T, upper=False).T                      # [n, state_dim]: Q^T u
         mu, found = b.clone(), torch.zeros(len(b), dtype=torch.bool, device=device)
         proven = torch.zeros_like(found)                                                     # out of reach

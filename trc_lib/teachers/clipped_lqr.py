@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.teachers.teacher import LONGEST, Teacher
 
 
@@ -18,9 +18,9 @@ class ClippedLQR(Teacher):
     def __init__(self, system, horizon, cost):
         import scipy.linalg  # here, since no other teacher needs it
 
-        checking.like("system", system, "a System", "advance")
-        checking.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
-        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon, at_most=LONGEST), cost
+        validation.like("system", system, "a System", "advance")
+        validation.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
+        self.system, self.horizon, self.cost_matrices = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
         origin = torch.zeros(system.state_dim + system.control_dim, dtype=torch.float64)
         A, B = (jacobian.numpy() for jacobian in system.jacobians(*origin.split([system.state_dim, system.control_dim])))
         P = scipy.linalg.solve_discrete_are(A, B, cost.Q.numpy(), cost.R.numpy())
@@ -31,11 +31,11 @@ class ClippedLQR(Teacher):
         return self.cost_matrices.of_controls(self.system, initial_state, controls, target_state)
 
     def attempt(self, initial_state, target_state):
-        state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
+        state, target_state = validation.state_pair(initial_state, target_state, self.system.state_dim)
         controls, limit = [], self.system.control_limit
         for _ in range(self.horizon):
             control = (target_state - state) @ self.gain.T.to(state)
             controls.append(control if limit is None else control.clamp(-limit.to(state), limit.to(state)))
             state = self.system.advance(state, controls[-1])
-        controls = checking.result("the controls", torch.stack(controls, dim=-2), "initial_state or target_state is")
+        controls = validation.result("the controls", torch.stack(controls, dim=-2), "initial_state or target_state is")
         return controls, torch.ones(state.shape[:-1], dtype=torch.bool, device=state.device)

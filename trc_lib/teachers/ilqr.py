@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.costs import QuadraticCost
 from trc_lib.systems import KINDS
 from trc_lib.teachers.teacher import LONGEST, Teacher
@@ -51,10 +51,10 @@ class IterativeLQR(Teacher):
     reason = "was not solved: no minimum was found"
 
     def __init__(self, system, horizon, cost, success=0.1):
-        checking.like("system", system, "a System", "advance")
-        checking.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
-        self.system, self.horizon, self.cost_matrices = system, checking.whole("horizon", horizon, at_most=LONGEST), cost
-        self.success = checking.positive("success", success)
+        validation.like("system", system, "a System", "advance")
+        validation.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
+        self.system, self.horizon, self.cost_matrices = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
+        self.success = validation.positive("success", success)
 
     def cost(self, initial_state, target_state, controls):
         """The total cost of ``controls``, ``[...]``; differentiable in them."""
@@ -67,7 +67,7 @@ class IterativeLQR(Teacher):
     @classmethod
     def from_contents(cls, contents):
         contents = dict(contents)
-        kind = checking.one_of("system", contents.pop("system"), tuple(KINDS))
+        kind = validation.one_of("system", contents.pop("system"), tuple(KINDS))
         cost = QuadraticCost(*(contents.pop(name) for name in ("Q", "R", "Q_final")))
         horizon, success = contents.pop("horizon"), contents.pop("success")
         return cls(KINDS[kind](**contents), horizon, cost, success)
@@ -84,12 +84,12 @@ class IterativeLQR(Teacher):
             guess: controls to begin with, ``[..., horizon, control_dim]``; zeros if not given. Cut to the limits.
             tolerance: on the relative improvement that an iteration promises.
         """
-        x0, xT = checking.state_pair(initial_state, target_state, self.system.state_dim)
-        tolerance = checking.positive("tolerance", tolerance, or_zero=True)
+        x0, xT = validation.state_pair(initial_state, target_state, self.system.state_dim)
+        tolerance = validation.positive("tolerance", tolerance, or_zero=True)
         leading, shape = x0.shape[:-1], (self.horizon, self.system.control_dim)
         x0, xT = (state.reshape(-1, self.system.state_dim) for state in (x0, xT))
         limit = self._limit(x0)
-        guess = torch.zeros(shape) if guess is None else checking.array("guess", guess, shape, torch.float64)
+        guess = torch.zeros(shape) if guess is None else validation.array("guess", guess, shape, torch.float64)
         try:
             controls = guess.to(x0).expand(*leading, *shape).reshape(-1, *shape)
         except RuntimeError:

@@ -2,7 +2,7 @@
 
 import torch
 
-from trc_lib import checking
+from trc_lib import validation
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers.teacher import LONGEST, Teacher
 
@@ -42,7 +42,7 @@ class MinimumEnergyController(Teacher):
         system = DoubleIntegrator() if system is None else system
         if not isinstance(system, LinearSystem):
             raise TypeError(f"system={system!r} is not accepted; needs a LinearSystem")
-        self.system, self.horizon = system, checking.whole("horizon", horizon)
+        self.system, self.horizon = system, validation.whole("horizon", horizon)
         n = system.state_dim
         if _reach(system, n) < n:
             raise ValueError(f"system={system!r} is not controllable: its controls reach "
@@ -65,10 +65,10 @@ class MinimumEnergyController(Teacher):
                              f"target by {float(miss.max()):.0e}")
 
     def attempt(self, initial_state, target_state):
-        initial_state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
+        initial_state, target_state = validation.state_pair(initial_state, target_state, self.system.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)       # [..., 2 * state_dim]
         controls = problem @ self.gain.T.to(problem.device)              # [..., N * control_dim]
-        checking.result("the controls", controls, "initial_state or target_state is")
+        validation.result("the controls", controls, "initial_state or target_state is")
         solved = torch.ones(problem.shape[:-1], dtype=torch.bool, device=problem.device)
         return controls.unflatten(-1, (self.horizon, self.system.control_dim)), solved
 
@@ -88,20 +88,20 @@ class SampledContinuousController:
         self.system = DoubleIntegrator() if system is None else system
         if not isinstance(self.system, LinearSystem) or not self.system.same_as(DoubleIntegrator(self.system.dt)):
             raise TypeError(f"system={system!r} is not accepted; the law u(t) = a + b t needs a DoubleIntegrator")
-        self.horizon = checking.whole("horizon", horizon, at_most=LONGEST)
+        self.horizon = validation.whole("horizon", horizon, at_most=LONGEST)
 
     def coefficients(self, initial_state, target_state):
         """a (m/s^2) and b (m/s^3) of u(t) = a + b t, each ``[...]``."""
-        initial_state, target_state = checking.state_pair(initial_state, target_state, self.system.state_dim)
+        initial_state, target_state = validation.state_pair(initial_state, target_state, self.system.state_dim)
         T = self.horizon * self.system.dt
         drift = initial_state[..., 0] + initial_state[..., 1] * T        # where the cart is at T if left alone
         dp, dv = target_state[..., 0] - drift, target_state[..., 1] - initial_state[..., 1]
         both = torch.stack([6 * dp / T**2 - 2 * dv / T, 6 * dv / T**2 - 12 * dp / T**3])
-        return checking.result("the controls", both, "initial_state or target_state is").unbind()
+        return validation.result("the controls", both, "initial_state or target_state is").unbind()
 
     def solve(self, initial_state, target_state):
         """u(t) at the middle of each step: controls ``[..., horizon, 1]``, float64."""
         a, b = self.coefficients(initial_state, target_state)
         middle = (torch.arange(self.horizon, dtype=a.dtype, device=a.device) + 0.5) * self.system.dt
         controls = (a[..., None] + b[..., None] * middle)[..., None]
-        return checking.result("the controls", controls, "initial_state or target_state is")
+        return validation.result("the controls", controls, "initial_state or target_state is")

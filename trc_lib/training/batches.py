@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from trc_lib.store import Store
+from trc_lib.data.shards import Store
 
 
 def on_device(dataset, device):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 
-from trc_lib import checking
+from trc_lib import validation
 
 OBJECTIVES = ("mse", "rms", "improvement", "relative improvement", "cost", "root cost")
 PARTS = ("all", "proposal", "cycles")
@@ -55,22 +55,22 @@ class TrainConfig:
     compile: bool = False
 
     def __post_init__(self):
-        checking.one_of("objective", self.objective, OBJECTIVES)
-        checking.one_of("part", self.part, PARTS)
-        plain = {"seed": checking.whole("seed", self.seed, at_least=0),
-                 "most_cycles": checking.whole("most_cycles", self.most_cycles, at_least=0),
-                 "clip_norm": checking.positive("clip_norm", self.clip_norm)}
+        validation.one_of("objective", self.objective, OBJECTIVES)
+        validation.one_of("part", self.part, PARTS)
+        plain = {"seed": validation.whole("seed", self.seed, at_least=0),
+                 "most_cycles": validation.whole("most_cycles", self.most_cycles, at_least=0),
+                 "clip_norm": validation.positive("clip_norm", self.clip_norm)}
         for name in ("epochs", "batch_size", "patience"):
-            plain[name] = checking.whole(name, getattr(self, name))
+            plain[name] = validation.whole(name, getattr(self, name))
         for name in ("lr", "weight_decay", "cycle_weight", "final_weight", "warmup"):
-            plain[name] = checking.positive(name, getattr(self, name), or_zero=True)
+            plain[name] = validation.positive(name, getattr(self, name), or_zero=True)
         for name in ("mixed_precision", "compile"):
-            checking.switch(name, getattr(self, name))
+            validation.switch(name, getattr(self, name))
         try:
             epochs = tuple(self.snapshot_epochs)
         except TypeError:
             raise TypeError(f"snapshot_epochs={self.snapshot_epochs!r} is not accepted; give a list of whole numbers") from None
-        plain["snapshot_epochs"] = tuple(checking.whole("snapshot_epochs", epoch, at_least=0) for epoch in epochs)
+        plain["snapshot_epochs"] = tuple(validation.whole("snapshot_epochs", epoch, at_least=0) for epoch in epochs)
         for name, value in plain.items():  # NumPy's own numbers would make the checkpoints unreadable
             object.__setattr__(self, name, value)
         if self.of_cost and self.final_weight:

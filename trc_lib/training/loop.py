@@ -7,8 +7,8 @@ import time
 import torch
 from tqdm.auto import tqdm
 
-from trc_lib import checking, files
-from trc_lib.store import Store
+from trc_lib import io, validation
+from trc_lib.data.shards import Store
 from trc_lib.training.batches import Batches, on_device
 from trc_lib.training.compute import one_thread, precision_of
 from trc_lib.training.config import TrainConfig, cost_loss, imitation_loss, learning_rate
@@ -45,16 +45,16 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         OtherRecipe: a ValueError, if ``folder`` holds a run with another recipe.
         ValueError: if a set does not fit the model.
         FloatingPointError: if the loss is no longer finite.
-        files.Busy: if another process is training in ``folder``.
+        io.Busy: if another process is training in ``folder``.
         RankLost: a RuntimeError, if another of the processes that torchrun started died.
         KeyboardInterrupt: on Ctrl-C, when all whole epochs have been kept.
     """
-    folder = None if folder is None else checking.path("folder", folder)
-    device, resume, progress = checking.device(device), checking.switch("resume", resume), checking.switch("progress", progress)
-    checking.like("config", config, "a TrainConfig", "epochs", "batch_size", "part")
+    folder = None if folder is None else validation.path("folder", folder)
+    device, resume, progress = validation.device(device), validation.switch("resume", resume), validation.switch("progress", progress)
+    validation.like("config", config, "a TrainConfig", "epochs", "batch_size", "part")
     if on_epoch is not None:
-        checking.like("on_epoch", on_epoch, "a function", "__call__")
-    checking.like("model", model, "a Learner", "check_fit", "parts")
+        validation.like("on_epoch", on_epoch, "a function", "__call__")
+    validation.like("model", model, "a Learner", "check_fit", "parts")
     model.check_fit(_sample(train_set), "train_set")
     model.check_fit(eval_set, "eval_set")
     if config.part not in model.parts:
@@ -62,7 +62,7 @@ def train(model, train_set, eval_set, config=TrainConfig(), folder=None, device=
         raise ValueError(f"part={config.part!r} is not accepted for a {type(model).__name__}; it has {parts}")
     with joined(device) as (ranks, device):
         folder = folder if ranks.first else None
-        with contextlib.nullcontext() if folder is None else files.claimed(folder / ".lock", f"folder={str(folder)!r}"):
+        with contextlib.nullcontext() if folder is None else io.claimed(folder / ".lock", f"folder={str(folder)!r}"):
             return _train(model, train_set, eval_set, config, folder, device, resume, progress, on_epoch, ranks)
 
 
@@ -71,7 +71,7 @@ def _train(model, train_set, eval_set, config, folder, device, resume, progress,
     recipe = recipe_of(model, train_set, eval_set, config)
     first_recipe = ranks.agreed(recipe)
     if recipe != first_recipe:
-        changes = ", ".join(files.changes(first_recipe, recipe))
+        changes = ", ".join(io.changes(first_recipe, recipe))
         raise ValueError(f"rank {ranks.rank} was given something else than rank 0 ({changes})")
     state = ranks.agreed(load_state(folder, recipe) if resume else None)
 

@@ -2,11 +2,11 @@
 
 import csv
 import dataclasses
-import io
+from io import StringIO
 
 import torch
 
-from trc_lib import checking, files
+from trc_lib import io, validation
 
 VERSION = 1  # of the format of `last.pt` and `snapshots.pt`
 
@@ -40,11 +40,11 @@ class History:
 
     def save_csv(self, path):
         """Write one line an epoch to ``path``, whole or not at all."""
-        text = io.StringIO()
+        text = StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
-        files.write_text(path, text.getvalue())
+        io.write_text(path, text.getvalue())
 
 
 class Run:
@@ -67,7 +67,7 @@ class Run:
     def begin(self):
         """Start anew; nothing that an older run left in the folder shall be taken for this one's."""
         if self.folder is not None:
-            files.check_writable(self.folder)  # now, and not after the first epoch
+            io.check_writable(self.folder)  # now, and not after the first epoch
             for name in ("last.pt", "best_model.pt", "snapshots.pt", "history.csv"):
                 (self.folder / name).unlink(missing_ok=True)
         if 0 in self.config.snapshot_epochs:
@@ -99,9 +99,9 @@ class Run:
             self.model.recipe = self.recipe | {"best_epoch": epoch}
             self.model.save(self.folder / "best_model.pt")
         if epoch in self.snapshots or (epoch == 1 and self.snapshots):
-            files.save_checkpoint(self.folder / "snapshots.pt", "trc_lib.snapshots", VERSION, {"snapshots": self.snapshots})
+            io.save_checkpoint(self.folder / "snapshots.pt", "trc_lib.snapshots", VERSION, {"snapshots": self.snapshots})
         self.history.save_csv(self.folder / "history.csv")
-        files.save_checkpoint(self.folder / "last.pt", "trc_lib.training", VERSION, {
+        io.save_checkpoint(self.folder / "last.pt", "trc_lib.training", VERSION, {
             "recipe": self.recipe, "weights": weights_of(self.model), "best_weights": self.best_weights,
             "optimizer": self.optimizer.state_dict(), "order": self.order.get_state(), "history": self.history.rows})
 
@@ -109,10 +109,10 @@ class Run:
 def recipe_of(model, train_set, eval_set, config):
     """All that the result depends on, as plain values; under ``"before"`` the recipe of what trained the network before."""
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    network = files.plain(model.architecture)
+    network = io.plain(model.architecture)
     return {"kind": model.kind, "model": network["config"], "model_seed": model.seed, "class": network["class"],
             "feedback": network["feedback"],
-            "initial_weights": files.fingerprint(weights),
+            "initial_weights": io.fingerprint(weights),
             "training": dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)},
             "train_set": train_set.origin, "eval_set": eval_set.origin} | ({"before": model.recipe} if model.recipe else {})
 
@@ -125,9 +125,9 @@ def load_state(folder, recipe):
     """
     if folder is None or not (folder / "last.pt").exists():
         return None
-    state = files.load_checkpoint(folder / "last.pt", "trc_lib.training", VERSION)
+    state = io.load_checkpoint(folder / "last.pt", "trc_lib.training", VERSION)
     if state["recipe"] != recipe:
-        changes = ", ".join(files.changes(state["recipe"], recipe))
+        changes = ", ".join(io.changes(state["recipe"], recipe))
         error = OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe ({changes}); "
                             "give another folder, or resume=False to write over it")
         error.changes = changes
@@ -137,13 +137,13 @@ def load_state(folder, recipe):
 
 def epochs_kept(folder):
     """How many whole epochs of a run ``folder`` holds; 0 if there is none."""
-    path = checking.path("folder", folder) / "last.pt"
-    return len(files.load_checkpoint(path, "trc_lib.training", VERSION)["history"]) if path.exists() else 0
+    path = validation.path("folder", folder) / "last.pt"
+    return len(io.load_checkpoint(path, "trc_lib.training", VERSION)["history"]) if path.exists() else 0
 
 
 def load_snapshots(path):
     """The weights that `train` kept at ``snapshot_epochs``: ``{epoch: state_dict}``."""
-    return files.load_checkpoint(path, "trc_lib.snapshots", VERSION)["snapshots"]
+    return io.load_checkpoint(path, "trc_lib.snapshots", VERSION)["snapshots"]
 
 
 def weights_of(model):

@@ -1,0 +1,1 @@
+"""Grids of notebook runs, here or on a cluster."""

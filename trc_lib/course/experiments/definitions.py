@@ -1,0 +1,170 @@
+"""Who takes part: every network of the laboratory, and how it is trained."""
+
+import dataclasses
+from collections.abc import Callable
+
+from trc_lib.evaluation import multiply_adds
+from trc_lib.model import (
+    CostGradient,
+    FinalError,
+    LastCycleGradient,
+    NoFeedback,
+    Proportional,
+    SingleLatent,
+    TinyRecursiveControl,
+)
+from trc_lib.model.baselines import MLP
+from trc_lib.training import TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Rival:
+    """One row of the laboratory's table.
+
+    Attributes:
+        name: short, for files.
+        label: for people.
+        mlp: None for a recursive network; or what an MLP shares with it, ``"parameters"`` or ``"compute"``.
+        sizes: fields of `TRCConfig` that differ from the network's own.
+        network: `TinyRecursiveControl` or a variant of it.
+        feedback: makes the feedback of a teacher's problem; the final error if None.
+        training: fields of `TrainConfig` that differ from the laboratory's own.
+        before: the same of a training that comes first; None if there is none. Both have the learning rate that is tuned.
+    """
+
+    name: str
+    label: str
+    mlp: str | None = None
+    sizes: dict = dataclasses.field(default_factory=dict)
+    network: type = TinyRecursiveControl
+    feedback: Callable | None = None
+    training: dict = dataclasses.field(default_factory=dict)
+    before: dict | None = None
+
+    def make(self, teacher, seed):
+        """The untrained network."""
+        system = teacher.system
+        sizes = {"state_dim": system.state_dim, "control_dim": system.control_dim, "horizon": teacher.horizon}
+        feedback = None if self.feedback is None else self.feedback(teacher)
+        model = self.network.create_two_level_small(system, seed, feedback, **sizes | self.sizes)
+        if self.mlp is None:
+            return model
+        return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), system, seed, **sizes)
+
+    def train_configs(self, lr, seed):
+        """One `TrainConfig` a training, in their order.
+
+        Ten passes over the data, every cycle supervised, if the rival does not say otherwise; the learning rate is what is tuned.
+        Nobody is stopped early: with a long schedule the eval loss may rest for many epochs before it falls again.
+        """
+        own = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
+        return [TrainConfig(**own | training) for training in (self.before, self.training) if training is not None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Rivals that meet on one problem.
+
+    Attributes:
+        name: of the file of its results, data/results/<name>.json.
+        problem: name of one of the `PROBLEMS`.
+        rivals: who takes part.
+        shipped: names of those whose network of seed 0 is kept in data/pretrained/laboratory.
+        num_train, num_validation, num_test: problems to learn from, to choose by, and to report on.
+        run_off: seeds that the two best learning rates meet again before one is chosen; 0 if the best is taken at once.
+    """
+
+    name: str
+    problem: str
+    rivals: tuple
+    shipped: tuple
+    num_train: int = 10_000
+    num_validation: int = 2_000
+    num_test: int = 10_000
+    run_off: int = 3
+
+
+
+
+def _blind(teacher):
+    return NoFeedback()
+
+
+def _proportional(teacher):
+    return Proportional(FinalError(teacher.system))
+
+
+def _gradient(teacher):
+    return CostGradient(teacher.system, teacher.cost_matrices, teacher.horizon)
+
+
+def _proportional_gradient(teacher):
+    return Proportional(_gradient(teacher))
+
+
+_TAKEN_APART = ("recursive", "random_depth", "single_latent", "proportional_rms")
+RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, rivals=(
+    Rival("recursive", "recursive, as in chapter 4"),
+    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
+    Rival("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 100}),
+    Rival("mlp_compute", "MLP, equal compute", mlp="compute"),
+    Rival("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 30}),
+    Rival("one_H", "one H cycle", sizes={"H_cycles": 1}),
+    Rival("one_L", "one L step a cycle", sizes={"L_cycles": 1}),
+    Rival("single_latent", "a single latent", network=SingleLatent),
+    Rival("last_gradient", "gradient of the last cycle only", network=LastCycleGradient),
+    Rival("no_feedback", "no feedback", feedback=_blind),
+    Rival("weight_0", "cycle weight 0", training={"cycle_weight": 0.0}),
+    Rival("weight_0.01", "cycle weight 0.01", training={"cycle_weight": 0.01}),
+    Rival("weight_1", "cycle weight 1", training={"cycle_weight": 1.0}),
+    Rival("weight_10", "cycle weight 10", training={"cycle_weight": 10.0}),
+    Rival("reward", "process reward, difference", training={"objective": "improvement"}),
+    Rival("relative_reward", "process reward, ratio", training={"objective": "relative improvement", "cycle_weight": 1e-3}),
+    Rival("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
+    Rival("rms", "root loss", training={"objective": "rms", "cycle_weight": 1.0}),
+    Rival("proportional", "proportional feedback", feedback=_proportional),
+    Rival("proportional_rms", "proportional, root loss", feedback=_proportional,
+          training={"objective": "rms", "cycle_weight": 1.0}),
+    Rival("proportional_rms_one_H", "proportional, root loss, one H cycle",
+          feedback=_proportional, sizes={"H_cycles": 1}, training={"objective": "rms", "cycle_weight": 1.0}),
+    Rival("proportional_final", "proportional, root loss, final state", feedback=_proportional,
+          training={"objective": "rms", "cycle_weight": 1.0, "final_weight": 0.3}),
+    Rival("mlp_final", "MLP, equal seconds, root loss, final state", mlp="parameters",
+          training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
+))
+
+_BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
+BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proportional", "no_feedback", "mlp_parameters"), rivals=(
+    Rival("propose_first", "recursive, proposes first", feedback=_proportional,
+          before={"part": "proposal", "epochs": 100},
+          training={"part": "cycles", "epochs": 20, "objective": "rms", "cycle_weight": 1.0}),
+    Rival("proportional", "recursive, proportional feedback", feedback=_proportional, training=_BOUNDED),
+    Rival("no_feedback", "recursive, no feedback", feedback=_blind, training=_BOUNDED),
+    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
+    Rival("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters", before={"epochs": 120},
+          training={"epochs": 120, "objective": "rms"}),
+    Rival("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
+))
+
+_PROPOSAL = {"part": "proposal", "epochs": 200, "batch_size": 128}
+_ROOT = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
+_CYCLES = _ROOT | {"part": "cycles", "epochs": 20}
+VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500, num_test=1_000, run_off=0,
+                    shipped=("gradient", "mlp_imitation", "mlp_parameters"), rivals=(
+    Rival("gradient", "recursive, gradient in proportion", feedback=_proportional_gradient,
+          before=_PROPOSAL, training=_CYCLES),
+    Rival("raw_gradient", "recursive, raw gradient", feedback=_gradient, before=_PROPOSAL, training=_CYCLES),
+    Rival("final_error", "recursive, final error in proportion", feedback=_proportional,
+          before=_PROPOSAL, training=_CYCLES),
+    Rival("no_feedback", "recursive, no feedback", feedback=_blind, before=_PROPOSAL, training=_CYCLES),
+    Rival("no_imitation", "recursive, gradient, never imitates", feedback=_proportional_gradient,
+          training=_ROOT | {"epochs": 25}),
+    Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
+          training={"batch_size": 128, "epochs": 600}),
+    Rival("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters", before={"batch_size": 128, "epochs": 300},
+          training=_ROOT | {"epochs": 35}),
+    Rival("mlp_compute", "MLP, equal compute, then the cost", mlp="compute", before={"batch_size": 128, "epochs": 60},
+          training=_ROOT | {"epochs": 25}),
+))
+
+STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}
