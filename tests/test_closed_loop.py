@@ -28,7 +28,7 @@ def test_a_law_of_feedback_does_not_care_how_often_it_is_asked(every):
     by_hand = STARTS.numpy()
     for _ in range(20):
         u = np.clip(-by_hand @ LAW.gain.numpy().T, -2, 2)
-        by_hand = LAW.system.advance(torch.tensor(by_hand), torch.tensor(u)).numpy()
+        by_hand = LAW.system.dynamics(torch.tensor(by_hand), torch.tensor(u)).numpy()
     assert np.allclose(states[:, -1].numpy(), by_hand, atol=1e-12)
 
 

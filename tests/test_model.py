@@ -535,7 +535,7 @@ def test_a_slope_that_pushes_against_a_limit_is_not_told(oscillator):
     model.set_scaling(data)
     ends = torch.where(torch.rand(24, 12, generator=torch.Generator().manual_seed(0)) < 0.5, 2.0, -2.0).double()
     told, _ = model.feedback(data.initial_states, data.target_states, model.to_physical(model.clamp(3 * ends / model.control_scale)))
-    states = problem.teacher.system.predict(data.initial_states, ends[..., None])
+    states = problem.teacher.system.rollout_unchecked(data.initial_states, ends[..., None])
     slopes = problem.teacher.cost_matrices.gradient(problem.teacher.system, states, ends[..., None], data.target_states)[..., 0]
     outward = slopes * ends < 0  # the cost would fall beyond the limit
     assert bool(outward.any()) and bool((~outward).any())

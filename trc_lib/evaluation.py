@@ -164,7 +164,7 @@ def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noi
         ValueError: if a plan is too short to be carried out until the next one, or has another shape.
     """
     validation.like("planner", planner, "a function", "__call__")
-    validation.like("plant", plant, "a System", "advance", "control_limit")
+    validation.like("plant", plant, "a System", "dynamics", "control_limit")
     state, target = validation.state_pair(initial_state, target_state, plant.state_dim)
     steps, every = validation.whole("steps", steps, at_most=LONGEST_DRIVE), validation.whole("every", every)
     noise = validation.positive("noise", noise, or_zero=True)
@@ -181,7 +181,7 @@ def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noi
             limit = plant.control_limit.to(control)
             control = control.clamp(-limit, limit)
         disturbance = torch.randn(state.shape, generator=generator, dtype=torch.float64)   # drawn without noise, too: same order
-        state = plant.advance(state, control) + noise * disturbance.to(state)
+        state = plant.dynamics(state, control) + noise * disturbance.to(state)
         states.append(state)
         controls.append(control)
     states, controls = torch.stack(states, dim=-2), torch.stack(controls, dim=-2)

@@ -1,6 +1,6 @@
 """Bad input: every public callable, with one or two arguments spoiled; refused by name, or answered rightly.
 
-What is the inside of a loop and does not check (``advance``, ``predict``, ``jacobians``, costs and losses) is left out.
+What is the inside of a loop and does not check (``dynamics``, ``predict``, ``jacobians``, costs and losses) is left out.
 """
 
 import contextlib

@@ -62,7 +62,7 @@ class FinalError(Feedback):
         self.register_buffer("scale", torch.ones(self.size))
 
     def forward(self, initial_state, target_state, controls):
-        final_state = self.system.predict(initial_state, controls)[:, -1]
+        final_state = self.system.rollout_unchecked(initial_state, controls)[:, -1]
         return (final_state - target_state) / self.scale, 1.0
 
     def set_scaling(self, model, dataset):
@@ -97,7 +97,7 @@ class CostGradient(Feedback):
     @torch.no_grad()
     def gradient(self, initial_state, target_state, controls):
         """The gradient in physical units, ``[batch, horizon * control_dim]``."""
-        states = self.system.predict(initial_state, controls)
+        states = self.system.rollout_unchecked(initial_state, controls)
         gradient = self.cost.gradient(self.system, states, controls, target_state)
         if self.system.control_limit is not None:
             limit = self.system.control_limit.to(controls)

@@ -34,7 +34,7 @@ class Learner(nn.Module):
         super().__init__()
         fields = [field.name for field in dataclasses.fields(self.Config)]
         self.config = validation.like("config", config, f"a {self.Config.__name__}", *fields)
-        self.system = DoubleIntegrator() if system is None else validation.like("system", system, "a System", "predict", "advance")
+        self.system = DoubleIntegrator() if system is None else validation.like("system", system, "a System", "rollout_unchecked", "dynamics")
         if (self.system.state_dim, self.system.control_dim) != (config.state_dim, config.control_dim):
             raise ValueError(f"system={self.system!r} does not fit state_dim={config.state_dim}, "
                              f"control_dim={config.control_dim}")

@@ -37,7 +37,7 @@ class LinearSystem(System):
         limit = {} if self.control_limit is None else {"control_limit": self.control_limit}
         return {"A": self.A, "B": self.B, "dt": self.dt} | limit
 
-    def advance(self, state, control):
+    def dynamics(self, state, control):
         return state @ self.A.T.to(state) + control @ self.B.T.to(control)
 
     def jacobians(self, state, control):
@@ -81,7 +81,7 @@ class LinearSystem(System):
         """
         return self.prediction_matrices(horizon)[1][-1].clone()
 
-    def predict(self, initial_state, controls):
+    def rollout_unchecked(self, initial_state, controls):
         """`rollout` without its checks, by one matrix product and no loop over time.
 
         On a GPU in float64: training may set TF32 for matrix products, which would leave three digits of where the controls end.

@@ -8,7 +8,7 @@ from trc_lib import validation
 class System:
     """Something that is steered in discrete time, x[k+1] = f(x[k], u[k]).
 
-    A subclass defines ``advance`` (one step, any leading dimensions, differentiable, any device and dtype), ``jacobians``
+    A subclass defines ``dynamics`` (one step, any leading dimensions, differentiable, any device and dtype), ``jacobians``
     (its derivatives) and ``contents`` (its parameters: plain numbers and tensors that its own constructor takes).
 
     Args:
@@ -45,8 +45,8 @@ class System:
         return mine.keys() == others.keys() and all(
             torch.equal(mine[name], others[name]) if torch.is_tensor(mine[name]) else mine[name] == others[name] for name in mine)
 
-    def advance(self, state, control):
-        """`step` without its checks."""
+    def dynamics(self, state, control):
+        """One step: ``[..., state_dim]`` and ``[..., control_dim]`` give the next ``[..., state_dim]``."""
         raise NotImplementedError
 
     def jacobians(self, state, control):
@@ -57,13 +57,6 @@ class System:
     def contents(self):
         """What the system is made of, for files."""
         raise NotImplementedError
-
-    def step(self, state, control):
-        """One step: ``[..., state_dim]`` and ``[..., control_dim]`` give the next ``[..., state_dim]``."""
-        state = validation.array("state", state, (self.state_dim,))
-        control = validation.array("control", control, (self.control_dim,))
-        validation.same_kind("state", state, state.shape[:-1], "control", control, control.shape[:-1])
-        return validation.result("the next state", self.advance(state, control), "state or control is")
 
     def rollout(self, initial_state, controls):
         """All states that ``controls`` lead through.
@@ -81,12 +74,12 @@ class System:
         initial_state = validation.array("initial_state", initial_state, (self.state_dim,))
         controls = validation.array("controls", controls, (None, self.control_dim))
         validation.same_kind("initial_state", initial_state, initial_state.shape[:-1], "controls", controls, controls.shape[:-2])
-        return validation.result("the states", self.predict(initial_state, controls), "initial_state or controls are")
+        return validation.result("the states", self.rollout_unchecked(initial_state, controls), "initial_state or controls are")
 
-    def predict(self, initial_state, controls):
+    def rollout_unchecked(self, initial_state, controls):
         """`rollout` without its checks, for the inside of a network: nothing here waits for the device."""
         leading = torch.broadcast_shapes(initial_state.shape[:-1], controls.shape[:-2])
         states = [initial_state.expand(*leading, self.state_dim)]
         for control in controls.unbind(-2):
-            states.append(self.advance(states[-1], control))
+            states.append(self.dynamics(states[-1], control))
         return torch.stack(states, dim=-2)

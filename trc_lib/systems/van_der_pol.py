@@ -28,7 +28,7 @@ class VanDerPol(System):
         limit = {} if self.control_limit is None else {"control_limit": self.control_limit}
         return {"mu": self.mu, "dt": self.dt} | limit
 
-    def advance(self, state, control):
+    def dynamics(self, state, control):
         x, v = state.unbind(-1)
         u = control[..., 0]
         h, half = self.dt, self.dt / 2

@@ -18,7 +18,7 @@ class ClippedLQR(Teacher):
     def __init__(self, system, horizon, cost):
         import scipy.linalg  # here, since no other teacher needs it
 
-        validation.like("system", system, "a System", "advance")
+        validation.like("system", system, "a System", "dynamics")
         validation.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
         self.system, self.horizon, self.cost_matrices = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
         origin = torch.zeros(system.state_dim + system.control_dim, dtype=torch.float64)
@@ -36,6 +36,6 @@ class ClippedLQR(Teacher):
         for _ in range(self.horizon):
             control = (target_state - state) @ self.gain.T.to(state)
             controls.append(control if limit is None else control.clamp(-limit.to(state), limit.to(state)))
-            state = self.system.advance(state, controls[-1])
+            state = self.system.dynamics(state, controls[-1])
         controls = validation.result("the controls", torch.stack(controls, dim=-2), "initial_state or target_state is")
         return controls, torch.ones(state.shape[:-1], dtype=torch.bool, device=state.device)

@@ -51,7 +51,7 @@ class IterativeLQR(Teacher):
     reason = "was not solved: no minimum was found"
 
     def __init__(self, system, horizon, cost, success=0.1):
-        validation.like("system", system, "a System", "advance")
+        validation.like("system", system, "a System", "dynamics")
         validation.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
         self.system, self.horizon, self.cost_matrices = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
         self.success = validation.positive("success", success)
@@ -95,7 +95,7 @@ class IterativeLQR(Teacher):
         except RuntimeError:
             raise ValueError(f"guess has shape {list(guess.shape)}; needs {[*leading, *shape]}") from None
         controls = controls.clamp(-limit, limit)
-        states = self.system.predict(x0, controls)
+        states = self.system.rollout_unchecked(x0, controls)
         total = self.cost_matrices.total(states, controls, xT)
         damping = torch.zeros_like(total).where(total.isfinite(), MOST_DAMPING)            # whose states overflow has no answer
         solved, iterations = torch.zeros_like(total, dtype=torch.bool), torch.zeros_like(total, dtype=torch.long)
@@ -158,7 +158,7 @@ class IterativeLQR(Teacher):
             for k in range(self.horizon):
                 back = (gains[at, k] @ (x - states[at, k])[..., None])[..., 0]
                 u = (controls[at, k] + length * steps[at, k] + back).clamp(-limit, limit)
-                x = self.system.advance(x, u)
+                x = self.system.dynamics(x, u)
                 trial_states.append(x)
                 trial_controls.append(u)
             trial_states, trial_controls = torch.stack(trial_states, dim=1), torch.stack(trial_controls, dim=1)

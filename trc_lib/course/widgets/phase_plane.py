@@ -17,7 +17,7 @@ SECONDS_TO_SETTLE = 60  # after which an oscillator that is left alone runs on i
 def limit_cycle(system, start=(2.0, 0.0)):
     """One round and a little more of where ``system`` ends up without control, ``[steps, 2]``; a point where it comes to rest."""
     still = torch.zeros(round(3 * SECONDS_TO_SETTLE / system.dt), system.control_dim, dtype=torch.float64)
-    states = system.predict(torch.tensor(start, dtype=torch.float64), still)[round(SECONDS_TO_SETTLE / system.dt):].numpy()
+    states = system.rollout_unchecked(torch.tensor(start, dtype=torch.float64), still)[round(SECONDS_TO_SETTLE / system.dt):].numpy()
     upwards = ((states[:-1, 0] < 0) & (states[1:, 0] >= 0)).nonzero()[0]                        # through x = 0, to the right
     return states[upwards[0]:upwards[1] + 2] if len(upwards) > 1 else states[-1:]
 
@@ -46,9 +46,9 @@ class PhasePlane:
         best = teacher.cost(starts, targets, optimum)
         self.gaps = (teacher.cost(starts, targets, cycles) / best - 1).numpy()                  # [H + 1, points**2]
         self.errors = final_error(system, starts, targets, cycles).numpy()
-        self.runs = {"network": (system.predict(starts, cycles).numpy(), cycles.numpy()),
-                     "optimum": (system.predict(starts, optimum).numpy()[None], optimum.numpy()[None]),
-                     "no push at all": (system.predict(starts, torch.zeros_like(optimum)).numpy()[None], None)}
+        self.runs = {"network": (system.rollout_unchecked(starts, cycles).numpy(), cycles.numpy()),
+                     "optimum": (system.rollout_unchecked(starts, optimum).numpy()[None], optimum.numpy()[None]),
+                     "no push at all": (system.rollout_unchecked(starts, torch.zeros_like(optimum)).numpy()[None], None)}
 
         figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
