@@ -44,7 +44,7 @@ def final_states(system, x0, controls):
 
 def test_every_reachable_target_is_reached_within_the_bounds(case):
     teacher, x0, xT = case
-    controls, reachable = teacher.attempt(x0, xT)
+    controls, reachable = teacher.try_solve(x0, xT)
     assert 5 <= int(reachable.sum()) <= 45  # the problems are of both kinds
     assert np.abs(final_states(teacher.system, x0[reachable], controls[reachable]) - xT[reachable].numpy()).max() <= 1e-8
     assert bool((controls[reachable].abs() <= teacher.system.control_limit).all()) and bool(controls[~reachable].isnan().all())
@@ -55,7 +55,7 @@ def test_energy_and_reachability_are_those_of_a_convex_solver(case):
     limit = np.tile(teacher.system.control_limit.numpy(), teacher.horizon)
     C, drift = teacher.system.controllability_matrix(teacher.horizon).numpy(), np.linalg.matrix_power(
         teacher.system.A.numpy(), teacher.horizon)
-    controls, reachable = teacher.attempt(x0, xT)
+    controls, reachable = teacher.try_solve(x0, xT)
     u, d = cvxpy.Variable(C.shape[1]), cvxpy.Parameter(C.shape[0])
     problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(u)), [C @ u == d, u <= limit, u >= -limit])
     for i in range(len(x0)):
@@ -75,7 +75,7 @@ def test_without_need_of_the_bounds_it_is_the_linear_law():
 
 def test_ten_thousand_problems_and_every_one_is_decided():
     x0, xT = sample_states(10_000, 0)
-    controls, reachable = BoundedMinimumEnergyController().attempt(x0, xT)
+    controls, reachable = BoundedMinimumEnergyController().try_solve(x0, xT)
     assert 0.58 < float(reachable.double().mean()) < 0.64
     errors = np.abs(final_states(DoubleIntegrator(), x0[reachable], controls[reachable]) - xT[reachable].numpy()).max()
     touched = (controls[reachable].abs() >= 1).flatten(1).any(dim=1).double().mean()
@@ -86,7 +86,7 @@ def test_the_edge_of_what_can_be_reached_is_told_apart():
     teacher = BoundedMinimumEnergyController()
     full = torch.ones(15, 1, dtype=torch.float64)
     edge = teacher.system.rollout(torch.zeros(2, dtype=torch.float64), full)[-1]  # the end of full thrust
-    _, reachable = teacher.attempt(torch.zeros(2, 2, dtype=torch.float64), torch.stack([0.999 * edge, 1.001 * edge]))
+    _, reachable = teacher.try_solve(torch.zeros(2, 2, dtype=torch.float64), torch.stack([0.999 * edge, 1.001 * edge]))
     assert reachable.tolist() == [True, False]
 
 
@@ -120,7 +120,7 @@ def test_a_dataset_holds_reachable_problems_only_and_comes_back_from_disk(tmp_pa
     arrived = final_states(loaded.system, loaded.initial_states, loaded.controls)
     assert np.abs(arrived - loaded.target_states.numpy()).max() <= 1e-8
     x0, xT = sample_states(600, seed=4)                                    # the same draws: the first that can be reached
-    reachable = teacher.attempt(x0, xT)[1]
+    reachable = teacher.try_solve(x0, xT)[1]
     assert torch.equal(loaded.initial_states, x0[reachable][:300]) and int(reachable.sum()) > 300
     assert torch.equal(generate_dataset(20, seed=4, teacher=teacher).target_states, loaded.target_states[:20])
 

@@ -167,7 +167,7 @@ def test_a_dataset_of_the_oscillator_comes_back_from_disk(teacher, tmp_path):
 
 
 def test_what_has_no_finite_answer_is_told_apart(teacher):
-    controls, solved = teacher.attempt([[1.0, 0.0], [1e3, 1e3]], [[0.0, 0.0], [0.0, 0.0]])
+    controls, solved = teacher.try_solve([[1.0, 0.0], [1e3, 1e3]], [[0.0, 0.0], [0.0, 0.0]])
     assert solved.tolist() == [True, False] and bool(controls[1].isnan().all()) and bool(controls[0].isfinite().all())
     with pytest.raises(Unsolved, match="was not solved: no minimum was found for 1 of 2 problems"):
         teacher.solve([[1.0, 0.0], [1e3, 1e3]], [[0.0, 0.0], [0.0, 0.0]])

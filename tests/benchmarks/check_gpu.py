@@ -56,7 +56,7 @@ def teachers(device, num_problems):
         few = num_problems if name != "van_der_pol" else max(1, num_problems // 100)
         data = problem.dataset(few)
         states = data.initial_states, data.target_states
-        controls, solved = problem.teacher.attempt(*(state.to(device) for state in states))
+        controls, solved = problem.teacher.try_solve(*(state.to(device) for state in states))
         controls = controls.cpu()
         if name == "van_der_pol":
             costs = [problem.teacher.cost(*states, answer) for answer in (controls, data.controls)]

@@ -375,7 +375,7 @@ def by_hypothesis(tries, advance=lambda: None):
     @hypothesis.settings(max_examples=tries, derandomize=True, deadline=None, database=None,
                          suppress_health_check=list(hypothesis.HealthCheck), phases=[hypothesis.Phase.generate])
     @hypothesis.given(spoiled_calls())
-    def attempt(case):
+    def try_solve(case):
         outcome, failure = judge(*case)
         row.add(outcome, failure and _brief(*case, failure))
         advance()

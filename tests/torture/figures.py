@@ -102,7 +102,7 @@ def _judge(row, name, make, states):
     try:
         teacher = make()
         x0, xT = states, states.flip(0)
-        controls, solved = teacher.attempt(x0, xT)
+        controls, solved = teacher.try_solve(x0, xT)
     except ValueError:
         row.add("refused")
         return
@@ -118,7 +118,7 @@ def gradients_of_ill_conditioned_costs(advance=lambda: None):
         eye = torch.eye(2, dtype=torch.float64)
         cost = QuadraticCost(eye, [[0.1]], weight * eye)
         teacher = IterativeLQR(VanDerPol(dt=dt), horizon, cost)
-        controls, solved = teacher.attempt(starts, torch.zeros_like(starts))
+        controls, solved = teacher.try_solve(starts, torch.zeros_like(starts))
         for x0, u in zip(starts[solved], controls[solved]):
             row.add("a minimum", f"horizon {horizon}, dt {dt:g}, weight {weight:g}: it can be lowered"
                     if _lower(cost, teacher.system, x0, u) else None)

@@ -42,7 +42,7 @@ class LQRDataset:
     def __post_init__(self):
         for name in ARRAYS:
             object.__setattr__(self, name, validation.array(name, getattr(self, name), (None, None), torch.float64).detach())
-        validation.like("teacher", self.teacher, "a Teacher", "system", "horizon", "attempt")
+        validation.like("teacher", self.teacher, "a Teacher", "system", "horizon", "try_solve")
         plain = {"state_range": validation.positive("state_range", self.state_range), "seed": validation.whole("seed", self.seed, 0),
                  "target_range": validation.positive("target_range", self.target_range, or_zero=True)}
         for name, value in plain.items():  # NumPy's own numbers would change the fingerprint
@@ -198,12 +198,12 @@ def generate_dataset(num_samples=10_000, seed=0, teacher=None, state_range=2.5, 
         ValueError: if the teacher finds an answer to hardly any of the problems.
     """
     teacher = MinimumEnergyController() if teacher is None else teacher
-    validation.like("teacher", teacher, "a Teacher", "system", "horizon", "attempt")
+    validation.like("teacher", teacher, "a Teacher", "system", "horizon", "try_solve")
     num_samples = validation.whole("num_samples", num_samples)
     sampler, found, wanted, drawn = Sampler(seed, teacher.system.state_dim, state_range, target_range), [], num_samples, 0
     while wanted > 0 or not found:
         problems = sampler.draw(num_samples)
-        controls, solved = teacher.attempt(*problems)
+        controls, solved = teacher.try_solve(*problems)
         found.append([values[solved][:wanted] for values in (*problems, controls)])
         wanted, drawn = wanted - len(found[-1][0]), drawn + num_samples
         if drawn > LARGEST_DRAW * (num_samples - wanted + 1):

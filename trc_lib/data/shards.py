@@ -129,7 +129,7 @@ def _solve(sampler, teacher, wanted):
     while missing:
         before = sampler.generator.get_state()
         problems = sampler.draw(BLOCK)
-        controls, solved = teacher.attempt(*problems)
+        controls, solved = teacher.try_solve(*problems)
         at = solved.nonzero()[:missing, 0]
         found.append(torch.cat([*problems, controls.flatten(1)], dim=1)[at].float().numpy())
         missing -= len(at)

@@ -38,7 +38,7 @@ class BoundedMinimumEnergyController(Teacher):
         self._Q, self._R = torch.linalg.qr(G[-1].T)           # C^T = Q R: in Q's coordinates the dual is well scaled
         self._limit = self.system.control_limit.repeat(self.horizon)  # [N * control_dim]
 
-    def attempt(self, initial_state, target_state):
+    def try_solve(self, initial_state, target_state):
         """As in `Teacher`; NaN where the target is out of reach.
 
         Raises:

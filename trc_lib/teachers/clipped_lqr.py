@@ -30,7 +30,7 @@ class ClippedLQR(Teacher):
         """The total cost of ``controls``, ``[...]``; differentiable in them."""
         return self.cost_matrices.of_controls(self.system, initial_state, controls, target_state)
 
-    def attempt(self, initial_state, target_state):
+    def try_solve(self, initial_state, target_state):
         state, target_state = validation.state_pair(initial_state, target_state, self.system.state_dim)
         controls, limit = [], self.system.control_limit
         for _ in range(self.horizon):

@@ -72,7 +72,7 @@ class IterativeLQR(Teacher):
         horizon, success = contents.pop("horizon"), contents.pop("success")
         return cls(KINDS[kind](**contents), horizon, cost, success)
 
-    def attempt(self, initial_state, target_state):
+    def try_solve(self, initial_state, target_state):
         result = self.iterate(initial_state, target_state)
         return result.controls.where(result.solved[..., None, None], torch.nan), result.solved
 

@@ -64,7 +64,7 @@ class MinimumEnergyController(Teacher):
             raise ValueError(f"horizon={horizon} with system={system!r} is too badly scaled: rounding alone would miss the "
                              f"target by {float(miss.max()):.0e}")
 
-    def attempt(self, initial_state, target_state):
+    def try_solve(self, initial_state, target_state):
         initial_state, target_state = validation.state_pair(initial_state, target_state, self.system.state_dim)
         problem = torch.cat([initial_state, target_state], dim=-1)       # [..., 2 * state_dim]
         controls = problem @ self.gain.T.to(problem.device)              # [..., N * control_dim]

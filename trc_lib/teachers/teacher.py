@@ -6,7 +6,7 @@ LONGEST = 10_000  # horizon of a teacher that goes through it step by step
 class Teacher:
     """Somebody who knows the controls of least cost for any start and target.
 
-    A subclass sets ``system`` and ``horizon`` and defines ``attempt``; unless it minimises the energy, ``cost``; and ``contents``
+    A subclass sets ``system`` and ``horizon`` and defines ``try_solve``; unless it minimises the energy, ``cost``; and ``contents``
     if it is made of more than a system and a horizon.
 
     Attributes:
@@ -19,7 +19,7 @@ class Teacher:
     success, has_ruler = 0.1, False
     System = None  # the class of system that a file's contents are made into
 
-    def attempt(self, initial_state, target_state):
+    def try_solve(self, initial_state, target_state):
         """The controls where there is an answer, and where that is.
 
         Args:
@@ -34,12 +34,12 @@ class Teacher:
         raise NotImplementedError
 
     def solve(self, initial_state, target_state):
-        """`attempt`, for problems that all have an answer: the controls alone.
+        """`try_solve`, for problems that all have an answer: the controls alone.
 
         Raises:
             Unsolved: a ValueError, if any has none.
         """
-        controls, solved = self.attempt(initial_state, target_state)
+        controls, solved = self.try_solve(initial_state, target_state)
         if not bool(solved.all()):
             raise Unsolved(solved, self.reason)
         return controls
@@ -68,4 +68,4 @@ class Unsolved(ValueError):
     def __init__(self, solved, reason):
         self.solved = solved
         super().__init__(f"target_state {reason} for {int((~solved).sum())} of {solved.numel()} problems; "
-                         "attempt(...) tells which")
+                         "try_solve(...) tells which")

@@ -76,7 +76,7 @@ class Microscope:
         if switch != "latents swapped":
             x0, xT = x0[:1], xT[:1]
         trace = refine(self.model, x0, xT, self.H_cycles, switch).one(0)
-        controls, (optimum, solved) = trace.controls.double(), self.teacher.attempt(x0[0], xT[0])    # NaN is not drawn
+        controls, (optimum, solved) = trace.controls.double(), self.teacher.try_solve(x0[0], xT[0])    # NaN is not drawn
         errors = final_error(self.model.system, x0[0], xT[0], controls)
         measures = (errors, (controls - optimum).square().sum(dim=(-2, -1)))
         if self.teacher.has_ruler:

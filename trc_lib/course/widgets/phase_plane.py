@@ -40,7 +40,7 @@ class PhasePlane:
         axis = torch.linspace(-limit, limit, points, dtype=torch.float64)
         starts = torch.cartesian_prod(axis, axis)                                               # [points**2, 2]
         targets, system = torch.zeros_like(starts), model.system
-        optimum, _ = teacher.attempt(starts, targets)                                           # NaN where it found none
+        optimum, _ = teacher.try_solve(starts, targets)                                           # NaN where it found none
         with torch.no_grad():
             cycles = model(starts, targets, H_cycles)["cycle_controls"].double()                # [H + 1, points**2, N, 1]
         best = teacher.cost(starts, targets, optimum)
