@@ -257,7 +257,7 @@ def test_the_other_problems_go_through_the_same_commands(problem, tmp_path, caps
     assert "Control sequences: (64, 20, 1)" in capsys.readouterr().out
     assert main(["evaluate", "--checkpoint", f"{out}/best_model.pt", "--data", f"{data}/lqr_dataset_eval.npz"]) == 0
     printed = capsys.readouterr().out
-    assert "cost_ratio" in printed and "regret" not in printed
+    assert "cost_ratio" in printed and "excess_energy" not in printed
 
 
 def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none(tmp_path, capsys):

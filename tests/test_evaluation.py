@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from trc_lib.data import generate_dataset
-from trc_lib.evaluation import cycle_controls, error_gap, evaluate, final_error, measure, split
+from trc_lib.evaluation import cycle_controls, decompose_error, error_gap, evaluate, final_error, measure
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.model.baselines import LinearMap
 from trc_lib.systems import DoubleIntegrator, LinearSystem
@@ -58,27 +58,27 @@ def test_miss_and_regret_are_the_two_projections_and_add_up(state_dim, control_d
                           torch.randn(state_dim, control_dim, generator=generator), dt=0.1)
     controls = torch.randn(50, horizon, control_dim, generator=generator, dtype=torch.float64)
     optimal = torch.randn(50, horizon, control_dim, generator=generator, dtype=torch.float64)
-    miss, regret = split(system, controls, optimal)
+    miss, excess_energy = decompose_error(system, controls, optimal)
     A, B = system.A.numpy(), system.B.numpy()
     C = np.hstack([np.linalg.matrix_power(A, horizon - 1 - k) @ B for k in range(horizon)])
     N = scipy.linalg.null_space(C)
     difference = (controls - optimal).reshape(50, -1).numpy()
-    np.testing.assert_allclose(regret, ((difference @ N) ** 2).sum(axis=1), rtol=1e-8)
-    np.testing.assert_allclose(miss + regret, (difference**2).sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(excess_energy, ((difference @ N) ** 2).sum(axis=1), rtol=1e-8)
+    np.testing.assert_allclose(miss + excess_energy, (difference**2).sum(axis=1), rtol=1e-10)
 
 
 def test_regret_is_the_extra_energy_of_whoever_arrives(dataset):
     C = dataset.system.controllability_matrix(15).numpy()
     N = scipy.linalg.null_space(C)
     wiggle = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 13)) @ N.T)[..., None]
-    miss, regret = split(dataset.system, dataset.controls + wiggle, dataset.controls)
+    miss, excess_energy = decompose_error(dataset.system, dataset.controls + wiggle, dataset.controls)
     extra = (dataset.controls + wiggle).square().sum(dim=(1, 2)) - dataset.controls.square().sum(dim=(1, 2))
     assert miss.max() < 1e-20
-    torch.testing.assert_close(regret, extra, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(excess_energy, extra, rtol=1e-9, atol=1e-9)
 
 
 def test_miss_is_zero_if_and_only_if_the_final_error_is(dataset, disturbed):
-    miss, _ = split(dataset.system, disturbed, dataset.controls)
+    miss, _ = decompose_error(dataset.system, disturbed, dataset.controls)
     errors = final_error(dataset.system, dataset.initial_states, dataset.target_states, disturbed)
     C = dataset.system.controllability_matrix(15).numpy()
     largest, smallest = np.linalg.svd(C, compute_uv=False)[[0, -1]]
@@ -88,7 +88,7 @@ def test_miss_is_zero_if_and_only_if_the_final_error_is(dataset, disturbed):
 def test_a_perfect_controller_measures_perfect(dataset):
     metrics = measure(dataset, dataset.controls)
     assert metrics.final_error_max < 1e-9 and metrics.success_rate == 1 and metrics.cost_ratio == 1
-    assert metrics.control_mse == metrics.miss == metrics.regret == 0
+    assert metrics.control_mse == metrics.terminal_error == metrics.excess_energy == 0
 
 
 def test_evaluation_by_cycle_ends_with_the_forward_pass(dataset):

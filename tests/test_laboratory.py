@@ -263,7 +263,7 @@ def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(smal
     study = dataclasses.replace(STUDIES["bounded"], rivals=(one,), num_train=128, num_validation=32, num_test=64)
     table = experiments.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
     linear, path = table["rivals"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
-    assert linear["regret"] is None and 0.05 < linear["final_error_mean"] < 0.3
+    assert linear["excess_energy"] is None and 0.05 < linear["final_error_mean"] < 0.3
     assert 0.5 < linear["success_rate"] < 0.95
     problems = PROBLEMS["bounded_inputs"]().dataset(64, TEST_SEED)
     metrics = evaluate(TinyRecursiveControl.load(path), problems)[-1]

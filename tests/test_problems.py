@@ -28,7 +28,7 @@ def test_a_problem_goes_all_the_way_from_sampling_to_metrics(name, tmp_path):
     train(model, data, data, TrainConfig(epochs=1, batch_size=8), tmp_path, progress=False)
     metrics = evaluate(TinyRecursiveControl.load(tmp_path / "best_model.pt"), data)
     assert len(metrics) == 4 and metrics[-1].cost_ratio > 0 and 0 <= metrics[-1].success_rate <= 1
-    assert (metrics[-1].regret is not None) == data.teacher.has_ruler
+    assert (metrics[-1].excess_energy is not None) == data.teacher.has_ruler
     if system.control_limit is not None:
         assert float(model.solve(data.initial_states, data.target_states).abs().max()) <= float(system.control_limit)
 

@@ -1,4 +1,4 @@
-"""How good it is: final errors, success, and the ruler that splits an imitation error into miss and regret."""
+"""How good it is: final errors, success, and the ruler that splits an imitation error into miss and excess_energy."""
 
 import dataclasses
 
@@ -27,7 +27,7 @@ def final_error(system, initial_state, target_state, controls):
     return validation.result("the error", errors, "initial_state, target_state or controls are")
 
 
-def split(system, controls, optimal_controls):
+def decompose_error(system, controls, optimal_controls):
     """The ruler: split u - u* into the part that misses the target and the part that wastes energy.
 
     With C the controllability matrix, x_N - x_T = C (u - u*): only the part of u - u* in the row space of C moves
@@ -38,7 +38,7 @@ def split(system, controls, optimal_controls):
         controls, optimal_controls: ``[..., horizon, control_dim]``.
 
     Returns:
-        ``miss`` and ``regret``, each ``[...]``, (m/s^2)^2: squared lengths that add up to |u - u*|^2.
+        ``miss`` and ``excess_energy``, each ``[...]``, (m/s^2)^2: squared lengths that add up to |u - u*|^2.
     """
     validation.like("system", system, "a LinearSystem", "controllability_matrix")
     controls, optimal_controls = (validation.array(name, value, (None, system.control_dim), torch.float64) for name, value in (
@@ -60,7 +60,7 @@ class Metrics:
         final_error_mean, final_error_median, final_error_p99, final_error_max: of |x_N - x_T|.
         success_rate: share of problems with |x_N - x_T| below the teacher's ``success``.
         control_mse: mean of (u - u*)^2, (m/s^2)^2; the training loss.
-        miss, regret: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2; None where the ruler does not hold.
+        miss, excess_energy: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2; None where the ruler does not hold.
         cost_ratio: mean cost (for the minimum-energy law the energy) over the optimum's; says nothing without the final error
             beside it where the target is not part of the cost.
     """
@@ -72,7 +72,7 @@ class Metrics:
     success_rate: float
     control_mse: float
     miss: float | None
-    regret: float | None
+    excess_energy: float | None
     cost_ratio: float
 
 
@@ -84,12 +84,12 @@ def measure(dataset, controls):
     errors = final_error(teacher.system, *problems, controls)
     parts = [None, None]
     if teacher.has_ruler:
-        parts = [float(part.mean()) for part in split(teacher.system, controls, dataset.controls)]
+        parts = [float(part.mean()) for part in decompose_error(teacher.system, controls, dataset.controls)]
     return Metrics(
         final_error_mean=float(errors.mean()), final_error_median=float(errors.median()),
         final_error_p99=float(errors.quantile(0.99)), final_error_max=float(errors.max()),
         success_rate=float((errors < teacher.success).double().mean()),
-        control_mse=float((controls - dataset.controls).square().mean()), miss=parts[0], regret=parts[1],
+        control_mse=float((controls - dataset.controls).square().mean()), terminal_error=parts[0], excess_energy=parts[1],
         cost_ratio=float(teacher.cost(*problems, controls).sum() / teacher.cost(*problems, dataset.controls).sum()))
 
 

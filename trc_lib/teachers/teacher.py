@@ -13,7 +13,7 @@ class Teacher:
         system: what is steered.
         horizon: number of steps N.
         success: a problem counts as solved if |x_N - x_T| stays below this.
-        has_ruler: whether |u - u*|^2 is miss plus regret, as `evaluation.split` has it.
+        has_ruler: whether |u - u*|^2 is miss plus excess_energy, as `evaluation.decompose_error` has it.
     """
 
     success, has_ruler = 0.1, False

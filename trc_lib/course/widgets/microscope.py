@@ -12,7 +12,7 @@ from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas, set_controls
 from trc_lib.course.widgets.scene import closest_view
 from trc_lib.course.widgets.shell import LABEL, Shell, choice, state_sliders
-from trc_lib.evaluation import cycle_controls, final_error, split
+from trc_lib.evaluation import cycle_controls, decompose_error, final_error
 
 MOVING = ("controls", "optimum", "states", "end", "optimal_states", "target", "at_cycle", "at_H", "at_L", "at_moved", "text")
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
@@ -80,7 +80,7 @@ class Microscope:
         errors = final_error(self.model.system, x0[0], xT[0], controls)
         measures = (errors, (controls - optimum).square().sum(dim=(-2, -1)))
         if self.teacher.has_ruler:
-            measures = split(self.model.system, controls, optimum.expand_as(controls))
+            measures = decompose_error(self.model.system, controls, optimum.expand_as(controls))
         z_L = torch.cat([trace.z_L[0, :1], trace.z_L[:, 1:].flatten(0, 1)])                    # [H * L + 1, latent_dim]
         return {"controls": controls[..., 0].numpy(), "optimum": optimum[:, 0].numpy(), "target": xT[0].numpy(),
                 "states": self.model.system.rollout(x0[0].expand(len(controls), 2), controls).numpy(),
@@ -114,7 +114,7 @@ class Microscope:
 
         names, title, ylabel = ("final error", "|u − u*|²"), "how far off, cycle by cycle", "final error; squared length"
         if self.teacher.has_ruler:
-            names, title, ylabel = ("miss", "waste (regret)"), "the ruler, cycle by cycle", "squared length ((m/s²)²)"
+            names, title, ylabel = ("miss", "waste (excess_energy)"), "the ruler, cycle by cycle", "squared length ((m/s²)²)"
         parts["first"], = right.plot(cycles, np.ones(H + 1), "o-", color="#0072B2", markersize=4, label=names[0])
         parts["second"], = right.plot(cycles, np.ones(H + 1), "s--", color="#E69F00", markersize=4, label=names[1])
         right.axvspan(c.H_cycles, H, color="0.93", zorder=0)
