@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from trc_lib.course.exercises.verdict import Wrong, as_array, exercise, recognise, same
+from trc_lib.course.exercises.check_result import Wrong, as_array, exercise, recognise, same
 
 
 @exercise

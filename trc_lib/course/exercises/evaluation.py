@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy.linalg import null_space
 
-from trc_lib.course.exercises.verdict import Wrong, as_array, exercise
+from trc_lib.course.exercises.check_result import Wrong, as_array, exercise
 
 
 def _pair(given, what):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from trc_lib.course.exercises.verdict import Wrong, as_array, exercise
+from trc_lib.course.exercises.check_result import Wrong, as_array, exercise
 from trc_lib.model import TinyRecursiveControl
 
 

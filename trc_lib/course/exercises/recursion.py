@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 import torch
 
-from trc_lib.course.exercises.verdict import Wrong, as_array, exercise, recognise
+from trc_lib.course.exercises.check_result import Wrong, as_array, exercise, recognise
 
 
 def _two(given, what):

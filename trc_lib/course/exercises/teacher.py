@@ -8,7 +8,7 @@ import math
 import numpy as np
 import scipy.linalg
 
-from trc_lib.course.exercises.verdict import Wrong, as_array, exercise, recognise, same
+from trc_lib.course.exercises.check_result import Wrong, as_array, exercise, recognise, same
 
 
 def _refuse_rounding(given, right):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from trc_lib.course.exercises.verdict import Wrong, as_array, exercise
+from trc_lib.course.exercises.check_result import Wrong, as_array, exercise
 
 # ------------------------------------------------------------------ the loss
 

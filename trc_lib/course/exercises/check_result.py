@@ -1,4 +1,4 @@
-"""What a check says: a verdict that shows itself in the notebook, and never fails it."""
+"""What a check says: a result that shows itself in the notebook, and never fails it."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ class Wrong(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class CheckResult:
     """Whether an answer is right (None: not attempted), and what there is to say about it."""
 
     passed: bool | None
@@ -25,23 +25,23 @@ class Verdict:
 def exercise(check):
     """Make a check of a function that tries the learner's answer and raises `Wrong`, or returns praise.
 
-    The check then returns a `Verdict`. An answer that raises NotImplementedError, or gives None, was not attempted;
+    The check then returns a `CheckResult`. An answer that raises NotImplementedError, or gives None, was not attempted;
     one that raises anything else is wrong, and its line is shown.
     """
 
     @functools.wraps(check)
     def checked(answer):
         try:
-            return Verdict(True, check(_attempted(answer)))
+            return CheckResult(True, check(_attempted(answer)))
         except NotImplementedError:
-            return Verdict(None, "fill in the function above, and run the cell again.")
+            return CheckResult(None, "fill in the function above, and run the cell again.")
         except Wrong as wrong:
-            return Verdict(False, str(wrong))
+            return CheckResult(False, str(wrong))
         except Exception as error:  # whatever the learner's code did
             frames = traceback.extract_tb(error.__traceback__)
             own = [frame for frame in frames if frame.filename == answer.__code__.co_filename]
             place = (own or frames)[-1]  # the last line of the learner's own, not one inside a library
-            return Verdict(False, f"line {place.lineno} of {place.name}, `{place.line}`, raises {type(error).__name__}: {error}")
+            return CheckResult(False, f"line {place.lineno} of {place.name}, `{place.line}`, raises {type(error).__name__}: {error}")
 
     return checked
 
