@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 DECLARED = 'lane = "cpu"\nseed = 0\nweight = 0.5\nwhat = ""'
 JUDGES = DECLARED + '\ncheckpoint = "shipped"'
 RECORD = """from trc_lib import course, io
-course.record(course.choose_lane(lane), "04_training",
+course.record(course.choose_preset(lane), "04_training",
               {"seconds": 1.5, "best_epoch": {"eval_final_error": seed + weight, "eval_success": 1.0, "eval_loss": 0.1}})"""
 
 
@@ -285,10 +285,10 @@ def test_two_runs_in_one_folder_do_not_meet(scratch, capsys):
 
 
 def test_in_a_batch_run_chapter_5_takes_what_chapter_4_trained_there(scratch_course, monkeypatch, dataset, other_dataset, tiny):
-    lane = course.choose_lane("smoke")
+    lane = course.choose_preset("smoke")
     changed = tiny(seed=9)
     monkeypatch.setenv("TRC_RUN_FOLDER", str(scratch_course / "run"))
-    changed.save(course.artifacts.training_folder(course.choose_lane("smoke", lr=0.5)) / "best_model.pt")
+    changed.save(course.artifacts.training_folder(course.choose_preset("smoke", lr=0.5)) / "best_model.pt")
     model = course.trained(lane, dataset, other_dataset, say=lambda text: None)
     assert model.config == changed.config
     course.record(lane, "05_evaluation", {"x": 1})
@@ -296,11 +296,11 @@ def test_in_a_batch_run_chapter_5_takes_what_chapter_4_trained_there(scratch_cou
 
 
 def test_a_lane_knows_its_own_training(dataset, other_dataset):
-    lane, model = course.choose_lane("smoke", epochs=1), course.choose_lane("smoke").make_model()
+    lane, model = course.choose_preset("smoke", epochs=1), course.choose_preset("smoke").make_model()
     course.artifacts.train(model, dataset, other_dataset, lane.training, progress=False)
-    assert lane.trained(model) and course.choose_lane("smoke", epochs=1, seed=5).trained(model)
-    assert not course.choose_lane("smoke").trained(model)
-    assert not course.choose_lane("smoke", epochs=1, feedback=False).trained(model)
+    assert lane.trained(model) and course.choose_preset("smoke", epochs=1, seed=5).trained(model)
+    assert not course.choose_preset("smoke").trained(model)
+    assert not course.choose_preset("smoke", epochs=1, feedback=False).trained(model)
 
 
 def test_the_summary_tells_how_each_job_ended(tmp_path):

@@ -9,7 +9,7 @@ import torch
 
 from tests.benchmarks import bench, bench_store, check_gpu
 from trc_lib import io
-from trc_lib.course import LANES
+from trc_lib.course import PRESETS
 from trc_lib.course.batch.report import replace_between
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -50,7 +50,7 @@ def test_the_readme_shows_what_a_store_costs_which_grows_in_proportion():
     assert 9.9 < large["MB on disk"] / small["MB on disk"] < 10.1
 
 
-TINY = dataclasses.replace(LANES["smoke"], num_train=64, num_eval=32)
+TINY = dataclasses.replace(PRESETS["smoke"], num_train=64, num_eval=32)
 SHORT = dataclasses.replace(TINY, training=dataclasses.replace(TINY.training, epochs=1))
 
 

@@ -37,7 +37,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 @pytest.fixture
 def tiny_lane():
     """A lane that trains in a second."""
-    lane = course.choose_lane("smoke", epochs=2, batch_size=32, snapshot_epochs=(0, 1, 2))
+    lane = course.choose_preset("smoke", epochs=2, batch_size=32, snapshot_epochs=(0, 1, 2))
     return dataclasses.replace(lane, num_train=64, num_eval=32, changes=())
 
 
@@ -57,11 +57,11 @@ def tiny_lane():
 ])
 def test_a_lane_names_what_is_wrong(words, message):
     with pytest.raises((TypeError, ValueError), match=message):
-        course.choose_lane(**words)
+        course.choose_preset(**words)
 
 
 def test_a_changed_lane_gets_a_folder_of_its_own(scratch_course):
-    plain, changed = course.choose_lane("cpu"), course.choose_lane("cpu", lr=0.002, feedback=False)
+    plain, changed = course.choose_preset("cpu"), course.choose_preset("cpu", lr=0.002, feedback=False)
     assert course.folder(plain) == course.folder(changed) == scratch_course / "data/cpu/seed-0"
     assert changed.changes == ("lr=0.002", "feedback=False") and isinstance(changed.make_model().feedback, NoFeedback)
 
@@ -128,7 +128,7 @@ def test_the_shipped_checkpoint_is_the_one_in_its_card(shipped):
 
 
 def test_the_shipped_checkpoint_reaches_the_headline():
-    lane = course.LANES["cpu"]
+    lane = course.PRESETS["cpu"]
     model = course.pretrained()
     final = evaluate(model, generate_dataset(lane.num_eval, lane.seed + EVAL_SEED))[-1]
     assert abs(model.num_parameters / 600_000 - 1) < 0.1

@@ -146,7 +146,7 @@ def test_it_can_be_parameterised_and_checks_its_parameters(notebook):
     tagged = [cell for cell in _code(notebook) if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1 and 'lane = "cpu"' in "".join(tagged[0]["source"])
     after = _code(notebook)[_code(notebook).index(tagged[0]) + 1]
-    assert "course.choose_lane(lane" in "".join(after["source"])
+    assert "course.choose_preset(lane" in "".join(after["source"])
 
 
 def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tests.benchmarks.timing import arithmetic_limit
-from trc_lib.course import LANES
+from trc_lib.course import PRESETS
 from trc_lib.course.workspace import root
 from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import evaluate, multiply_adds
@@ -131,7 +131,7 @@ def bench(num_train=10_000, num_eval=2_000, most_epochs=12, seeds=SEEDS):
         return ours(make(seed=seed, feedback=feedback), config, train_set, eval_set, limit)
 
     result = {"fast recipe": median(lambda seed: recipe(FAST, seed, Proportional(FinalError(train_set.system))), seeds),
-              "chapter 4": median(lambda seed: recipe(LANES["cpu"].training, seed, None), seeds),
+              "chapter 4": median(lambda seed: recipe(PRESETS["cpu"].training, seed, None), seeds),
               "textbook": median(lambda seed: textbook(seed, train_set, eval_set, most_epochs), seeds)}
     return {"multiply-adds a second, one thread": limit, "recipes": result, "where a step's time goes": profile(train_set),
             "peak memory (MB)": peak_memory(num_train),

@@ -20,7 +20,7 @@ import torch
 
 from tests.benchmarks.bench_training import peak_of_this_process
 from trc_lib import io, validation
-from trc_lib.course import LANES
+from trc_lib.course import PRESETS
 from trc_lib.course.doctor import diagnose, report
 from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import evaluate
@@ -167,7 +167,7 @@ def whole_lane(device, lane, epochs):
             "peak memory (MB)": (torch.cuda.max_memory_allocated() if cuda else peak_of_this_process()) / 1e6}
 
 
-def measure(device, lane, epochs, num_problems=100_000, ways=tuple(WAYS), small=LANES["smoke"]):
+def measure(device, lane, epochs, num_problems=100_000, ways=tuple(WAYS), small=PRESETS["smoke"]):
     """All of it; ``"differences"`` holds what `TOLERANCES` judges."""
     cuda = torch.device(device).type == "cuda"
     result = {"machine": {"device": torch.cuda.get_device_name() if cuda else platform.machine(), "cores": os.cpu_count(),
@@ -188,7 +188,7 @@ def main(words=None):
     """Check, measure, write; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.check_gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:0, ...; on the cpu nothing is written")
-    parser.add_argument("--lane", choices=tuple(LANES), default="gpu", help="what to train")
+    parser.add_argument("--lane", choices=tuple(PRESETS), default="gpu", help="what to train")
     parser.add_argument("--epochs", type=int, help="of the lane; its own if not given")
     options = parser.parse_args(words)
     try:
@@ -198,7 +198,7 @@ def main(words=None):
         return 1
     if not report(diagnose()):
         return 1
-    lane = LANES[options.lane]
+    lane = PRESETS[options.lane]
     result = measure(str(device), lane, options.epochs or lane.training.epochs)
     if device.type == "cuda":
         here = pathlib.Path(__file__).resolve().parents[2]

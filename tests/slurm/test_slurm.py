@@ -21,7 +21,7 @@ from trc_lib.training import epochs_kept
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DECLARED = 'lane = "cpu"\nseed = 0\nwhat = ""'
 TRAIN = """from trc_lib import course
-lane = course.choose_lane(lane, seed=seed, epochs=15)
+lane = course.choose_preset(lane, seed=seed, epochs=15)
 course.load_or_train(lane, *course.load_or_make_datasets(lane), progress=False)"""
 
 
@@ -96,8 +96,8 @@ def test_killed_in_mid_training_it_resumes_to_the_bit_equal_result(slurm, capsys
     said = (slurm / "out/04_training.ipynb").read_text()
     assert re.search(r"15 epochs, the first \d+ of them before", said)
 
-    alone = course.choose_lane("smoke", epochs=15)
-    code = ("from trc_lib import course; lane = course.choose_lane('smoke', epochs=15); "
+    alone = course.choose_preset("smoke", epochs=15)
+    code = ("from trc_lib import course; lane = course.choose_preset('smoke', epochs=15); "
             "course.load_or_train(lane, *course.load_or_make_datasets(lane), progress=False)")
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"TRC_RUN_FOLDER": str(slurm / "alone")})
     kept = [io.load_checkpoint(slurm / name / "training/last.pt", "trc_lib.training", 1) for name in ("out", "alone")]

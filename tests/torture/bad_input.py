@@ -271,7 +271,7 @@ def calls():
                                   "on_epoch": OBJECTS[:-2]}),
         Call("load_snapshots", training.load_snapshots, {"path": folder / "none"}, {"path": PATHS}),
         Call("epochs_kept", training.epochs_kept, {"folder": folder}, {"folder": PATHS}),
-        Call("choose_lane", course.choose_lane, {"name": "smoke", "seed": 0, "feedback": True, "epochs": 1, "lr": 1e-3},
+        Call("choose_preset", course.choose_preset, {"name": "smoke", "seed": 0, "feedback": True, "epochs": 1, "lr": 1e-3},
              {"name": WORDS, "seed": NUMBERS, "feedback": SWITCHES, "epochs": NUMBERS, "lr": NUMBERS},
              lambda lane, **_: None, {"name": ("lane",)}),
         Call("pretrained", course.pretrained, {"name": "two_level_medium"}, {"name": WORDS}),

@@ -5,7 +5,7 @@ import pathlib
 import nbformat
 
 NOTEBOOKS = sorted(path.stem for path in (pathlib.Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
-CHECK = "from trc_lib import course\nlane = course.choose_lane(lane, seed=seed)"  # every notebook of the course has it second
+CHECK = "from trc_lib import course\nlane = course.choose_preset(lane, seed=seed)"  # every notebook of the course has it second
 PARAMETERS = 'lane = "cpu"\nseed = 0\ncheckpoint = ""'
 
 

@@ -14,7 +14,7 @@ from trc_lib.course.batch.engines import Local, Slurm
 from trc_lib.course.batch.job import NotebookFailed
 from trc_lib.course.batch.runner import run_course
 from trc_lib.course.experiments import SEEDS, STUDIES, run_sweep, ship
-from trc_lib.course.presets import LANES
+from trc_lib.course.presets import PRESETS
 from trc_lib.course.workspace import root
 from trc_lib.data import EVAL_SEED, LQRDataset
 from trc_lib.data.shards import LARGEST_FILE, Store
@@ -217,7 +217,7 @@ def parser():
     made.add_argument("--H-cycles", type=int, help="cycles to run; those of the checkpoint if not given")
 
     made = command("course", course)
-    made.add_argument("--lane", choices=tuple(LANES), default="cpu",
+    made.add_argument("--lane", choices=tuple(PRESETS), default="cpu",
                       help="how much of it to run: smoke to see that all works, cpu for a laptop, gpu for a node")
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     made.add_argument("--out", type=pathlib.Path,

@@ -9,7 +9,7 @@ from trc_lib.training import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Lane:
+class Preset:
     """How much data, which network, how much training.
 
     Attributes:
@@ -45,15 +45,15 @@ class Lane:
 
 _cpu = TrainConfig(epochs=10, batch_size=64, lr=1e-3, cycle_weight=0.1, snapshot_epochs=(0, 1, 2, 3, 5, 10))
 
-LANES = {
-    "smoke": Lane("smoke", 1_000, 200, "small", dataclasses.replace(_cpu, epochs=3, snapshot_epochs=(0, 1, 2, 3))),
-    "cpu": Lane("cpu", 10_000, 2_000, "medium", _cpu),
-    "gpu": Lane("gpu", 1_000_000, 100_000, "medium", dataclasses.replace(
+PRESETS = {
+    "smoke": Preset("smoke", 1_000, 200, "small", dataclasses.replace(_cpu, epochs=3, snapshot_epochs=(0, 1, 2, 3))),
+    "cpu": Preset("cpu", 10_000, 2_000, "medium", _cpu),
+    "gpu": Preset("gpu", 1_000_000, 100_000, "medium", dataclasses.replace(
         _cpu, batch_size=1024, lr=2e-3, epochs=20, snapshot_epochs=(0, 1, 2, 3, 5, 10, 20), mixed_precision=True, compile=True)),
 }
 
 
-def choose_lane(name, seed=0, feedback=True, **training):
+def choose_preset(name, seed=0, feedback=True, **training):
     """The lane called ``name``, with what a batch run varies.
 
     Args:
@@ -65,7 +65,7 @@ def choose_lane(name, seed=0, feedback=True, **training):
     Raises:
         TypeError, ValueError: naming what is wrong and what is accepted.
     """
-    lane = LANES[validation.one_of("lane", name, tuple(LANES))]
+    lane = PRESETS[validation.one_of("lane", name, tuple(PRESETS))]
     validation.whole("seed", seed, at_least=0)
     validation.switch("feedback", feedback)
     if seed >= EVAL_SEED:

@@ -24,7 +24,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from trc_lib import io, validation
 from trc_lib.course.batch.plan import BUILDS_ON, Job, code_cells
-from trc_lib.course.presets import choose_lane
+from trc_lib.course.presets import choose_preset
 from trc_lib.course.workspace import RUN_FOLDER, root, shown
 
 # Results that no notebook reads.
@@ -176,7 +176,7 @@ def run_notebook(name, out, parameters, bars=None):
 
 def _metrics(job, state):
     """The figures that the notebooks recorded, and what they were made with."""
-    lane = choose_lane(job.lane, seed=job.seed)
+    lane = choose_preset(job.lane, seed=job.seed)
     kept = sorted((job.folder / "results").glob("*.json"))
     recorded = {path.stem: io.read_json(path) for path in kept if path.stem in job.chapters}
     return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train,

@@ -15,7 +15,7 @@ from trc_lib.course.batch.engines import Local
 from trc_lib.course.batch.job import NotebookFailed, State, devices, is_finished, prepare
 from trc_lib.course.batch.plan import CHAPTERS, plan
 from trc_lib.course.batch.report import BEGIN, END, closing_table, into_readme, readme_table
-from trc_lib.course.presets import choose_lane
+from trc_lib.course.presets import choose_preset
 from trc_lib.course.workspace import root, shown
 from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import cycle_controls
@@ -146,7 +146,7 @@ def _publish(results, job):
 
 def _one_refinement(job):
     """What the GIF shows: the unseen problem with the worst first proposal that every cycle improves."""
-    model, lane = TinyRecursiveControl.load(job.checkpoint), choose_lane(job.lane, seed=job.seed)
+    model, lane = TinyRecursiveControl.load(job.checkpoint), choose_preset(job.lane, seed=job.seed)
     problems = generate_dataset(lane.num_eval, lane.seed + EVAL_SEED)
     controls = cycle_controls(model, problems)                                                   # [H+1, n, N, 1]
     states = problems.system.rollout(problems.initial_states.expand(len(controls), -1, -1), controls)
