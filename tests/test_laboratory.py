@@ -1,4 +1,4 @@
-"""The laboratory: objectives, rivals, and a sweep that resumes, shares its work and adds up."""
+"""The laboratory: objectives, variants, and a sweep that resumes, shares its work and adds up."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trc_lib import course, io
 from trc_lib.course import experiments
-from trc_lib.course.experiments import STUDIES, Rival, Study
+from trc_lib.course.experiments import STUDIES, Study, Variant
 from trc_lib.course.experiments import runs as sweep
 from trc_lib.course.experiments.runs import TEST_SEED
 from trc_lib.data import generate_dataset
@@ -20,7 +20,7 @@ from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import TrainConfig, imitation_loss, loop, train
 
-BY_NAME = {rival.name: rival for rival in STUDIES["sweep"].rivals}
+BY_NAME = {variant.name: variant for variant in STUDIES["sweep"].variants}
 TEACHER = MinimumEnergyController()
 
 
@@ -168,29 +168,29 @@ def test_multiply_adds_are_half_the_operations_that_pytorch_counts(make):
     assert not any(module._forward_hooks for module in model.modules())
 
 
-# ---------------------------------------------------------------- the rivals
+# ---------------------------------------------------------------- the variants
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
 def test_rivals_are_told_apart_and_can_all_be_made(study):
-    names, teacher = [rival.name for rival in study.rivals], PROBLEMS[study.problem]().teacher
-    assert len(names) == len(set(names)) == len({rival.label for rival in study.rivals}) and set(study.shipped) <= set(names)
-    for rival in study.rivals:
-        model, configs = rival.make(teacher, seed=1), rival.train_configs(1e-3, 1)
-        assert model.seed == 1 and model.system.same_as(teacher.system) and len(configs) == 1 + (rival.before is not None)
+    names, teacher = [variant.name for variant in study.variants], PROBLEMS[study.problem]().teacher
+    assert len(names) == len(set(names)) == len({variant.label for variant in study.variants}) and set(study.shipped) <= set(names)
+    for variant in study.variants:
+        model, configs = variant.make(teacher, seed=1), variant.train_configs(1e-3, 1)
+        assert model.seed == 1 and model.system.same_as(teacher.system) and len(configs) == 1 + (variant.before is not None)
         assert all(config.seed == 1 and config.patience > config.epochs and config.part in model.parts for config in configs)
 
 
 @pytest.mark.parametrize("mlp", ["mlp_parameters", "mlp_compute"])
 def test_an_mlp_gets_the_budget_of_the_network_that_it_meets(mlp):
-    rival, model = BY_NAME[mlp].make(TEACHER, 0), BY_NAME["recursive"].make(TEACHER, 0)
+    variant, model = BY_NAME[mlp].make(TEACHER, 0), BY_NAME["recursive"].make(TEACHER, 0)
     measure = {"parameters": lambda net: net.num_parameters, "compute": multiply_adds}[BY_NAME[mlp].mlp]
-    assert 0.98 < measure(rival) / measure(model) <= 1.0
+    assert 0.98 < measure(variant) / measure(model) <= 1.0
 
 
 # ---------------------------------------------------------------- the sweep
 
-PAIR = (Rival("one", "one", sizes={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
-        Rival("mlp", "mlp", mlp="parameters", training={"epochs": 1}))
+PAIR = (Variant("one", "one", sizes={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 1}),
+        Variant("mlp", "mlp", mlp="parameters", training={"epochs": 1}))
 MEETING = Study("meeting", "double_integrator", PAIR, shipped=(), num_train=128, num_validation=32, num_test=64)
 
 
@@ -201,7 +201,7 @@ def small(monkeypatch):
 
 def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path):
     table = experiments.run_sweep(tmp_path, MEETING, seeds=(0, 1, 2), workers=1, progress=False)
-    row = table["rivals"]["one"]
+    row = table["variants"]["one"]
     errors = [run["final_error_mean"] for run in row["runs"]]
     assert len(set(errors)) == 3 and row["failed"] == 0
     assert row["mean"]["final_error_mean"] == pytest.approx(np.mean(errors))
@@ -211,10 +211,10 @@ def test_a_sweep_leaves_one_file_a_run_and_a_table_that_adds_up(small, tmp_path)
                             for seed in (0, 1, 2)]) for lr in sweep._two_best({float(k): v for k, v in row["tuning"].items()})}
     assert row["lr"] == min(by_rate, key=by_rate.get) and len(by_rate) == 2
     assert {float(lr): error for lr, error in row["run_off"].items()} == pytest.approx(by_rate)
-    assert table["rivals"]["linear"]["mean"]["final_error_max"] < 1e-9
-    for rival in PAIR:  # what is in the table is what the saved network does
-        run, model = table["rivals"][rival.name]["runs"][1], type(rival.make(TEACHER, 0)).load(sweep._path(
-            tmp_path, rival, table["rivals"][rival.name]["lr"], 1).with_suffix(".pt"))
+    assert table["variants"]["linear"]["mean"]["final_error_max"] < 1e-9
+    for variant in PAIR:  # what is in the table is what the saved network does
+        run, model = table["variants"][variant.name]["runs"][1], type(variant.make(TEACHER, 0)).load(sweep._path(
+            tmp_path, variant, table["variants"][variant.name]["lr"], 1).with_suffix(".pt"))
         again = evaluate(model, generate_dataset(64, TEST_SEED))[-1]
         assert again.final_error_mean == pytest.approx(run["final_error_mean"], rel=1e-5)
     assert not list(tmp_path.rglob("*.lock"))
@@ -253,29 +253,29 @@ def test_a_rival_that_diverges_is_counted_and_not_hidden(small, tmp_path, monkey
         raise FloatingPointError("the loss is no longer finite in epoch 1")
 
     monkeypatch.setattr(sweep, "train", diverge)
-    study = dataclasses.replace(MEETING, rivals=PAIR[:1])
-    row = experiments.run_sweep(tmp_path, study, seeds=(0, 1), workers=1, progress=False)["rivals"]["one"]
+    study = dataclasses.replace(MEETING, variants=PAIR[:1])
+    row = experiments.run_sweep(tmp_path, study, seeds=(0, 1), workers=1, progress=False)["variants"]["one"]
     assert row["failed"] == 2 and row["mean"] == {} and "no longer finite" in row["runs"][0]["failed"]
 
 
 def test_a_study_of_bounded_inputs_keeps_the_bounds_and_cuts_the_linear_map(small, tmp_path):
-    one = Rival("one", "one", sizes={"H_cycles": 1}, training={"epochs": 1})
-    study = dataclasses.replace(STUDIES["bounded"], rivals=(one,), num_train=128, num_validation=32, num_test=64)
+    one = Variant("one", "one", sizes={"H_cycles": 1}, training={"epochs": 1})
+    study = dataclasses.replace(STUDIES["bounded"], variants=(one,), num_train=128, num_validation=32, num_test=64)
     table = experiments.run_sweep(tmp_path, study, seeds=(0,), workers=1, progress=False)
-    linear, path = table["rivals"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
+    linear, path = table["variants"]["linear"]["runs"][0], next((tmp_path / "one").glob("*seed-0.pt"))
     assert linear["excess_energy"] is None and 0.05 < linear["final_error_mean"] < 0.3
     assert 0.5 < linear["success_rate"] < 0.95
     problems = PROBLEMS["bounded_inputs"]().dataset(64, TEST_SEED)
     metrics = evaluate(TinyRecursiveControl.load(path), problems)[-1]
-    assert metrics.final_error_mean == pytest.approx(table["rivals"]["one"]["runs"][0]["final_error_mean"], rel=1e-5)
+    assert metrics.final_error_mean == pytest.approx(table["variants"]["one"]["runs"][0]["final_error_mean"], rel=1e-5)
 
 
 def test_a_rival_of_two_trainings_is_measured_after_each_and_a_study_may_have_no_run_off(small, tmp_path):
-    rival = Rival("two", "two", feedback=lambda teacher: Proportional(FinalError(teacher.system)), before={"part": "proposal", "epochs": 2},
+    variant = Variant("two", "two", feedback=lambda teacher: Proportional(FinalError(teacher.system)), before={"part": "proposal", "epochs": 2},
                   training={"part": "cycles", "epochs": 1})
-    table = experiments.run_sweep(tmp_path, dataclasses.replace(MEETING, rivals=(rival,), run_off=0), seeds=(0,), workers=1,
+    table = experiments.run_sweep(tmp_path, dataclasses.replace(MEETING, variants=(variant,), run_off=0), seeds=(0,), workers=1,
                                  progress=False)
-    row, model = table["rivals"]["two"], TinyRecursiveControl.load(next((tmp_path / "two").glob("*seed-0.pt")))
+    row, model = table["variants"]["two"], TinyRecursiveControl.load(next((tmp_path / "two").glob("*seed-0.pt")))
     run, test_set = row["runs"][0], generate_dataset(64, TEST_SEED)
     proposals, *_, last = evaluate(model, test_set)
     assert run["before"][0]["final_error_mean"] == pytest.approx(proposals.final_error_mean, rel=1e-5)   # not touched afterwards
@@ -288,8 +288,8 @@ def test_a_rival_of_two_trainings_is_measured_after_each_and_a_study_may_have_no
 
 def test_the_gradient_is_of_the_cost_of_the_problem():
     teacher = PROBLEMS["van_der_pol"]().teacher
-    rivals = {rival.name: rival for rival in STUDIES["van_der_pol"].rivals}
-    told, silent = rivals["gradient"].make(teacher, 0), rivals["final_error"].make(teacher, 0)
+    variants = {variant.name: variant for variant in STUDIES["van_der_pol"].variants}
+    told, silent = variants["gradient"].make(teacher, 0), variants["final_error"].make(teacher, 0)
     assert told.feedback.inner.cost is teacher.cost_matrices and isinstance(silent.feedback.inner, FinalError)
     assert told.error_embedding.in_features == 101 and silent.error_embedding.in_features == 3
 
@@ -299,16 +299,16 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
 @pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
 def test_the_networks_that_are_shipped_do_what_the_stored_table_says(study):
     table = experiments.load_results(study.name)
-    assert set(table["rivals"]) == {"linear"} | {rival.name for rival in study.rivals}
+    assert set(table["variants"]) == {"linear"} | {variant.name for variant in study.variants}
     problems = PROBLEMS[study.problem]().dataset(study.num_test, TEST_SEED)
-    for rival in study.rivals:
-        runs = table["rivals"][rival.name]["runs"]
-        assert len(runs) == len(table["seeds"]) and table["rivals"][rival.name]["label"] == rival.label
-        if rival.name in study.shipped:
+    for variant in study.variants:
+        runs = table["variants"][variant.name]["runs"]
+        assert len(runs) == len(table["seeds"]) and table["variants"][variant.name]["label"] == variant.label
+        if variant.name in study.shipped:
             prefix = "" if study.name == "sweep" else f"{study.name}_"
-            kind = MLP if rival.mlp else TinyRecursiveControl
-            network = course.pretrained(f"laboratory/{prefix}{rival.name}", kind)
+            kind = MLP if variant.mlp else TinyRecursiveControl
+            network = course.pretrained(f"laboratory/{prefix}{variant.name}", kind)
             again = measure(problems, network.solve(problems.initial_states, problems.target_states))
-            assert again.final_error_mean == pytest.approx(runs[0]["final_error_mean"], rel=1e-3), rival.name
-            assert again.success_rate == pytest.approx(runs[0]["success_rate"], abs=2e-4), rival.name
-            assert again.cost_ratio == pytest.approx(runs[0]["cost_ratio"], rel=1e-5), rival.name
+            assert again.final_error_mean == pytest.approx(runs[0]["final_error_mean"], rel=1e-3), variant.name
+            assert again.success_rate == pytest.approx(runs[0]["success_rate"], abs=2e-4), variant.name
+            assert again.cost_ratio == pytest.approx(runs[0]["cost_ratio"], rel=1e-5), variant.name

@@ -122,23 +122,23 @@ def course(options):
 
 
 def sweep(options):
-    """Train every rival of a study with several seeds; runs that are there are kept.
+    """Train every variant of a study with several seeds; runs that are there are kept.
 
-    It takes hours. All rivals together replace data/results/<study>.json and the study's networks in data/pretrained/laboratory.
+    It takes hours. All variants together replace data/results/<study>.json and the study's networks in data/pretrained/laboratory.
     """
     study = STUDIES[options.study]
     out = pathlib.Path("data") / study.name if options.out is None else options.out
-    names = [rival.name for rival in study.rivals]
+    names = [variant.name for variant in study.variants]
     unknown = [name for name in options.only or () if name not in names]
     if unknown:
         raise ValueError(f"--only {' '.join(unknown)} is unknown; the study {study.name} has {', '.join(names)}")
-    chosen = tuple(rival for rival in study.rivals if not options.only or rival.name in options.only)
-    table = run_sweep(out, dataclasses.replace(study, rivals=chosen), range(options.seeds), options.workers)
+    chosen = tuple(variant for variant in study.variants if not options.only or variant.name in options.only)
+    table = run_sweep(out, dataclasses.replace(study, variants=chosen), range(options.seeds), options.workers)
     if not options.only:
         io.write_json(root() / "data" / "results" / f"{study.name}.json", table)
         ship(out, study)
     print(f"{'':48s}{'mean error':>12s}{'spread':>10s}{'largest':>10s}{'success':>9s}{'seconds':>9s}")
-    for row in table["rivals"].values():
+    for row in table["variants"].values():
         mean, spread = row["mean"], row["spread"]
         figures = "   every run failed" if not mean else (
             f"{mean['final_error_mean']:12.2g}{spread['final_error_mean']:10.1g}{mean['final_error_max']:10.2g}"
@@ -242,7 +242,7 @@ def parser():
     made.add_argument("--study", choices=tuple(STUDIES), default="sweep",
                       help="sweep: chapter 6; bounded: chapter 7; van_der_pol: chapter 8")
     made.add_argument("--out", type=pathlib.Path, help="folder for the runs; data/<study> if not given")
-    made.add_argument("--only", nargs="+", metavar="RIVAL", help="these rivals alone")
+    made.add_argument("--only", nargs="+", metavar="VARIANT", help="these variants alone")
     made.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     made.add_argument("--workers", type=int, default=2, help="runs at a time, one core each")
 

@@ -18,7 +18,7 @@ from trc_lib.training import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class Rival:
+class Variant:
     """One row of the laboratory's table.
 
     Attributes:
@@ -54,7 +54,7 @@ class Rival:
     def train_configs(self, lr, seed):
         """One `TrainConfig` a training, in their order.
 
-        Ten passes over the data, every cycle supervised, if the rival does not say otherwise; the learning rate is what is tuned.
+        Ten passes over the data, every cycle supervised, if the variant does not say otherwise; the learning rate is what is tuned.
         Nobody is stopped early: with a long schedule the eval loss may rest for many epochs before it falls again.
         """
         own = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
@@ -68,7 +68,7 @@ class Study:
     Attributes:
         name: of the file of its results, data/results/<name>.json.
         problem: name of one of the `PROBLEMS`.
-        rivals: who takes part.
+        variants: who takes part.
         shipped: names of those whose network of seed 0 is kept in data/pretrained/laboratory.
         num_train, num_validation, num_test: problems to learn from, to choose by, and to report on.
         run_off: seeds that the two best learning rates meet again before one is chosen; 0 if the best is taken at once.
@@ -76,7 +76,7 @@ class Study:
 
     name: str
     problem: str
-    rivals: tuple
+    variants: tuple
     shipped: tuple
     num_train: int = 10_000
     num_validation: int = 2_000
@@ -103,67 +103,67 @@ def _proportional_gradient(teacher):
 
 
 _TAKEN_APART = ("recursive", "random_depth", "single_latent", "proportional_rms")
-RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, rivals=(
-    Rival("recursive", "recursive, as in chapter 4"),
-    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
-    Rival("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 100}),
-    Rival("mlp_compute", "MLP, equal compute", mlp="compute"),
-    Rival("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 30}),
-    Rival("one_H", "one H cycle", sizes={"H_cycles": 1}),
-    Rival("one_L", "one L step a cycle", sizes={"L_cycles": 1}),
-    Rival("single_latent", "a single latent", network=SingleLatent),
-    Rival("last_gradient", "gradient of the last cycle only", network=LastCycleGradient),
-    Rival("no_feedback", "no feedback", feedback=_blind),
-    Rival("weight_0", "cycle weight 0", training={"cycle_weight": 0.0}),
-    Rival("weight_0.01", "cycle weight 0.01", training={"cycle_weight": 0.01}),
-    Rival("weight_1", "cycle weight 1", training={"cycle_weight": 1.0}),
-    Rival("weight_10", "cycle weight 10", training={"cycle_weight": 10.0}),
-    Rival("reward", "process reward, difference", training={"objective": "improvement"}),
-    Rival("relative_reward", "process reward, ratio", training={"objective": "relative improvement", "cycle_weight": 1e-3}),
-    Rival("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
-    Rival("rms", "root loss", training={"objective": "rms", "cycle_weight": 1.0}),
-    Rival("proportional", "proportional feedback", feedback=_proportional),
-    Rival("proportional_rms", "proportional, root loss", feedback=_proportional,
+RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, variants=(
+    Variant("recursive", "recursive, as in chapter 4"),
+    Variant("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
+    Variant("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 100}),
+    Variant("mlp_compute", "MLP, equal compute", mlp="compute"),
+    Variant("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 30}),
+    Variant("one_H", "one H cycle", sizes={"H_cycles": 1}),
+    Variant("one_L", "one L step a cycle", sizes={"L_cycles": 1}),
+    Variant("single_latent", "a single latent", network=SingleLatent),
+    Variant("last_gradient", "gradient of the last cycle only", network=LastCycleGradient),
+    Variant("no_feedback", "no feedback", feedback=_blind),
+    Variant("weight_0", "cycle weight 0", training={"cycle_weight": 0.0}),
+    Variant("weight_0.01", "cycle weight 0.01", training={"cycle_weight": 0.01}),
+    Variant("weight_1", "cycle weight 1", training={"cycle_weight": 1.0}),
+    Variant("weight_10", "cycle weight 10", training={"cycle_weight": 10.0}),
+    Variant("reward", "process reward, difference", training={"objective": "improvement"}),
+    Variant("relative_reward", "process reward, ratio", training={"objective": "relative improvement", "cycle_weight": 1e-3}),
+    Variant("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
+    Variant("rms", "root loss", training={"objective": "rms", "cycle_weight": 1.0}),
+    Variant("proportional", "proportional feedback", feedback=_proportional),
+    Variant("proportional_rms", "proportional, root loss", feedback=_proportional,
           training={"objective": "rms", "cycle_weight": 1.0}),
-    Rival("proportional_rms_one_H", "proportional, root loss, one H cycle",
+    Variant("proportional_rms_one_H", "proportional, root loss, one H cycle",
           feedback=_proportional, sizes={"H_cycles": 1}, training={"objective": "rms", "cycle_weight": 1.0}),
-    Rival("proportional_final", "proportional, root loss, final state", feedback=_proportional,
+    Variant("proportional_final", "proportional, root loss, final state", feedback=_proportional,
           training={"objective": "rms", "cycle_weight": 1.0, "final_weight": 0.3}),
-    Rival("mlp_final", "MLP, equal seconds, root loss, final state", mlp="parameters",
+    Variant("mlp_final", "MLP, equal seconds, root loss, final state", mlp="parameters",
           training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
 ))
 
 _BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
-BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proportional", "no_feedback", "mlp_parameters"), rivals=(
-    Rival("propose_first", "recursive, proposes first", feedback=_proportional,
+BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proportional", "no_feedback", "mlp_parameters"), variants=(
+    Variant("propose_first", "recursive, proposes first", feedback=_proportional,
           before={"part": "proposal", "epochs": 100},
           training={"part": "cycles", "epochs": 20, "objective": "rms", "cycle_weight": 1.0}),
-    Rival("proportional", "recursive, proportional feedback", feedback=_proportional, training=_BOUNDED),
-    Rival("no_feedback", "recursive, no feedback", feedback=_blind, training=_BOUNDED),
-    Rival("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
-    Rival("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters", before={"epochs": 120},
+    Variant("proportional", "recursive, proportional feedback", feedback=_proportional, training=_BOUNDED),
+    Variant("no_feedback", "recursive, no feedback", feedback=_blind, training=_BOUNDED),
+    Variant("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
+    Variant("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters", before={"epochs": 120},
           training={"epochs": 120, "objective": "rms"}),
-    Rival("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
+    Variant("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
 ))
 
 _PROPOSAL = {"part": "proposal", "epochs": 200, "batch_size": 128}
 _ROOT = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
 _CYCLES = _ROOT | {"part": "cycles", "epochs": 20}
 VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500, num_test=1_000, run_off=0,
-                    shipped=("gradient", "mlp_imitation", "mlp_parameters"), rivals=(
-    Rival("gradient", "recursive, gradient in proportion", feedback=_proportional_gradient,
+                    shipped=("gradient", "mlp_imitation", "mlp_parameters"), variants=(
+    Variant("gradient", "recursive, gradient in proportion", feedback=_proportional_gradient,
           before=_PROPOSAL, training=_CYCLES),
-    Rival("raw_gradient", "recursive, raw gradient", feedback=_gradient, before=_PROPOSAL, training=_CYCLES),
-    Rival("final_error", "recursive, final error in proportion", feedback=_proportional,
+    Variant("raw_gradient", "recursive, raw gradient", feedback=_gradient, before=_PROPOSAL, training=_CYCLES),
+    Variant("final_error", "recursive, final error in proportion", feedback=_proportional,
           before=_PROPOSAL, training=_CYCLES),
-    Rival("no_feedback", "recursive, no feedback", feedback=_blind, before=_PROPOSAL, training=_CYCLES),
-    Rival("no_imitation", "recursive, gradient, never imitates", feedback=_proportional_gradient,
+    Variant("no_feedback", "recursive, no feedback", feedback=_blind, before=_PROPOSAL, training=_CYCLES),
+    Variant("no_imitation", "recursive, gradient, never imitates", feedback=_proportional_gradient,
           training=_ROOT | {"epochs": 25}),
-    Rival("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
+    Variant("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
           training={"batch_size": 128, "epochs": 600}),
-    Rival("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters", before={"batch_size": 128, "epochs": 300},
+    Variant("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters", before={"batch_size": 128, "epochs": 300},
           training=_ROOT | {"epochs": 35}),
-    Rival("mlp_compute", "MLP, equal compute, then the cost", mlp="compute", before={"batch_size": 128, "epochs": 60},
+    Variant("mlp_compute", "MLP, equal compute, then the cost", mlp="compute", before={"batch_size": 128, "epochs": 60},
           training=_ROOT | {"epochs": 25}),
 ))
 

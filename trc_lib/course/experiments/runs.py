@@ -1,4 +1,4 @@
-"""The batch run over all rivals: resumable, one file a run, and safe to start several times at once."""
+"""The batch run over all variants: resumable, one file a run, and safe to start several times at once."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ from trc_lib.problems import PROBLEMS
 from trc_lib.training import train
 from trc_lib.training.compute import one_thread
 
-FIRST_RATES = (5e-4, 1e-3, 2e-3)     # every rival tries these learning rates, then goes on while the outermost is the best
+FIRST_RATES = (5e-4, 1e-3, 2e-3)     # every variant tries these learning rates, then goes on while the outermost is the best
 LOWEST, HIGHEST = 1e-4, 1e-2         # but not beyond these
 TUNING_SEED = 100                    # with this seed;
 SEEDS = (0, 1, 2, 3, 4)              # then the one that is chosen meets all of these
@@ -28,40 +28,40 @@ TEST_SEED = 2 * EVAL_SEED            # no run, neither tuning nor early stopping
 
 
 def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2, progress=True):
-    """Tune every rival of a `Study`, train it with every seed, measure it on unseen problems; write the table.
+    """Tune every variant of a `Study`, train it with every seed, measure it on unseen problems; write the table.
 
-    Each run leaves ``<rival>/lr-<lr>-seed-<seed>.json`` and ``.pt`` in ``folder``. A run that is there is not made again;
+    Each run leaves ``<variant>/lr-<lr>-seed-<seed>.json`` and ``.pt`` in ``folder``. A run that is there is not made again;
     one that another process is at is left to it.
 
     Returns:
         the table, as `load_results` reads it.
     """
-    folder, workers, rivals = pathlib.Path(folder), validation.whole("workers", workers), study.rivals
+    folder, workers, variants = pathlib.Path(folder), validation.whole("workers", workers), study.variants
     io.check_writable(folder)
-    untried = [(rival, lr) for rival in rivals for lr in FIRST_RATES]
+    untried = [(variant, lr) for variant in variants for lr in FIRST_RATES]
     while untried:
         _run_all(folder, study, [(*pair, TUNING_SEED) for pair in untried], workers, progress, "tuning")
-        untried = [(rival, lr) for rival in rivals for lr in [_next_rate(_tried(folder, rival))] if lr is not None]
-    finalists = [(rival, lr) for rival in rivals for lr in _two_best(_tried(folder, rival))]
+        untried = [(variant, lr) for variant in variants for lr in [_next_rate(_tried(folder, variant))] if lr is not None]
+    finalists = [(variant, lr) for variant in variants for lr in _two_best(_tried(folder, variant))]
     run_off = [(*pair, seed) for seed in seeds[:study.run_off] for pair in finalists]
     _run_all(folder, study, run_off, workers, progress, "run-off")
-    chosen = [(rival, _chosen(folder, rival, seeds[:study.run_off])) for rival in rivals]
+    chosen = [(variant, _chosen(folder, variant, seeds[:study.run_off])) for variant in variants]
     _run_all(folder, study, [(*pair, seed) for seed in seeds for pair in chosen], workers, progress, "seeds")
     return collect(folder, study, seeds)
 
 
 def collect(folder, study=RECURSION, seeds=SEEDS):
-    """The table of the runs in ``folder``: per rival the tuning, each seed's figures, their mean and spread."""
+    """The table of the runs in ``folder``: per variant the tuning, each seed's figures, their mean and spread."""
     table = {"num_train": study.num_train, "num_test": study.num_test, "seeds": list(seeds),
-             "torch": torch.__version__.split("+")[0], "rivals": {"linear": _linear_row(study, seeds)}}
+             "torch": torch.__version__.split("+")[0], "variants": {"linear": _linear_row(study, seeds)}}
     met = seeds[:study.run_off]
-    for rival in study.rivals:
-        tried = _tried(folder, rival)
-        lr = _chosen(folder, rival, met)
-        runs = [_read(folder, rival, lr, seed) for seed in seeds]
-        table["rivals"][rival.name] = {"label": rival.label, "lr": lr,
+    for variant in study.variants:
+        tried = _tried(folder, variant)
+        lr = _chosen(folder, variant, met)
+        runs = [_read(folder, variant, lr, seed) for seed in seeds]
+        table["variants"][variant.name] = {"label": variant.label, "lr": lr,
                                        "tuning": {f"{rate:g}": error for rate, error in tried.items()},
-                                       "run_off": {f"{rate:g}": error for rate, error in _run_off(folder, rival, met).items()},
+                                       "run_off": {f"{rate:g}": error for rate, error in _run_off(folder, variant, met).items()},
                                        "runs": runs, **_summary(runs)}
     return table
 
@@ -73,10 +73,10 @@ def load_results(name="sweep"):
 
 def ship(folder, study=RECURSION):
     """Copy the networks that a chapter takes apart, seed 0 of each, to data/pretrained/laboratory."""
-    for rival in study.rivals:
-        if rival.name in study.shipped:
-            source = _path(folder, rival, _chosen(folder, rival, SEEDS[:study.run_off]), 0).with_suffix(".pt")
-            name = rival.name if study == RECURSION else f"{study.name}_{rival.name}"
+    for variant in study.variants:
+        if variant.name in study.shipped:
+            source = _path(folder, variant, _chosen(folder, variant, SEEDS[:study.run_off]), 0).with_suffix(".pt")
+            name = variant.name if study == RECURSION else f"{study.name}_{variant.name}"
             with io.written_whole(root() / "data" / "pretrained" / "laboratory" / f"{name}.pt") as temporary:
                 temporary.write_bytes(source.read_bytes())
 
@@ -104,19 +104,19 @@ def _run_all(folder, study, runs, workers, progress, name):
 
 
 def _run_once(arguments):
-    folder, study, rival, lr, seed = arguments
-    path = _path(folder, rival, lr, seed)
+    folder, study, variant, lr, seed = arguments
+    path = _path(folder, variant, lr, seed)
     with contextlib.suppress(io.Busy), io.claimed(path.with_suffix(".lock"), path):  # another's run is left to it
         if not path.exists():
             with one_thread():
-                model, figures = run_rival(rival, lr, seed, study)
+                model, figures = run_variant(variant, lr, seed, study)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
             io.write_json(path, figures)  # last: where it is, the run is whole
 
 
-def run_rival(rival, lr, seed, study=RECURSION):
-    """Train one rival of a `Study` once; returns the network and its figures.
+def run_variant(variant, lr, seed, study=RECURSION):
+    """Train one variant of a `Study` once; returns the network and its figures.
 
     Seconds are of one core's time, all trainings together; under ``"before"`` stand the figures after each earlier training.
     """
@@ -124,9 +124,9 @@ def run_rival(rival, lr, seed, study=RECURSION):
     train_set = problem.dataset(study.num_train, seed)
     validation_set = problem.dataset(study.num_validation, EVAL_SEED + seed)
     test_set = problem.dataset(study.num_test, TEST_SEED)
-    model, seconds, stages = rival.make(problem.teacher, seed), 0.0, []
+    model, seconds, stages = variant.make(problem.teacher, seed), 0.0, []
     try:
-        for config in rival.train_configs(lr, seed):
+        for config in variant.train_configs(lr, seed):
             started = time.process_time()  # of one core: what else the machine does shall not count
             history = train(model, train_set, validation_set, config, progress=False)
             seconds += time.process_time() - started
@@ -176,11 +176,11 @@ def _linear_row(study, seeds):
     return {"label": "linear map, least squares", "runs": runs, **_summary(runs)}
 
 
-def _tried(folder, rival):
+def _tried(folder, variant):
     """The validation error of every learning rate that was tried in tuning, ``{lr: error}``, in rising order."""
     rates = set(FIRST_RATES) | {float(path.name.split("-seed-")[0].removeprefix("lr-"))
-                                for path in (folder / rival.name).glob(f"*-seed-{TUNING_SEED}.json")}
-    return {lr: _read(folder, rival, lr, TUNING_SEED)["validation_error"] for lr in sorted(rates)}
+                                for path in (folder / variant.name).glob(f"*-seed-{TUNING_SEED}.json")}
+    return {lr: _read(folder, variant, lr, TUNING_SEED)["validation_error"] for lr in sorted(rates)}
 
 
 def _best(tried):
@@ -196,17 +196,17 @@ def _two_best(tried):
     return sorted(tried, key=tried.get)[:2]
 
 
-def _chosen(folder, rival, met):
+def _chosen(folder, variant, met):
     """The learning rate that wins the run-off; without one, the best of the tuning."""
-    return _best(_run_off(folder, rival, met) if met else _tried(folder, rival))
+    return _best(_run_off(folder, variant, met) if met else _tried(folder, variant))
 
 
-def _run_off(folder, rival, met):
+def _run_off(folder, variant, met):
     """The mean validation error of the two best learning rates over the seeds that they met, ``{lr: error}``."""
     if not met:
         return {}
-    return {lr: statistics.fmean(_read(folder, rival, lr, seed)["validation_error"] for seed in met)
-            for lr in _two_best(_tried(folder, rival))}
+    return {lr: statistics.fmean(_read(folder, variant, lr, seed)["validation_error"] for seed in met)
+            for lr in _two_best(_tried(folder, variant))}
 
 
 def _next_rate(tried):
@@ -216,13 +216,13 @@ def _next_rate(tried):
     return following if following is not None and LOWEST <= following <= HIGHEST else None
 
 
-def _read(folder, rival, lr, seed):
-    path = _path(folder, rival, lr, seed)
+def _read(folder, variant, lr, seed):
+    path = _path(folder, variant, lr, seed)
     try:
         return io.read_json(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist yet; if another process is at it, run again when it is done") from None
 
 
-def _path(folder, rival, lr, seed):
-    return folder / rival.name / f"lr-{lr:g}-seed-{seed}.json"
+def _path(folder, variant, lr, seed):
+    return folder / variant.name / f"lr-{lr:g}-seed-{seed}.json"
