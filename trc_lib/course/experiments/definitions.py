@@ -134,8 +134,8 @@ RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, variants=(
 ))
 
 _BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
-BOUNDED = Study("bounded", "bounded_inputs", shipped=("propose_first", "proportional", "no_feedback", "mlp_parameters"), variants=(
-    Variant("propose_first", "recursive, proposes first", feedback=_proportional,
+BOUNDED = Study("bounded", "bounded_inputs", shipped=("pretrained_proposal", "proportional", "no_feedback", "mlp_parameters"), variants=(
+    Variant("pretrained_proposal", "recursive, pretrained proposal", feedback=_proportional,
           before={"part": "proposal", "epochs": 100},
           training={"part": "cycles", "epochs": 20, "objective": "rms", "cycle_weight": 1.0}),
     Variant("proportional", "recursive, proportional feedback", feedback=_proportional, training=_BOUNDED),
