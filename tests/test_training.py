@@ -131,7 +131,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(tiny, dataset
 
 def script_eval_losses(monkeypatch, losses):
     losses = iter(losses)
-    monkeypatch.setattr(loop, "evaluate", lambda model, data, teacher, config: (next(losses), 1.0, 0.0))
+    monkeypatch.setattr(loop, "validate", lambda model, data, teacher, config: (next(losses), 1.0, 0.0))
 
 
 def test_training_stops_early_and_ends_with_the_best_weights(tiny, dataset, tmp_path, monkeypatch):

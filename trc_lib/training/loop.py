@@ -131,7 +131,7 @@ def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
             bar.update()
     row = None
     if ranks.first:
-        eval_loss, final_error, success = evaluate(model, eval_data, teacher, config)
+        eval_loss, final_error, success = validate(model, eval_data, teacher, config)
         row = {"epoch": epoch, "train_loss": float(summed_loss) / batches.num_samples, "eval_loss": eval_loss,
                "eval_final_error": final_error, "eval_success": success, "lr": lr,
                "seconds": round(time.perf_counter() - started, 3)}
@@ -158,7 +158,7 @@ def _objective(cycles, initial_state, target_state, optimal_controls, teacher, c
 
 
 @torch.no_grad()
-def evaluate(model, data, teacher, config, batch_size=4096):
+def validate(model, data, teacher, config, batch_size=4096):
     """Eval loss (the same quantity as the train loss), mean final error, share of errors below the teacher's ``success``."""
     model.eval()
     reported = TrainConfig(objective="cost" if config.of_cost else "mse")  # whatever else is descended
