@@ -24,15 +24,15 @@ course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the resu
 
 test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser, send runs to a Slurm
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/browser --ignore tests/slurm
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/system/browser --ignore tests/system/slurm
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
-	$(BIN)/python -m pytest -n 2 -rs tests/browser tests/slurm
+	$(BIN)/python -m pytest -n 2 -rs tests/system/browser tests/system/slurm
 
 test-browser: .venv/ready  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest tests/system/browser
 
 test-slurm: .venv/ready  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
-	$(BIN)/python -m pytest -rs tests/slurm
+	$(BIN)/python -m pytest -rs tests/system/slurm
 
 test-oldest: RESOLUTION := lowest-direct  ## run the unit tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
 test-newest: RESOLUTION := highest  ## run the unit tests with the newest versions that it allows (as large); another Python: make test-newest PYTHON=python3.13
@@ -40,7 +40,7 @@ test-oldest test-newest: | .cache/tmp
 	$(PYTHON) -m venv --clear .venv-$@
 	.venv-$@/bin/pip install --quiet uv
 	.venv-$@/bin/uv pip install --quiet --system-certs --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export]'
-	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests --ignore tests/browser --ignore tests/slurm
+	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests --ignore tests/system/browser --ignore tests/system/slurm
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
@@ -55,7 +55,7 @@ check-gpu: .venv/ready  ## on a machine with a GPU: compare it with the CPU, tra
 	$(BIN)/python -m tests.benchmarks.check_gpu
 
 torture: .venv/ready ## kill, damage, misuse and starve it, and count what it survives (about an hour, as root for all of it)
-	$(BIN)/python -m tests.torture
+	$(BIN)/python -m tests.system.torture
 
 sweep: .venv/ready   ## train all rivals of chapters 6 to 8 with five seeds (about 4 hours; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep

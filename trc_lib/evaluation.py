@@ -60,7 +60,7 @@ class Metrics:
         final_error_mean, final_error_median, final_error_p99, final_error_max: of |x_N - x_T|.
         success_rate: share of problems with |x_N - x_T| below the teacher's ``success``.
         control_mse: mean of (u - u*)^2, (m/s^2)^2; the training loss.
-        miss, excess_energy: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2; None where the ruler does not hold.
+        terminal_error, excess_energy: mean over the problems of the two parts of |u - u*|^2, (m/s^2)^2; None where the ruler does not hold.
         cost_ratio: mean cost (for the minimum-energy law the energy) over the optimum's; says nothing without the final error
             beside it where the target is not part of the cost.
     """
@@ -71,7 +71,7 @@ class Metrics:
     final_error_max: float
     success_rate: float
     control_mse: float
-    miss: float | None
+    terminal_error: float | None
     excess_energy: float | None
     cost_ratio: float
 

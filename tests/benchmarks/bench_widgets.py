@@ -10,7 +10,7 @@ import tempfile
 
 import nbformat
 
-from tests.browser import lab
+from tests.system.browser import lab
 from trc_lib import io
 
 PRESSES = 30

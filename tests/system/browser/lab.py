@@ -1,0 +1,128 @@
+"""A JupyterLab on this machine, and a Chromium that looks at it."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from playwright.sync_api import sync_playwright
+
+from tests import ROOT
+
+SCREENSHOTS = ROOT / "runs" / "screenshots"
+SETTINGS = {"@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+            "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync"]
+
+
+def chromium():
+    """The path of a Chromium, installed by apt if it is missing and may be; None if there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
+        for words in (["update"], ["install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
+            subprocess.run(["apt-get", "-q", *words], env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+                           stdout=subprocess.DEVNULL, check=False)
+        found = shutil.which("chromium")
+    return found
+
+
+def copy_course(folder):
+    """The notebooks, set to the smoke lane, with the shipped checkpoint, in a folder of their own."""
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "trc_lib").mkdir()  # marks the folder as a course; the library itself is the installed one
+    for name in ("pretrained", "results"):
+        shutil.copytree(ROOT / "data" / name, folder / "data" / name)
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = path.read_text(encoding="utf-8").replace('lane = \\"cpu\\"', 'lane = \\"smoke\\"')
+        (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def server(folder):
+    """A JupyterLab over ``folder/notebooks``; gives its address and the file of its log."""
+    for name, values in SETTINGS.items():
+        path = folder / "settings" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
+             "--IdentityProvider.token=course", "--LabApp.expose_app_in_browser=True",
+             f"--LabApp.user_settings_dir={folder / 'settings'}", f"--LabApp.workspaces_dir={folder / 'workspaces'}",
+             f"--ServerApp.root_dir={folder / 'notebooks'}"]
+    log = folder / "lab.log"
+    with open(log, "w") as stream:
+        running = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", log
+    finally:
+        os.killpg(running.pid, signal.SIGTERM)
+        running.wait(timeout=20)
+
+
+@contextlib.contextmanager
+def browser(path):
+    """A headless Chromium, in a home of its own: it keeps reports of crashes there."""
+    with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=path, args=QUIET, env=os.environ | {"HOME": home})
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+class Notebook:
+    """A notebook in JupyterLab in a page, with all its cells run."""
+
+    def __init__(self, made, address, name, width=1300):
+        self.page, self.errors, self.name = made.new_page(viewport={"width": width, "height": 1000}), [], name
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(f"{address}/lab/tree/{name}.ipynb?token=course&reset", wait_until="domcontentloaded")
+        self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
+        self.page.evaluate("""async () => {
+            const app = window.jupyterapp; await app.restored;
+            while (!(app.shell.currentWidget && app.shell.currentWidget.context)) await new Promise(r => setTimeout(r, 50));
+            await app.shell.currentWidget.context.ready; await app.shell.currentWidget.sessionContext.ready;
+            if (!app.shell.leftCollapsed) await app.commands.execute('application:toggle-left-area');
+            await app.commands.execute('notebook:run-all-cells'); }""")
+
+    def failed_outputs(self):
+        """What the page shows of errors and of the standard error stream."""
+        kinds = ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr")
+        shown = [text for kind in kinds for text in self.page.locator(f'[data-mime-type="{kind}"]').all_inner_texts()]
+        return [text for text in shown if "it/s" not in text and "step/s" not in text]  # a progress bar is no error
+
+    def shells(self):
+        """The widgets of this course: boxes with controls and a picture."""
+        return self.page.locator(".jp-OutputArea-output .widget-vbox:has(> img.widget-image)").all()
+
+    def save(self):
+        """Save the notebook; whether nothing is left unsaved."""
+        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        return not self.page.evaluate("window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def picture_after(shell, act, timeout=8000):
+    """Do something, wait for the shell's picture to change, and return the milliseconds from the key to the new picture."""
+    image = shell.locator("> img.widget-image").element_handle()
+    image.evaluate("""image => { image.seen = image.src; image.changed = new Promise(resolve => {
+        const started = {};
+        window.addEventListener('keydown', () => { started.at ??= performance.now(); }, {once: true, capture: true});
+        image.addEventListener('load', () => resolve(performance.now() - started.at), {once: true}); }); }""")
+    act()
+    return image.evaluate(
+        "(image, timeout) => Promise.race([image.changed, new Promise(r => setTimeout(() => r(null), timeout))])", timeout)

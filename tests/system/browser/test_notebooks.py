@@ -1,0 +1,78 @@
+"""Every notebook in a real JupyterLab in a real browser: all cells run, every control of every widget worked by keyboard."""
+
+import pathlib
+
+import pytest
+
+from tests.system.browser import lab
+
+NOTEBOOKS = sorted(path.stem for path in (lab.ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    path = lab.chromium()
+    if path is None:
+        pytest.skip("needs a Chromium: as root, apt-get install chromium fonts-dejavu-core")
+    folder = tmp_path_factory.mktemp("course")
+    lab.copy_course(folder)
+    lab.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with lab.server(folder) as (address, log), lab.browser(path) as browser:
+        yield browser, address, log
+
+
+def _keys(control):
+    """What takes the keys of a control, and which keys work it from end to end."""
+    classes = control.get_attribute("class")
+    if "widget-hslider" in classes or "widget-slider" in classes:
+        return control.locator(".noUi-handle"), ["End", "Home", "ArrowRight"]
+    if "widget-play" in classes:
+        return control.locator("button").first, ["Enter"]
+    if "jupyter-button" in classes:
+        return control, ["Enter"]
+    if "widget-text" in classes:
+        return control.locator("input"), ["ArrowUp"]
+    return None, []
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
+    browser, address, log = made
+    notebook = lab.Notebook(browser, address, name)
+    try:
+        shells = notebook.shells()
+        assert shells, "no widget is shown"
+        for number, shell in enumerate(shells):
+            shell.scroll_into_view_if_needed()
+            for control in shell.locator("> .widget-hbox > .jupyter-widgets").all():
+                target, keys = _keys(control)
+                for key in keys:
+                    target.focus()
+                    label = control.inner_text()
+                    follows = shells[0] if "in the microscope" in label else shell
+                    changed = lab.picture_after(follows, lambda key=key: notebook.page.keyboard.press(key))
+                    assert changed is not None, f"{label!r}: nothing changed after {key}"
+            assert shell.locator("> .widget-html").inner_text().strip() == "", "the widget shows an error"
+            assert shell.bounding_box()["width"] <= 1300
+            shell.screenshot(path=lab.SCREENSHOTS / f"{name}_{number}.png")
+        assert notebook.failed_outputs() == [] and notebook.errors == []
+        assert notebook.save()
+        assert "Traceback" not in pathlib.Path(log).read_text()
+    finally:
+        notebook.page.close()
+
+
+def test_the_layout_holds_at_a_thousand_pixels(made):
+    browser, address, _ = made
+    notebook = lab.Notebook(browser, address, "05_evaluation", width=1000)
+    try:
+        for number, shell in enumerate(notebook.shells()):
+            shell.scroll_into_view_if_needed()
+            box = shell.bounding_box()
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 1000
+            for control in shell.locator("> .widget-hbox > .jupyter-widgets").all():
+                inside = control.bounding_box()
+                assert inside["x"] + inside["width"] <= 1000
+            shell.screenshot(path=lab.SCREENSHOTS / f"narrow_{number}.png")
+    finally:
+        notebook.page.close()

@@ -1,0 +1,119 @@
+"""The short version of ``make torture``, and that the torture finds what is broken on purpose."""
+
+import contextlib
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+
+from tests import ROOT
+from tests.system.torture import __main__ as torture
+from tests.system.torture import bad_input, corruption, figures, kills, surroundings
+from trc_lib import io, validation
+from trc_lib.course.batch.report import replace_between
+from trc_lib.teachers import minimum_energy
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+def survived(row, at_least=1):
+    """Whether everything was, out of enough."""
+    if row.not_tried:
+        pytest.skip(row.not_tried)
+    assert row.failures == [] and row.survived == row.tries >= at_least
+    return True
+
+
+# ---------------------------------------------------------------- the short version
+
+@pytest.mark.parametrize("kill", kills.ALL, ids=lambda kill: kill.__name__)
+def test_a_kill_leaves_files_whole_or_absent_and_the_next_run_ends_the_same(kill, rng):
+    assert survived(kill(3, rng), 3)
+
+
+def test_damage_is_refused_by_name_or_harmless(rng):
+    rows = corruption.everything_damaged(15, rng)
+    assert len(rows) == 14 and all(survived(row, 15) for row in rows)
+    assert survived(corruption.source_notebooks(3, rng), 3)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_no_reader_runs_code():
+    assert survived(corruption.malicious_pickles(), 40)
+
+
+def test_bad_input_is_refused_by_name_or_answered_rightly(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(os.listdir("/"))
+    assert survived(bad_input.by_hypothesis(200), 200) and survived(bad_input.one_by_one(some=200), 200)
+    paths = [(call, {name: value}) for call in bad_input.calls() for name in ("path", "folder")
+             for value in call.spoil.get(name, ())]
+    assert len(paths) > 40 and {bad_input.judge(*case)[1] for case in paths} == {None}
+    assert set(os.listdir("/")) == before and set(os.listdir(".")) <= {".hypothesis"}    # nothing written elsewhere
+
+
+def test_a_full_disk_is_named_and_nothing_is_lost():
+    assert survived(surroundings.full_disk(2), 8)
+
+
+def test_ill_conditioned_problems_are_solved_or_refused():
+    row = figures.ill_conditioned()
+    assert survived(row, 80) and row.outcomes["reached"] > row.outcomes["refused"] > 0
+
+
+# ---------------------------------------------------------------- it finds what is broken on purpose
+
+def test_it_finds_files_that_are_written_in_place(monkeypatch, rng):
+    @contextlib.contextmanager
+    def in_place(path):
+        pathlib.Path(path).touch()
+        yield pathlib.Path(path)
+
+    monkeypatch.setattr(io, "written_whole", in_place)
+    row = kills.dataset_writing(10, rng)
+    assert any("data.npz is not whole" in failure for failure in row.failures)
+
+
+def test_it_finds_what_a_killed_writer_leaves_behind(monkeypatch, rng):
+    monkeypatch.setattr(io, "claimed", lambda *arguments: contextlib.nullcontext())
+    assert any("was left behind" in failure for failure in kills.dataset_writing(10, rng).failures)
+
+
+def test_it_finds_a_resume_that_ends_otherwise(monkeypatch, rng):
+    monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", lambda optimizer, state: None)
+    row = kills.training(8, rng)
+    assert any("it ended otherwise" in failure for failure in row.failures)
+
+
+def test_it_finds_figures_without_a_checksum(monkeypatch, rng, tmp_path):
+    monkeypatch.setattr(io, "fingerprint", lambda contents: "always the same")
+    io.write_json(tmp_path / "a.json", {"numbers": [k / 7 for k in range(100)]})
+    target = corruption.Target("results file", tmp_path / "a.json", io.read_json, harmless=lambda a, b: a == b)
+    assert "read with other contents" in corruption.damage(target, corruption.flipped, 50, rng).failures
+
+
+def test_it_finds_arguments_that_are_not_checked(monkeypatch):
+    monkeypatch.setattr(validation, "positive", lambda name, value, or_zero=False: value)
+    failures = "\n".join(bad_input.one_by_one(some=1_000).failures)
+    assert "DoubleIntegrator(dt=" in failures and "sample_states(" in failures
+
+
+def test_it_finds_a_law_that_misses(monkeypatch):
+    monkeypatch.setattr(minimum_energy, "LARGEST_MISS", float("inf"))
+    assert any("misses a target" in failure for failure in figures.ill_conditioned().failures)
+
+
+# ---------------------------------------------------------------- what is shown
+
+@pytest.mark.skipif(not torture.RESULTS.exists(), reason="nothing was measured yet: make torture")
+def test_the_readme_shows_what_was_survived():
+    result, readme = io.read_json(torture.RESULTS), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == replace_between(readme, torture.BEGIN, torture.END, torture.table(result))
+    assert torture.BEGIN in readme and "| kill -9: training |" in readme and set(result["rows"]) <= set(torture.PARTS)
+    rows = [row for rows in result["rows"].values() for row in rows]
+    assert not [row["name"] for row in rows if row["survived"] < row["tries"]]

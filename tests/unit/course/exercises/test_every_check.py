@@ -1,0 +1,89 @@
+"""Every check: right answers pass, wrong ones are told what is wrong, missing ones are not wrong, and an error shows its line."""
+
+import numpy as np
+import pytest
+
+from tests.unit.course.exercises import (
+    answers_bounded,
+    answers_dataset,
+    answers_evaluation,
+    answers_laboratory,
+    answers_model,
+    answers_teacher,
+    answers_training,
+    answers_van_der_pol,
+)
+from trc_lib.course.exercises import bounded, dataset, evaluation, model, recursion, teacher, training, van_der_pol
+
+MODULES = (teacher, dataset, model, training, evaluation, recursion, bounded, van_der_pol)
+CHECKS = [check for module in MODULES for check in vars(module).values()
+          if hasattr(check, "__wrapped__") and check.__module__ == module.__name__]
+
+ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation,
+           answers_laboratory, answers_bounded, answers_van_der_pol)
+RIGHT = [row for module in ANSWERS for row in module.RIGHT]
+WRONG = [row for module in ANSWERS for row in module.WRONG]
+
+
+def test_there_are_three_to_five_in_each_chapter():
+    counts = {module.__name__: sum(check.__module__ == module.__name__ for check in CHECKS)
+              for module in MODULES}
+    assert all(3 <= count <= 5 for count in counts.values()), counts
+
+
+@pytest.mark.parametrize(("check", "answer"), RIGHT)
+def test_right_answers_pass(check, answer):
+    verdict = check(answer)
+    assert verdict.passed is True, verdict
+
+
+@pytest.mark.parametrize(("check", "answer", "word"), WRONG)
+def test_wrong_answers_are_told_what_is_wrong(check, answer, word):
+    verdict = check(answer)
+    assert verdict.passed is False and word in verdict.message, verdict
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_what_was_not_attempted_is_not_wrong(check):
+    def empty(*problem, **options):
+        raise NotImplementedError
+
+    assert check(empty).passed is None
+    assert check(lambda *problem, **options: None).passed is None
+    assert check(lambda *problem, **options: ...).passed is None
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_an_answer_that_raises_is_shown_its_line(check):
+    def broken(*problem, **options):
+        return problem[0] / undefined_name  # noqa: F821
+
+    verdict = check(broken)
+    assert verdict.passed is False and "problem[0] / undefined_name" in verdict.message and "NameError" in verdict.message
+
+
+def test_an_error_inside_a_library_is_shown_at_the_learners_line():
+    def singular(C):
+        return np.linalg.inv(C @ C.T * 0)  # the learner's line
+
+    assert "np.linalg.inv(C @ C.T * 0)" in teacher.null_projector(singular).message
+
+
+def test_the_leaky_splits_hold_what_their_makers_say():
+    rng = np.random.default_rng(1)
+    for n, m in ((300, 80), (60, 200)):
+        train, test, kinds = dataset._leaky_split(rng, n, m)
+        found = set(np.flatnonzero(answers_dataset.same(train, test).all(2).any(1)).tolist())
+        assert found == kinds["exact"] | kinds["float32"] | kinds["edge"] and len(found) == 12
+
+
+def test_logs_are_what_their_names_say():
+    for kind, train, evaluated in training._logs():
+        lowest = np.min(evaluated)
+        assert (train[-1] < train[0] / 10) == (kind != "not learning")
+        if kind == "learning":
+            assert evaluated[-1] < evaluated[0] / 10 and evaluated[-1] < 1.5 * lowest and 0.5 < evaluated[-1] / train[-1] < 2
+        if kind == "overfitting":
+            assert lowest < evaluated[0] / 10 and evaluated[-1] > 3 * lowest
+        if kind == "different units":
+            assert max(evaluated) < 1.1 * lowest
