@@ -290,7 +290,7 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
     teacher = PROBLEMS["van_der_pol"]().teacher
     variants = {variant.name: variant for variant in STUDIES["van_der_pol"].variants}
     told, silent = variants["gradient"].make(teacher, 0), variants["final_error"].make(teacher, 0)
-    assert told.feedback.inner.cost is teacher.cost_matrices and isinstance(silent.feedback.inner, FinalError)
+    assert told.feedback.inner.cost is teacher.quadratic_cost and isinstance(silent.feedback.inner, FinalError)
     assert told.error_embedding.in_features == 101 and silent.error_embedding.in_features == 3
 
 

@@ -241,7 +241,7 @@ def test_the_error_map_opens_its_worst_start_in_the_microscope(model, problems):
 def oscillator():
     problem = van_der_pol(horizon=20)
     model = TinyRecursiveControl.create_two_level_small(
-        problem.teacher.system, 0, CostGradient(problem.teacher.system, problem.teacher.cost_matrices, 20), horizon=20)
+        problem.teacher.system, 0, CostGradient(problem.teacher.system, problem.teacher.quadratic_cost, 20), horizon=20)
     model.set_scaling(problem.dataset(32, seed=0))
     return model, problem.teacher
 

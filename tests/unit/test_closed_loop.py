@@ -12,7 +12,7 @@ from trc_lib.teachers import ClippedLQR
 STARTS = torch.tensor([[1.5, -1.0], [-0.5, 2.0], [0.3, 0.2]], dtype=torch.float64)
 REST = torch.zeros(3, 2, dtype=torch.float64)
 TEACHER = van_der_pol(horizon=20).teacher
-LAW = ClippedLQR(TEACHER.system, 20, TEACHER.cost_matrices)
+LAW = ClippedLQR(TEACHER.system, 20, TEACHER.quadratic_cost)
 
 
 def test_open_loop_without_noise_is_the_plan():

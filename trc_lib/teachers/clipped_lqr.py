@@ -20,7 +20,7 @@ class ClippedLQR(Teacher):
 
         validation.like("system", system, "a System", "dynamics")
         validation.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
-        self.system, self.horizon, self.cost_matrices = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
+        self.system, self.horizon, self.quadratic_cost = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
         origin = torch.zeros(system.state_dim + system.control_dim, dtype=torch.float64)
         A, B = (jacobian.numpy() for jacobian in system.jacobians(*origin.split([system.state_dim, system.control_dim])))
         P = scipy.linalg.solve_discrete_are(A, B, cost.Q.numpy(), cost.R.numpy())
@@ -28,7 +28,7 @@ class ClippedLQR(Teacher):
 
     def cost(self, initial_state, target_state, controls):
         """The total cost of ``controls``, ``[...]``; differentiable in them."""
-        return self.cost_matrices.of_controls(self.system, initial_state, controls, target_state)
+        return self.quadratic_cost.of_controls(self.system, initial_state, controls, target_state)
 
     def try_solve(self, initial_state, target_state):
         state, target_state = validation.state_pair(initial_state, target_state, self.system.state_dim)

@@ -53,15 +53,15 @@ class IterativeLQR(Teacher):
     def __init__(self, system, horizon, cost, success=0.1):
         validation.like("system", system, "a System", "dynamics")
         validation.like("cost", cost, "a QuadraticCost", "check_fit").check_fit(system)
-        self.system, self.horizon, self.cost_matrices = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
+        self.system, self.horizon, self.quadratic_cost = system, validation.whole("horizon", horizon, at_most=LONGEST), cost
         self.success = validation.positive("success", success)
 
     def cost(self, initial_state, target_state, controls):
         """The total cost of ``controls``, ``[...]``; differentiable in them."""
-        return self.cost_matrices.of_controls(self.system, initial_state, controls, target_state)
+        return self.quadratic_cost.of_controls(self.system, initial_state, controls, target_state)
 
     def contents(self):
-        return {"system": self.system.kind, **self.system.contents(), **self.cost_matrices.contents(), "horizon": self.horizon,
+        return {"system": self.system.kind, **self.system.contents(), **self.quadratic_cost.contents(), "horizon": self.horizon,
                 "success": self.success}
 
     @classmethod
@@ -96,7 +96,7 @@ class IterativeLQR(Teacher):
             raise ValueError(f"guess has shape {list(guess.shape)}; needs {[*leading, *shape]}") from None
         controls = controls.clamp(-limit, limit)
         states = self.system.rollout_unchecked(x0, controls)
-        total = self.cost_matrices.total(states, controls, xT)
+        total = self.quadratic_cost.total(states, controls, xT)
         damping = torch.zeros_like(total).where(total.isfinite(), MOST_DAMPING)            # whose states overflow has no answer
         solved, iterations = torch.zeros_like(total, dtype=torch.bool), torch.zeros_like(total, dtype=torch.long)
         for _ in range(MOST_ITERATIONS):
@@ -125,7 +125,7 @@ class IterativeLQR(Teacher):
         """From the last step to the first: steps ``[n, N, m]``, gains ``[n, N, m, state_dim]``, and the promised improvement
         of the whole step ``[n]``."""
         A, B = self.system.jacobians(states[:, :-1], controls)
-        Q, R, Q_final = (matrix.to(states) for matrix in (self.cost_matrices.Q, self.cost_matrices.R, self.cost_matrices.Q_final))
+        Q, R, Q_final = (matrix.to(states) for matrix in (self.quadratic_cost.Q, self.quadratic_cost.R, self.quadratic_cost.Q_final))
         off = (states - target_state[:, None])[..., None]                                  # [n, N+1, state_dim, 1]
         slope, curvature = 2 * Q_final @ off[:, -1], (2 * Q_final).expand(len(states), -1, -1)   # of the cost to go
         steps, gains, promised = [], [], torch.zeros_like(damping)
@@ -162,7 +162,7 @@ class IterativeLQR(Teacher):
                 trial_states.append(x)
                 trial_controls.append(u)
             trial_states, trial_controls = torch.stack(trial_states, dim=1), torch.stack(trial_controls, dim=1)
-            trial_total = self.cost_matrices.total(trial_states, trial_controls, target_state[at])
+            trial_total = self.quadratic_cost.total(trial_states, trial_controls, target_state[at])
             better = trial_total < total[at] - 1e-4 * length * promised[at]                # False for NaN, too
             won = at[better]
             new_states[won], new_controls[won] = trial_states[better], trial_controls[better]

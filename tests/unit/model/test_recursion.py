@@ -506,7 +506,7 @@ def oscillator():
 
 def told_of(problem, wrap=lambda inner: inner):
     teacher = problem.teacher
-    feedback = wrap(CostGradient(teacher.system, teacher.cost_matrices, 12))
+    feedback = wrap(CostGradient(teacher.system, teacher.quadratic_cost, 12))
     return TinyRecursiveControl.create_two_level_small(teacher.system, 0, feedback, horizon=12).double()
 
 
@@ -536,7 +536,7 @@ def test_a_slope_that_pushes_against_a_limit_is_not_told(oscillator):
     ends = torch.where(torch.rand(24, 12, generator=torch.Generator().manual_seed(0)) < 0.5, 2.0, -2.0).double()
     told, _ = model.feedback(data.initial_states, data.target_states, model.to_physical(model.clamp(3 * ends / model.control_scale)))
     states = problem.teacher.system.rollout_unchecked(data.initial_states, ends[..., None])
-    slopes = problem.teacher.cost_matrices.gradient(problem.teacher.system, states, ends[..., None], data.target_states)[..., 0]
+    slopes = problem.teacher.quadratic_cost.gradient(problem.teacher.system, states, ends[..., None], data.target_states)[..., 0]
     outward = slopes * ends < 0  # the cost would fall beyond the limit
     assert bool(outward.any()) and bool((~outward).any())
     assert bool((told[outward] == 0).all()) and bool((told[~outward] != 0).all())
@@ -552,14 +552,14 @@ def test_a_network_that_is_told_of_a_cost_is_saved_with_it(oscillator, tmp_path,
     states = data.initial_states.float(), data.target_states.float()
     assert torch.equal(loaded(*states)["cycle_controls"], model(*states)["cycle_controls"])
     cost = getattr(loaded.feedback, "inner", loaded.feedback).cost
-    for name, matrix in problem.teacher.cost_matrices.contents().items():
+    for name, matrix in problem.teacher.quadratic_cost.contents().items():
         assert torch.equal(cost.contents()[name], matrix)
 
 
 def test_a_cost_that_does_not_fit_the_system_is_refused(oscillator):
     problem, _ = oscillator
     with pytest.raises(ValueError, match="cost is for 2 states and 1 controls"):
-        CostGradient(LinearSystem(torch.eye(2).double(), torch.eye(2).double(), 0.1), problem.teacher.cost_matrices, 12)
+        CostGradient(LinearSystem(torch.eye(2).double(), torch.eye(2).double(), 0.1), problem.teacher.quadratic_cost, 12)
 
 
 def test_a_feedback_that_does_not_fit_the_network_is_refused(oscillator):
@@ -570,7 +570,7 @@ def test_a_feedback_that_does_not_fit_the_network_is_refused(oscillator):
         TinyRecursiveControl(feedback=FinalError(DoubleIntegrator(0.2)))
     with pytest.raises(ValueError, match="feedback was made for 12 steps; the network has 15"):
         TinyRecursiveControl(TRCConfig(), problem.teacher.system,
-                             feedback=Proportional(CostGradient(problem.teacher.system, problem.teacher.cost_matrices, 12)))
+                             feedback=Proportional(CostGradient(problem.teacher.system, problem.teacher.quadratic_cost, 12)))
 
 
 def test_parts_hold_every_weight_once(tiny):

@@ -38,7 +38,7 @@ def problem_of(name):
 def network(name, teacher):
     feedback = FinalError(teacher.system)
     if name.startswith("gradient"):
-        feedback = CostGradient(teacher.system, teacher.cost_matrices, teacher.horizon)
+        feedback = CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon)
     if name == "no_feedback":
         feedback = NoFeedback()
     if "proportional" in name:
@@ -68,7 +68,7 @@ def of_teachers():
     g = torch.Generator().manual_seed(7)
     x0, xT = 2 * torch.rand(2, 40, 2, generator=g, dtype=torch.float64) - 1
     oscillator = van_der_pol(horizon=30).teacher
-    clipped = ClippedLQR(oscillator.system, 30, getattr(oscillator, "cost_matrices", None) or oscillator.quadratic_cost)
+    clipped = ClippedLQR(oscillator.system, 30, getattr(oscillator, "quadratic_cost", None) or oscillator.quadratic_cost)
     return {"minimum energy": double_integrator().teacher.solve(x0, xT),
             "sampled": SampledContinuousController(DoubleIntegrator()).solve(x0, xT),
             "bounded": bounded_inputs().dataset(40, seed=3).controls,

@@ -45,7 +45,7 @@ def test_jacobians_are_those_of_autograd_and_of_finite_differences(system):
     state, control = drawn(7, system.state_dim), drawn(7, system.control_dim)
     A, B = system.jacobians(state, control)
     for i in range(7):
-        by_state, by_control = torch.autograd.functional.jacobian(system.advance, (state[i], control[i]))
+        by_state, by_control = torch.autograd.functional.jacobian(system.dynamics, (state[i], control[i]))
         torch.testing.assert_close(A[i], by_state, rtol=0, atol=1e-12)
         torch.testing.assert_close(B[i], by_control, rtol=0, atol=1e-12)
     small = 1e-5 * torch.eye(system.state_dim, dtype=torch.float64)

@@ -535,7 +535,7 @@ def test_a_part_that_was_trained_by_itself_goes_on_where_it_was_stopped(tiny, da
 
 def test_the_recipe_tells_of_every_training_and_of_the_cost_that_was_told(tmp_path):
     problem = PROBLEMS["van_der_pol"](horizon=12)
-    data, cost = problem.dataset(16, seed=0), problem.teacher.cost_matrices
+    data, cost = problem.dataset(16, seed=0), problem.teacher.quadratic_cost
     first, then = (TrainConfig(epochs=1, batch_size=16, part=part) for part in ("proposal", "cycles"))
 
     def made(cost):

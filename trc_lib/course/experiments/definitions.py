@@ -95,7 +95,7 @@ def _proportional(teacher):
 
 
 def _gradient(teacher):
-    return CostGradient(teacher.system, teacher.cost_matrices, teacher.horizon)
+    return CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon)
 
 
 def _proportional_gradient(teacher):
