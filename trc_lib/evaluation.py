@@ -120,27 +120,6 @@ def error_gap(metrics, reference):
     return metrics.final_error_mean / reference.final_error_mean - 1
 
 
-def multiply_adds(model):
-    """How many multiplications a network's linear layers make for one problem, each with its addition.
-
-    Counted while it solves one; what is shared is counted as often as it is used. What a feedback simulates is left
-    out: a few hundred for the double integrator, but for the gradient of a nonlinear system's cost the larger part of the work.
-    """
-    validation.like("model", model, "a Learner", "modules", "solve", "config")
-    counted = [0]
-
-    def count(layer, inputs, output):
-        counted[0] += layer.weight.numel() * inputs[0].shape[0]
-
-    hooks = [layer.register_forward_hook(count) for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
-    try:
-        model.solve(torch.zeros(1, model.config.state_dim), torch.ones(1, model.config.state_dim))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return counted[0]
-
-
 @torch.no_grad()
 def closed_loop(planner, plant, initial_state, target_state, steps, every=1, noise=0.0, seed=0):
     """Drive a plant by plans that are made anew from the state that was really reached.

@@ -7,8 +7,8 @@ import onnxruntime
 import torch
 
 from tests.benchmarks.timing import arithmetic_limit, seconds, threads
+from trc_lib.course.experiments import multiply_adds
 from trc_lib.data import sample_states
-from trc_lib.evaluation import multiply_adds
 from trc_lib.export import export_onnx
 from trc_lib.model import TinyRecursiveControl
 

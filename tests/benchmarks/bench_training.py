@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from tests.benchmarks.timing import arithmetic_limit
 from trc_lib.course import PRESETS
+from trc_lib.course.experiments import multiply_adds
 from trc_lib.course.workspace import root
 from trc_lib.data import EVAL_SEED, generate_dataset
-from trc_lib.evaluation import evaluate, multiply_adds
+from trc_lib.evaluation import evaluate
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.training import TrainConfig, imitation_loss, train
 

@@ -9,11 +9,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from trc_lib import course, io
 from trc_lib.course import experiments
-from trc_lib.course.experiments import STUDIES, Study, Variant
+from trc_lib.course.experiments import STUDIES, Study, Variant, multiply_adds
 from trc_lib.course.experiments import runs as sweep
 from trc_lib.course.experiments.runs import TEST_SEED
 from trc_lib.data import generate_dataset
-from trc_lib.evaluation import evaluate, final_error, measure, multiply_adds
+from trc_lib.evaluation import evaluate, final_error, measure
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.model.baselines import MLP, MLPConfig
 from trc_lib.problems import PROBLEMS

@@ -252,7 +252,7 @@ def calls():
              {"model": rest, "dataset": rest, "H_cycles": NUMBERS, "batch_size": NUMBERS}),
         Call("evaluate", evaluation.evaluate, {"model": model, "dataset": data, "H_cycles": None},
              {"model": rest, "dataset": rest, "H_cycles": NUMBERS}),
-        Call("multiply_adds", evaluation.multiply_adds, {"model": model}, {"model": rest}),
+        Call("multiply_adds", experiments.multiply_adds, {"model": model}, {"model": rest}),
         Call("closed_loop", closed_loop, {"planner": teachers["exact"].solve, "plant": cart, **problem, "steps": 6, "every": 2,
                                           "noise": 0.0, "seed": 0},
              {"planner": (*rest[:-3], lambda x, y: None, lambda x, y: x), "plant": rest, **pair, "steps": NUMBERS,

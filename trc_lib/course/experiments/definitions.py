@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
-from trc_lib.evaluation import multiply_adds
+import torch
+
+from trc_lib import validation
 from trc_lib.model import (
     CostGradient,
     FinalError,
@@ -15,6 +17,29 @@ from trc_lib.model import (
 )
 from trc_lib.model.baselines import MLP
 from trc_lib.training import TrainConfig
+
+
+def multiply_adds(model):
+    """How many multiplications (each with its addition) the linear layers make to solve one problem.
+
+    A layer counts as often as it runs. What a feedback simulates is left out: a few hundred for the
+    double integrator, but most of the work where it differentiates the cost of a nonlinear system.
+    """
+    validation.like("model", model, "a Learner", "modules", "solve", "config")
+    counted = 0
+
+    def count(layer, inputs, output):
+        nonlocal counted
+        counted += layer.weight.numel() * inputs[0].shape[0]
+
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    try:
+        model.solve(torch.zeros(1, model.config.state_dim), torch.ones(1, model.config.state_dim))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counted
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from tqdm.auto import tqdm
 
 from trc_lib import io, validation
-from trc_lib.course.experiments.definitions import RECURSION
+from trc_lib.course.experiments.definitions import RECURSION, multiply_adds
 from trc_lib.course.workspace import root
 from trc_lib.data import EVAL_SEED
-from trc_lib.evaluation import cycle_controls, final_error, measure, multiply_adds
+from trc_lib.evaluation import cycle_controls, final_error, measure
 from trc_lib.model.baselines import LinearMap
 from trc_lib.problems import PROBLEMS
 from trc_lib.training import train
