@@ -1,22 +1,29 @@
-"""The unit tests see a bare machine."""
+"""The unit tests see a bare machine, and have the annotations of `trc_lib` checked, shapes included."""
 
 import os
 import pathlib
 import shutil
 import sys
 
+import jaxtyping
 import pytest
 
-# All that the unit tests may find on PATH, beside the folder of their own Python: make, git and the coreutils.
-TOOLS = tuple("""make git awk basename cat chmod cp cut date dirname echo env false find head ls mkdir mktemp mv pwd rm rmdir sh
-    sleep sort tail test touch tr true uname wc""".split())
+# The method, but for the configurations: they check their fields themselves, and accept NumPy's integers.
+ROOMS = ("validation", "io", "systems", "costs", "evaluation", "teachers", "data", "problems",
+         *(f"model.{name}" for name in ("ablations", "baselines", "checkpoints", "feedback", "learner", "recursion", "trace")),
+         *(f"training.{name}" for name in ("batches", "compute", "loop", "ranks", "state")))
+jaxtyping.install_import_hook([f"trc_lib.{room}" for room in ROOMS], "beartype.beartype")
+
+# What the unit tests find on PATH, beside the folder of their own Python: make, git, the coreutils.
+TOOLS = tuple("""make git awk basename cat chmod cp cut date dirname echo env false find head ls
+    mkdir mktemp mv pwd rm rmdir sh sleep sort tail test touch tr true uname wc""".split())
 
 
 @pytest.fixture(scope="session", autouse=True)
 def bare_machine(tmp_path_factory):
-    """The unit tests see what a fresh machine has: no Slurm, browser or compiler on PATH, an empty HOME, no display.
+    """No Slurm, browser or compiler on PATH, an empty HOME, no display, as on a fresh machine.
 
-    A test that only pretends that a program is there, and then runs it, fails everywhere and not only where it is missing.
+    A test that patches `shutil.which` and then runs the program fails on every machine this way.
     """
     folder = tmp_path_factory.mktemp("bare")
     (folder / "bin").mkdir(), (folder / "home").mkdir()

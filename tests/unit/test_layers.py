@@ -39,3 +39,13 @@ def test_the_layers_are_looked_for_in_every_module_and_an_import_upwards_is_foun
     bad = tmp_path / "bad.py"
     bad.write_text("def f():\n    from trc_lib.course import plots\n    import trc_lib.training.loop\n")
     assert set(imported(bad)) == {"course", "training"}
+
+
+def test_annotations_are_checked_in_these_tests():
+    import torch
+    from jaxtyping import TypeCheckError
+
+    from trc_lib.systems import DoubleIntegrator
+
+    with pytest.raises(TypeCheckError):
+        DoubleIntegrator().dynamics("a state", torch.zeros(1))
