@@ -1,4 +1,4 @@
-"""Who takes part: every network of the laboratory, and how it is trained."""
+"""The networks that the studies compare, and how each is trained."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from trc_lib.training import TrainConfig
 
 
 def multiply_adds(model):
-    """How many multiplications (each with its addition) the linear layers make to solve one problem.
+    """How many multiplications, each with its addition, the linear layers make for one problem.
 
     A layer counts as often as it runs. What a feedback simulates is left out: a few hundred for the
     double integrator, but most of the work where it differentiates the cost of a nonlinear system.
@@ -44,17 +44,18 @@ def multiply_adds(model):
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One row of the laboratory's table.
+    """One network of a study, and its training.
 
     Attributes:
         name: short, for files.
-        label: for people.
-        mlp: None for a recursive network; or what an MLP shares with it, ``"parameters"`` or ``"compute"``.
-        sizes: fields of `TRCConfig` that differ from the network's own.
-        network: `TinyRecursiveControl` or a variant of it.
-        feedback: makes the feedback of a teacher's problem; the final error if None.
-        training: fields of `TrainConfig` that differ from the laboratory's own.
-        before: the same of a training that comes first; None if there is none. Both have the learning rate that is tuned.
+        label: for tables and pictures.
+        mlp: None for a recursive network; for an MLP what it shares with that network,
+            ``"parameters"`` or ``"compute"``.
+        sizes: fields of `TRCConfig` that differ from the network's defaults.
+        network: `TinyRecursiveControl` or a subclass.
+        feedback: makes the feedback from the problem's teacher; None for the final error.
+        training: fields of `TrainConfig` that differ from the defaults in `train_configs`.
+        before: the same of a training that comes first, with the same learning rate; or None.
     """
 
     name: str
@@ -69,34 +70,36 @@ class Variant:
     def make(self, teacher, seed):
         """The untrained network."""
         system = teacher.system
-        sizes = {"state_dim": system.state_dim, "control_dim": system.control_dim, "horizon": teacher.horizon}
+        sizes = {"state_dim": system.state_dim, "control_dim": system.control_dim,
+                 "horizon": teacher.horizon}
         feedback = None if self.feedback is None else self.feedback(teacher)
         model = self.network.create_two_level_small(system, seed, feedback, **sizes | self.sizes)
         if self.mlp is None:
             return model
-        return MLP.within(model.num_parameters if self.mlp == "parameters" else multiply_adds(model), system, seed, **sizes)
+        budget = model.num_parameters if self.mlp == "parameters" else multiply_adds(model)
+        return MLP.within(budget, system, seed, **sizes)
 
     def train_configs(self, lr, seed):
-        """One `TrainConfig` a training, in their order.
+        """One `TrainConfig` per training, in their order.
 
-        Ten passes over the data, every cycle supervised, if the variant does not say otherwise; the learning rate is what is tuned.
-        Nobody is stopped early: with a long schedule the eval loss may rest for many epochs before it falls again.
+        Nobody stops early: on a long schedule the eval loss may rest for many epochs.
         """
-        own = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
-        return [TrainConfig(**own | training) for training in (self.before, self.training) if training is not None]
+        defaults = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
+        trainings = [each for each in (self.before, self.training) if each is not None]
+        return [TrainConfig(**defaults | training) for training in trainings]
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """Rivals that meet on one problem.
+    """Variants that are compared on one problem.
 
     Attributes:
-        name: of the file of its results, data/results/<name>.json.
+        name: of its results, data/results/<name>.json.
         problem: name of one of the `PROBLEMS`.
-        variants: who takes part.
-        shipped: names of those whose network of seed 0 is kept in data/pretrained/laboratory.
-        num_train, num_validation, num_test: problems to learn from, to choose by, and to report on.
-        run_off: seeds that the two best learning rates meet again before one is chosen; 0 if the best is taken at once.
+        variants: what is compared.
+        shipped: names of the variants whose network of seed 0 is in data/pretrained/laboratory.
+        num_train, num_validation, num_test: problems to learn from, choose by and report on.
+        run_off: how many seeds decide between the two best learning rates; 0 takes the best.
     """
 
     name: str
@@ -109,8 +112,7 @@ class Study:
     run_off: int = 3
 
 
-
-
+# Functions, since a variant is pickled on its way to a worker.
 def _blind(teacher):
     return NoFeedback()
 
@@ -127,13 +129,16 @@ def _proportional_gradient(teacher):
     return Proportional(_gradient(teacher))
 
 
-_TAKEN_APART = ("recursive", "random_depth", "single_latent", "proportional_rms")
-RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, variants=(
+_RMS = {"objective": "rms", "cycle_weight": 1.0}
+RECURSION = Study("sweep", "double_integrator", shipped=(
+    "recursive", "random_depth", "single_latent", "proportional_rms"), variants=(
     Variant("recursive", "recursive, as in chapter 4"),
     Variant("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
-    Variant("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters", training={"epochs": 100}),
+    Variant("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters",
+            training={"epochs": 100}),
     Variant("mlp_compute", "MLP, equal compute", mlp="compute"),
-    Variant("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute", training={"epochs": 30}),
+    Variant("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute",
+            training={"epochs": 30}),
     Variant("one_H", "one H cycle", sizes={"H_cycles": 1}),
     Variant("one_L", "one L step a cycle", sizes={"L_cycles": 1}),
     Variant("single_latent", "a single latent", network=SingleLatent),
@@ -144,52 +149,57 @@ RECURSION = Study("sweep", "double_integrator", shipped=_TAKEN_APART, variants=(
     Variant("weight_1", "cycle weight 1", training={"cycle_weight": 1.0}),
     Variant("weight_10", "cycle weight 10", training={"cycle_weight": 10.0}),
     Variant("reward", "process reward, difference", training={"objective": "improvement"}),
-    Variant("relative_reward", "process reward, ratio", training={"objective": "relative improvement", "cycle_weight": 1e-3}),
+    Variant("relative_reward", "process reward, ratio",
+            training={"objective": "relative improvement", "cycle_weight": 1e-3}),
     Variant("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
-    Variant("rms", "root loss", training={"objective": "rms", "cycle_weight": 1.0}),
+    Variant("rms", "root loss", training=_RMS),
     Variant("proportional", "proportional feedback", feedback=_proportional),
-    Variant("proportional_rms", "proportional, root loss", feedback=_proportional,
-          training={"objective": "rms", "cycle_weight": 1.0}),
+    Variant("proportional_rms", "proportional, root loss", feedback=_proportional, training=_RMS),
     Variant("proportional_rms_one_H", "proportional, root loss, one H cycle",
-          feedback=_proportional, sizes={"H_cycles": 1}, training={"objective": "rms", "cycle_weight": 1.0}),
+            feedback=_proportional, sizes={"H_cycles": 1}, training=_RMS),
     Variant("proportional_final", "proportional, root loss, final state", feedback=_proportional,
-          training={"objective": "rms", "cycle_weight": 1.0, "final_weight": 0.3}),
+            training=_RMS | {"final_weight": 0.3}),
     Variant("mlp_final", "MLP, equal seconds, root loss, final state", mlp="parameters",
-          training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
+            training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
 ))
 
-_BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # what a recursive network takes about two minutes for
-BOUNDED = Study("bounded", "bounded_inputs", shipped=("pretrained_proposal", "proportional", "no_feedback", "mlp_parameters"), variants=(
+_BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # two minutes for a recursive network
+BOUNDED = Study("bounded", "bounded_inputs", shipped=(
+    "pretrained_proposal", "proportional", "no_feedback", "mlp_parameters"), variants=(
     Variant("pretrained_proposal", "recursive, pretrained proposal", feedback=_proportional,
-          before={"part": "proposal", "epochs": 100},
-          training={"part": "cycles", "epochs": 20, "objective": "rms", "cycle_weight": 1.0}),
-    Variant("proportional", "recursive, proportional feedback", feedback=_proportional, training=_BOUNDED),
+            before={"part": "proposal", "epochs": 100},
+            training=_RMS | {"part": "cycles", "epochs": 20}),
+    Variant("proportional", "recursive, proportional feedback", feedback=_proportional,
+            training=_BOUNDED),
     Variant("no_feedback", "recursive, no feedback", feedback=_blind, training=_BOUNDED),
     Variant("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
-    Variant("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters", before={"epochs": 120},
-          training={"epochs": 120, "objective": "rms"}),
+    Variant("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters",
+            before={"epochs": 120}, training={"epochs": 120, "objective": "rms"}),
     Variant("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
 ))
 
 _PROPOSAL = {"part": "proposal", "epochs": 200, "batch_size": 128}
 _ROOT = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
 _CYCLES = _ROOT | {"part": "cycles", "epochs": 20}
-VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500, num_test=1_000, run_off=0,
-                    shipped=("gradient", "mlp_imitation", "mlp_parameters"), variants=(
+VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500,
+                    num_test=1_000, run_off=0, shipped=(
+    "gradient", "mlp_imitation", "mlp_parameters"), variants=(
     Variant("gradient", "recursive, gradient in proportion", feedback=_proportional_gradient,
-          before=_PROPOSAL, training=_CYCLES),
-    Variant("raw_gradient", "recursive, raw gradient", feedback=_gradient, before=_PROPOSAL, training=_CYCLES),
+            before=_PROPOSAL, training=_CYCLES),
+    Variant("raw_gradient", "recursive, raw gradient", feedback=_gradient,
+            before=_PROPOSAL, training=_CYCLES),
     Variant("final_error", "recursive, final error in proportion", feedback=_proportional,
-          before=_PROPOSAL, training=_CYCLES),
-    Variant("no_feedback", "recursive, no feedback", feedback=_blind, before=_PROPOSAL, training=_CYCLES),
-    Variant("no_imitation", "recursive, gradient, never imitates", feedback=_proportional_gradient,
-          training=_ROOT | {"epochs": 25}),
+            before=_PROPOSAL, training=_CYCLES),
+    Variant("no_feedback", "recursive, no feedback", feedback=_blind,
+            before=_PROPOSAL, training=_CYCLES),
+    Variant("no_imitation", "recursive, gradient, never imitates",
+            feedback=_proportional_gradient, training=_ROOT | {"epochs": 25}),
     Variant("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
-          training={"batch_size": 128, "epochs": 600}),
-    Variant("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters", before={"batch_size": 128, "epochs": 300},
-          training=_ROOT | {"epochs": 35}),
-    Variant("mlp_compute", "MLP, equal compute, then the cost", mlp="compute", before={"batch_size": 128, "epochs": 60},
-          training=_ROOT | {"epochs": 25}),
+            training={"batch_size": 128, "epochs": 600}),
+    Variant("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters",
+            before={"batch_size": 128, "epochs": 300}, training=_ROOT | {"epochs": 35}),
+    Variant("mlp_compute", "MLP, equal compute, then the cost", mlp="compute",
+            before={"batch_size": 128, "epochs": 60}, training=_ROOT | {"epochs": 25}),
 ))
 
 STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}
