@@ -1,4 +1,5 @@
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -26,7 +27,8 @@ def test_whole_keeps_to_its_bound():
 
 @pytest.mark.parametrize("value", [0.5, 2, np.float32(0.25)])
 def test_positive_accepts_numbers_and_returns_a_plain_float(value):
-    assert type(validation.positive("dt", value)) is float and validation.positive("dt", value) == value
+    number = validation.positive("dt", value)
+    assert type(number) is float and number == value
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
@@ -49,7 +51,7 @@ def test_positive_accepts_zero_only_on_request():
 
 def test_one_of_returns_the_accepted_and_lists_it_otherwise():
     assert validation.one_of("size", "small", ("small", "medium")) == "small"
-    with pytest.raises(ValueError, match=r"size='large' is unknown; accepted are 'small', 'medium'"):
+    with pytest.raises(ValueError, match="size='large' is unknown; accepted are 'small', 'medium'"):
         validation.one_of("size", "large", ("small", "medium"))
 
 
@@ -60,15 +62,17 @@ def test_device_auto_takes_cuda_where_there_is_one(monkeypatch):
     assert validation.device("auto") == torch.device("cuda")
 
 
-@pytest.mark.parametrize(("name", "reason"), [("tpu9", "is unknown"), ("mps", "needs float64"), ("cuda:0", "sees no CUDA device"),
-                                              (1.5, "is unknown")])
+@pytest.mark.parametrize(("name", "reason"), [
+    ("tpu9", "is unknown"), ("mps", "needs float64"), ("cuda:0", "sees no CUDA device"),
+    (1.5, "is unknown")])
 def test_device_refuses_with_the_reason(monkeypatch, name, reason):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"device=.*{reason}"):
         validation.device(name)
 
 
-@pytest.mark.parametrize("value", [[[1, 2], [3, 4]], np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)])
+@pytest.mark.parametrize("value", [
+    [[1, 2], [3, 4]], np.array([[1.0, 2.0], [3.0, 4.0]], dtype=np.float32)])
 def test_array_reads_lists_and_numpy_as_float64(value):
     tensor = validation.array("state", value, (2,))
     assert tensor.dtype == torch.float64 and tensor.tolist() == [[1.0, 2.0], [3.0, 4.0]]
@@ -91,8 +95,9 @@ def test_array_refuses_too_few_dimensions():
         validation.array("controls", torch.zeros(1), (None, 1))
 
 
-@pytest.mark.parametrize("value", [torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.bool),
-                                   torch.zeros(2, dtype=torch.complex64), "ab", ["a", "b"], None, [[1.0], [1.0, 2.0]]])
+@pytest.mark.parametrize("value", [
+    torch.zeros(2, dtype=torch.int64), torch.zeros(2, dtype=torch.bool), [1j, 2.0],
+    torch.zeros(2, dtype=torch.complex64), "ab", ["a", "b"], None, [[1.0], [1.0, 2.0]]])
 def test_array_refuses_what_is_not_made_of_floats(value):
     with pytest.raises(TypeError, match="state"):
         validation.array("state", value, (2,))
@@ -115,7 +120,7 @@ def test_array_refuses_values_that_are_not_finite(value):
 
 @pytest.mark.parametrize("check", [validation.whole, validation.positive])
 @pytest.mark.parametrize("value", [10**400, 2**63, -10**400])
-def test_whole_numbers_beyond_all_machines_are_refused_by_name(check, value):
+def test_numbers_too_large_for_int64_or_float_are_refused_by_name(check, value):
     if check is validation.positive and value == 2**63:
         assert validation.positive("dt", value) == 2.0**63
     else:
@@ -129,7 +134,8 @@ def test_whole_keeps_to_its_upper_bound():
         validation.whole("H_cycles", 11, at_most=10)
 
 
-@pytest.mark.parametrize("value", [np.array(["mse", "rms"]), torch.ones(2), None, ["mse"], float("nan")], ids=repr)
+@pytest.mark.parametrize("value", [
+    np.array(["mse", "rms"]), torch.ones(2), None, ["mse"], float("nan")], ids=repr)
 def test_one_of_and_device_refuse_what_is_no_string(value):
     with pytest.raises(ValueError, match=r"objective=.* is unknown; accepted are 'mse'"):
         validation.one_of("objective", value, ("mse",))
@@ -145,26 +151,37 @@ def test_switch_accepts_true_and_false_alone(value):
 
 
 @pytest.mark.parametrize("value", ["abc", None, pathlib.Path], ids=repr)
-def test_like_refuses_what_lacks_an_attribute_and_classes_in_place_of_things(value):
-    assert validation.like("folder", pathlib.Path("a"), "a Path", "exists", "name") == pathlib.Path("a")
+def test_like_refuses_what_lacks_an_attribute_and_classes(value):
+    here = pathlib.Path(".")
+    assert validation.like("folder", here, "a Path", "exists", "name") is here
     with pytest.raises(TypeError, match=r"folder=.* is not accepted; needs a Path"):
         validation.like("folder", value, "a Path", "exists", "name")
 
 
+@pytest.mark.parametrize("value", ["abc", None, True, int], ids=repr)
+def test_instance_refuses_other_classes_and_the_class_itself(value):
+    assert validation.instance("count", 3, int) == 3
+    with pytest.raises(TypeError, match=r"folder=.* is not accepted; needs a Path"):
+        validation.instance("folder", value, pathlib.Path)
+    with pytest.raises(TypeError, match=r"planner=<class 'int'> is not accepted; needs a Callable"):
+        validation.instance("planner", int, Callable)
+
+
 @pytest.mark.parametrize("value", [None, 3, b"bytes", "nul\0byte", ["a"]], ids=repr)
-def test_path_refuses_what_is_none(value):
+def test_path_refuses_what_is_no_path(value):
     assert validation.path("folder", "a/b") == pathlib.Path("a/b")
     with pytest.raises(TypeError, match=r"folder=.* is not accepted; needs a path"):
         validation.path("folder", value)
 
 
-@pytest.mark.parametrize("value", [torch.zeros(3, 2).to_sparse(), torch.zeros(3, 2, device="meta")], ids=["sparse", "meta"])
-def test_array_refuses_tensors_that_are_not_plainly_there(value):
+@pytest.mark.parametrize("value", [
+    torch.zeros(3, 2).to_sparse(), torch.zeros(3, 2, device="meta")], ids=["sparse", "meta"])
+def test_array_refuses_tensors_that_are_not_dense(value):
     with pytest.raises(TypeError, match="state is sparse or holds no values; give a dense tensor"):
         validation.array("state", value, (2,))
 
 
-def test_result_refuses_what_overflowed_and_names_the_arguments():
-    assert validation.result("the states", torch.ones(2), "initial_state or controls are").tolist() == [1, 1]
-    with pytest.raises(ValueError, match="initial_state or controls are too large: the states would not be finite"):
-        validation.result("the states", torch.tensor([1.0, float("inf")]), "initial_state or controls are")
+def test_result_refuses_overflow_and_names_the_arguments():
+    assert validation.result("the states", torch.ones(2), "controls are").tolist() == [1, 1]
+    with pytest.raises(ValueError, match="controls are too large: the states would not be finite"):
+        validation.result("the states", torch.tensor([1.0, float("inf")]), "controls are")
