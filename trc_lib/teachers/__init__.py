@@ -1,4 +1,4 @@
-"""Who knows the answer: minimum-energy laws, with and without bounded controls, and the iterative LQR."""
+"""Teachers: minimum-energy laws with and without bounded controls, and the iterative LQR."""
 
 from trc_lib.teachers.bounded import BoundedMinimumEnergyController
 from trc_lib.teachers.clipped_lqr import ClippedLQR
@@ -6,7 +6,8 @@ from trc_lib.teachers.ilqr import IterativeLQR
 from trc_lib.teachers.minimum_energy import MinimumEnergyController, SampledContinuousController
 from trc_lib.teachers.teacher import Teacher, Unsolved
 
-TEACHERS = {teacher.__name__: teacher for teacher in (MinimumEnergyController, BoundedMinimumEnergyController, IterativeLQR)}
+TEACHERS = {teacher.__name__: teacher for teacher in (
+    MinimumEnergyController, BoundedMinimumEnergyController, IterativeLQR)}
 
-__all__ = ["TEACHERS", "BoundedMinimumEnergyController", "ClippedLQR", "IterativeLQR", "MinimumEnergyController",
-           "SampledContinuousController", "Teacher", "Unsolved"]
+__all__ = ["TEACHERS", "BoundedMinimumEnergyController", "ClippedLQR", "IterativeLQR",
+           "MinimumEnergyController", "SampledContinuousController", "Teacher", "Unsolved"]

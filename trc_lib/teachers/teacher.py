@@ -1,40 +1,53 @@
-"""What every teacher has in common."""
+"""What all teachers have in common."""
 
-LONGEST = 10_000  # horizon of a teacher that goes through it step by step
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from trc_lib import validation
+from trc_lib.costs import QuadraticCost
+from trc_lib.systems import KINDS, SUCCESS, LinearSystem, System
+from trc_lib.validation import ArrayLike
+
+LONGEST = 10_000  # largest horizon of a teacher that loops over time
+
+Controls = Float[Tensor, "*batch horizon control_dim"]
 
 
 class Teacher:
-    """Somebody who knows the controls of least cost for any start and target.
+    """Computes the controls of least cost for any start and target.
 
-    A subclass sets ``system`` and ``horizon`` and defines ``try_solve``; unless it minimises the energy, ``cost``; and ``contents``
-    if it is made of more than a system and a horizon.
+    A subclass sets ``system`` and ``horizon`` and defines `try_solve`. It defines ``cost`` unless
+    it minimises the energy, and ``contents`` and ``from_contents`` if it has more parameters.
 
     Attributes:
-        system: what is steered.
+        system: a `System`.
         horizon: number of steps N.
-        success: a problem counts as solved if |x_N - x_T| stays below this.
-        has_ruler: whether |u - u*|^2 is miss plus excess_energy, as `evaluation.decompose_error` has it.
+        success: a problem counts as solved if |x_N - x_T| is below this.
+        has_ruler: whether `evaluation.decompose_error` applies to its optimum.
     """
 
-    success, has_ruler = 0.1, False
-    System = None  # the class of system that a file's contents are made into
+    success, has_ruler = SUCCESS, False
+    reason = "has no solution"  # for the message of `Unsolved`
 
-    def try_solve(self, initial_state, target_state):
-        """The controls where there is an answer, and where that is.
+    def try_solve(self, initial_state: ArrayLike,
+                  target_state: ArrayLike) -> tuple[Controls, Bool[Tensor, "*batch"]]:
+        """Solve the problems that have a solution.
 
         Args:
-            initial_state, target_state: ``[..., state_dim]``, leading dimensions that broadcast.
+            initial_state, target_state: ``[..., state_dim]``; leading dimensions broadcast.
 
         Returns:
-            controls ``[..., horizon, control_dim]``, float64, NaN where there is none; and ``solved``, booleans ``[...]``.
+            controls ``[..., horizon, control_dim]``, float64, NaN where there is no solution; and
+            which problems are solved, ``[...]``.
 
         Raises:
             TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
         """
         raise NotImplementedError
 
-    def solve(self, initial_state, target_state):
-        """`try_solve`, for problems that all have an answer: the controls alone.
+    def solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Controls:
+        """The controls of `try_solve`, for problems that all have a solution.
 
         Raises:
             Unsolved: a ValueError, if any has none.
@@ -44,28 +57,70 @@ class Teacher:
             raise Unsolved(solved, self.reason)
         return controls
 
-    reason = "has no answer"  # why `solve` refused a target
-
-    def cost(self, initial_state, target_state, controls):
-        """What the teacher makes as small as it can, ``[...]``: here the energy, the sum of |u[k]|^2."""
+    def cost(self, initial_state: Float[Tensor, "*#batch state_dim"],
+             target_state: Float[Tensor, "*#batch state_dim"],
+             controls: Float[Tensor, "*#batch horizon control_dim"]) -> Float[Tensor, "..."]:
+        """What the teacher minimises, ``[...]``: the energy, the sum of |u[k]|^2."""
         return controls.square().sum(dim=(-2, -1))
 
-    def contents(self):
-        """What the teacher is made of, for files: plain values and tensors by name."""
+    def contents(self) -> dict:
+        """The parameters, plain values and tensors by name, for files."""
         return {**self.system.contents(), "horizon": self.horizon}
 
     @classmethod
-    def from_contents(cls, contents):
-        """The teacher that has these `contents`."""
+    def from_contents(cls, contents: dict) -> "Teacher":
+        """The teacher with these `contents`; here for one that is made of a `LinearSystem`."""
+        system = {name: value for name, value in contents.items() if name != "horizon"}
+        return cls(LinearSystem(**system), contents["horizon"])
+
+
+class QuadraticCostTeacher(Teacher):
+    """A teacher whose cost is a `QuadraticCost` of the trajectory.
+
+    Args:
+        system: a `System`.
+        horizon: number of steps N.
+        cost: a `QuadraticCost`.
+        success: a problem counts as solved if |x_N - x_T| is below this.
+    """
+
+    def __init__(self, system: object, horizon: object, cost: object, success: object = SUCCESS):
+        self.system = validation.instance("system", system, System)
+        self.quadratic_cost = validation.instance("cost", cost, QuadraticCost)
+        self.quadratic_cost.check_fit(self.system)
+        self.horizon = validation.whole("horizon", horizon, at_most=LONGEST)
+        self.success = validation.positive("success", success)
+
+    def cost(self, initial_state: Float[Tensor, "*#batch state_dim"],
+             target_state: Float[Tensor, "*#batch state_dim"],
+             controls: Float[Tensor, "*#batch horizon control_dim"]) -> Float[Tensor, "..."]:
+        """The total cost, ``[...]``; differentiable in the controls."""
+        return self.quadratic_cost.of_controls(self.system, initial_state, controls, target_state)
+
+    def contents(self) -> dict:
+        return {"system": self.system.kind, **self.system.contents(),
+                **self.quadratic_cost.contents(), "horizon": self.horizon, "success": self.success}
+
+    @classmethod
+    def from_contents(cls, contents: dict) -> "QuadraticCostTeacher":
         contents = dict(contents)
-        horizon = contents.pop("horizon")
-        return cls(cls.System(**contents), horizon)
+        kind = validation.one_of("system", contents.pop("system"), tuple(KINDS))
+        cost = QuadraticCost(*(contents.pop(name) for name in ("Q", "R", "Q_final")))
+        horizon, success = contents.pop("horizon"), contents.pop("success")
+        return cls(KINDS[kind](**contents), horizon, cost, success)
+
+    def _limit(self, like):
+        """The limits of the controls, infinite where there are none, as ``like``."""
+        limit = self.system.control_limit
+        if limit is None:
+            limit = torch.full((self.system.control_dim,), torch.inf)
+        return limit.to(like)
 
 
 class Unsolved(ValueError):
-    """Some problems have no answer; ``solved`` says which have, a boolean for each problem."""
+    """Some problems have no solution; ``solved`` says which have one, a boolean a problem."""
 
     def __init__(self, solved, reason):
         self.solved = solved
-        super().__init__(f"target_state {reason} for {int((~solved).sum())} of {solved.numel()} problems; "
-                         "try_solve(...) tells which")
+        super().__init__(f"target_state {reason} for {int((~solved).sum())} of {solved.numel()} "
+                         "problems; try_solve(...) tells which")
