@@ -1,37 +1,49 @@
-"""What it costs: quadratic costs of a trajectory, and their gradient in the controls."""
+"""Quadratic costs of a trajectory, and their gradient in the controls."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trc_lib import validation
+from trc_lib.systems import System
+from trc_lib.validation import ArrayLike
+
+States = Float[Tensor, "*#batch steps state_dim"]
+Controls = Float[Tensor, "*#batch horizon control_dim"]
+State = Float[Tensor, "*#batch state_dim"]
 
 
 class QuadraticCost:
-    """The sum over all steps of (x - xT)' Q (x - xT) + u' R u, and (x_N - xT)' Q_final (x_N - xT) for the last state.
+    """The sum of (x - xT)' Q (x - xT) + u' R u over all steps, and (x_N - xT)' Q_final (x_N - xT).
 
     Args:
-        Q, Q_final: ``[state_dim, state_dim]``, symmetric, no eigenvalue below zero.
-        R: ``[control_dim, control_dim]``, symmetric, all eigenvalues above zero.
+        Q, Q_final: ``[state_dim, state_dim]``, symmetric, positive semidefinite.
+        R: ``[control_dim, control_dim]``, symmetric, positive definite.
 
     Raises:
         ValueError: if a matrix is not such.
     """
 
-    def __init__(self, Q, R, Q_final):
-        self.Q, self.R, self.Q_final = _weight("Q", Q), _weight("R", R, definite=True), _weight("Q_final", Q_final)
+    def __init__(self, Q: ArrayLike, R: ArrayLike, Q_final: ArrayLike):
+        self.Q, self.R = _weight("Q", Q), _weight("R", R, definite=True)
+        self.Q_final = _weight("Q_final", Q_final)
         if self.Q.shape != self.Q_final.shape:
-            raise ValueError(f"Q_final has shape {list(self.Q_final.shape)}; needs that of Q, {list(self.Q.shape)}")
+            raise ValueError(f"Q_final has shape {list(self.Q_final.shape)}; "
+                             f"needs that of Q, {list(self.Q.shape)}")
 
-    def check_fit(self, system):
+    def check_fit(self, system: System) -> None:
         """Raise a ValueError if ``system`` has other numbers of states or controls."""
         sizes = (len(self.Q), len(self.R))
         if sizes != (system.state_dim, system.control_dim):
-            raise ValueError(f"cost is for {sizes[0]} states and {sizes[1]} controls; system={system!r} needs another")
+            raise ValueError(f"cost is for {sizes[0]} states and {sizes[1]} controls; "
+                             f"system={system!r} needs another")
 
-    def contents(self):
+    def contents(self) -> dict:
         """The three matrices, for files."""
         return {"Q": self.Q, "R": self.R, "Q_final": self.Q_final}
 
-    def total(self, states, controls, target_state):
+    def total(self, states: States, controls: Controls,
+              target_state: State) -> Float[Tensor, "..."]:
         """The cost of trajectories, ``[...]``.
 
         Args:
@@ -40,32 +52,38 @@ class QuadraticCost:
             target_state: ``[..., state_dim]``.
         """
         off = states - target_state[..., None, :]
-        return (_quadratic(off[..., :-1, :], self.Q).sum(dim=-1) + _quadratic(controls, self.R).sum(dim=-1)
+        running = _quadratic(off[..., :-1, :], self.Q).sum(dim=-1)
+        return (running + _quadratic(controls, self.R).sum(dim=-1)
                 + _quadratic(off[..., -1, :], self.Q_final))
 
-    def of_controls(self, system, initial_state, controls, target_state):
-        """`total` of the trajectories that ``controls`` lead through, ``[...]``; differentiable in them, by the adjoint."""
+    def of_controls(self, system: System, initial_state: State, controls: Controls,
+                    target_state: State) -> Float[Tensor, "..."]:
+        """`total` of the trajectories that ``controls`` lead through, ``[...]``.
+
+        Differentiable in the controls, by the adjoint.
+        """
         return _TotalOfControls.apply(controls, initial_state, target_state, system, self)
 
-    def gradient(self, system, states, controls, target_state):
-        """d total / d controls, ``[..., horizon, control_dim]``, by the adjoint: one sweep backwards through the steps.
+    def gradient(self, system: System, states: States, controls: Controls,
+                 target_state: State) -> Controls:
+        """d total / d controls, ``[..., horizon, control_dim]``, by one sweep backwards in time.
 
-        ``states`` are those that ``controls`` lead through. Nothing here is differentiable or waits for the device.
+        ``states`` are those that ``controls`` lead through. The result is not differentiable.
         """
-        A, B = system.jacobians(states[..., :-1, :], controls)                            # [..., N, n, n], [..., N, n, m]
+        A, B = system.jacobians(states[..., :-1, :], controls)      # [..., N, n, n], [..., N, n, m]
         off = states - target_state[..., None, :]
-        slopes = 2 * off[..., :-1, :] @ self.Q.to(off)                                    # of the running cost in the states
-        adjoint = 2 * off[..., -1, :] @ self.Q_final.to(off)                              # d total / d x_N
+        running = 2 * off[..., :-1, :] @ self.Q.to(off)             # d running cost / d x_k
+        adjoint = 2 * off[..., -1, :] @ self.Q_final.to(off)        # d total / d x_N
         adjoints = []
-        for transposed, slope in zip(A.mT.unbind(-3)[::-1], slopes.unbind(-2)[::-1]):
-            adjoints.append(adjoint)                                                      # d total / d x_(k+1)
-            adjoint = slope + (transposed @ adjoint[..., None])[..., 0]
-        adjoints = torch.stack(adjoints[::-1], dim=-2)                                    # [..., N, n]
+        for transposed, own in zip(A.mT.unbind(-3)[::-1], running.unbind(-2)[::-1]):
+            adjoints.append(adjoint)                                # d total / d x_(k+1)
+            adjoint = own + (transposed @ adjoint[..., None])[..., 0]
+        adjoints = torch.stack(adjoints[::-1], dim=-2)              # [..., N, n]
         return 2 * controls @ self.R.to(controls) + (B.mT @ adjoints[..., None])[..., 0]
 
 
 class _TotalOfControls(torch.autograd.Function):
-    """The cost as a function of the controls: autograd would keep and retrace every operation of the roll-out."""
+    """The cost of controls. Autograd would keep and retrace every operation of the roll-out."""
 
     @staticmethod
     def forward(ctx, controls, initial_state, target_state, system, cost):
@@ -75,18 +93,22 @@ class _TotalOfControls(torch.autograd.Function):
         return cost.total(states, controls, target_state)
 
     @staticmethod
-    def backward(ctx, slope):
+    def backward(ctx, upstream):
         states, controls, target_state = ctx.saved_tensors
-        return slope[..., None, None] * ctx.cost.gradient(ctx.system, states, controls, target_state), None, None, None, None
+        gradient = ctx.cost.gradient(ctx.system, states, controls, target_state)
+        return upstream[..., None, None] * gradient, None, None, None, None
 
 
 def _weight(name, value, definite=False):
+    """A weight matrix, float64; refused if it is not symmetric and (semi)definite."""
     matrix = validation.array(name, value, (None, None), torch.float64).detach().cpu().clone()
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not torch.equal(matrix, matrix.T):
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not square or not torch.equal(matrix, matrix.T):
         raise ValueError(f"{name}={matrix.tolist()} is not accepted; needs a symmetric matrix")
     smallest = float(torch.linalg.eigvalsh(matrix)[0])
     if smallest < 0 or (definite and smallest <= 0):
-        raise ValueError(f"{name} has the eigenvalue {smallest:g}; needs {'all above zero' if definite else 'none below zero'}")
+        raise ValueError(f"{name} has the eigenvalue {smallest:g}; "
+                         f"needs {'all above zero' if definite else 'none below zero'}")
     return matrix
 
 

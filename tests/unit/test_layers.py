@@ -8,8 +8,8 @@ import pytest
 import trc_lib
 
 ROOT = pathlib.Path(trc_lib.__file__).parent
-FLOORS = {"validation": 0, "io": 1, "systems": 2, "costs": 2, "evaluation": 3, "teachers": 3, "data": 4, "model": 4, "training": 5,
-          "problems": 6, "export": 6, "course": 7}
+FLOORS = {"validation": 0, "io": 1, "systems": 2, "costs": 3, "evaluation": 3, "teachers": 4,
+          "data": 5, "model": 5, "training": 6, "problems": 7, "export": 7, "course": 8}
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.stem not in ("__init__", "__main__"))
 
 

@@ -1,83 +1,106 @@
-"""What every system has in common: its sizes, its bounds, checks at the door."""
+"""What all systems have in common: sizes, limits of the controls, roll-outs."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trc_lib import validation
+from trc_lib.validation import ArrayLike
+
+States = Float[Tensor, "*batch steps state_dim"]
 
 
 class System:
-    """Something that is steered in discrete time, x[k+1] = f(x[k], u[k]).
+    """A system in discrete time, x[k+1] = f(x[k], u[k]).
 
-    A subclass defines ``dynamics`` (one step, any leading dimensions, differentiable, any device and dtype), ``jacobians``
-    (its derivatives) and ``contents`` (its parameters: plain numbers and tensors that its own constructor takes).
+    A subclass defines `dynamics`, `jacobians` and `parameters`.
 
     Args:
         state_dim, control_dim: components of the state and of the control.
-        dt: seconds that one step lasts.
-        control_limit: the largest |u|: a number, or one for each control; None for no limit.
+        dt: seconds a step.
+        control_limit: the largest |u|, a number or one for each control; None for no limit.
 
     Raises:
         TypeError, ValueError: for a ``dt`` or a limit that is not a finite number above zero.
     """
 
-    kind = None  # what files call it; a special case of a system is kept as that
-    units = (" (m)", " (m/s)", " (m/s²)")  # of position, velocity and control, where a picture has two states and one control
+    kind = None  # its name in files; subclasses that only fix parameters share it
+    units = (" (m)", " (m/s)", " (m/s²)")  # of position, velocity and control, for pictures
 
-    def __init__(self, state_dim, control_dim, dt, control_limit=None):
-        self.state_dim, self.control_dim, self.dt = state_dim, control_dim, validation.positive("dt", dt)
+    def __init__(self, state_dim: int, control_dim: int, dt: object, control_limit: object = None):
+        self.state_dim, self.control_dim = state_dim, control_dim
+        self.dt = validation.positive("dt", dt)
         self.control_limit = None  # or float64 [control_dim]
         if control_limit is not None:
             if torch.is_tensor(control_limit):
                 control_limit = validation.array("control_limit", control_limit, ()).tolist()
-            limits = list(control_limit) if isinstance(control_limit, (list, tuple)) else [control_limit] * control_dim
+            limits = (list(control_limit) if isinstance(control_limit, list | tuple)
+                      else [control_limit] * control_dim)
             if len(limits) != control_dim:
-                raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; needs one, or {control_dim}")
+                raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; "
+                                 f"needs one, or {control_dim}")
             limits = [validation.positive("control_limit", limit) for limit in limits]
             self.control_limit = torch.tensor(limits, dtype=torch.float64)
 
     def __repr__(self):
-        limit = "" if self.control_limit is None else f", control_limit={self.control_limit.tolist()}"
-        return f"{type(self).__name__}(state_dim={self.state_dim}, control_dim={self.control_dim}, dt={self.dt:g}{limit})"
+        limit = self.control_limit
+        limit = "" if limit is None else f", control_limit={limit.tolist()}"
+        return (f"{type(self).__name__}(state_dim={self.state_dim}, "
+                f"control_dim={self.control_dim}, dt={self.dt:g}{limit})")
 
-    def same_as(self, other):
-        """Whether ``other`` steps alike: the same parameters, to the bit."""
+    def dynamics(self, state: Float[Tensor, "*#batch state_dim"],
+                 control: Float[Tensor, "*#batch control_dim"]) -> Float[Tensor, "*_ state_dim"]:
+        """One step, from ``[..., state_dim]`` and ``[..., control_dim]`` to ``[..., state_dim]``.
+
+        Differentiable, on any device and in any floating-point dtype.
+        """
+        raise NotImplementedError
+
+    def jacobians(self, state: Float[Tensor, "*#batch state_dim"],
+                  control: Float[Tensor, "*#batch control_dim"]) -> tuple[
+            Float[Tensor, "*_ state_dim state_dim"], Float[Tensor, "*_ state_dim control_dim"]]:
+        """The derivatives of `dynamics` in the state and in the control."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict:
+        """Arguments of the constructor, ``dt`` among them but no limit: numbers and tensors."""
+        raise NotImplementedError
+
+    def contents(self) -> dict:
+        """`parameters` and the limit, if there is one, for files."""
+        limit = {} if self.control_limit is None else {"control_limit": self.control_limit}
+        return self.parameters() | limit
+
+    def same_as(self, other: "System") -> bool:
+        """Whether ``other`` has the same parameters, to the bit."""
         mine, others = self.contents(), other.contents()
         return mine.keys() == others.keys() and all(
-            torch.equal(mine[name], others[name]) if torch.is_tensor(mine[name]) else mine[name] == others[name] for name in mine)
+            torch.equal(value, others[name]) if torch.is_tensor(value) else value == others[name]
+            for name, value in mine.items())
 
-    def dynamics(self, state, control):
-        """One step: ``[..., state_dim]`` and ``[..., control_dim]`` give the next ``[..., state_dim]``."""
-        raise NotImplementedError
-
-    def jacobians(self, state, control):
-        """The derivatives of one step, d x[k+1] / d x[k] ``[..., state_dim, state_dim]`` and d x[k+1] / d u[k]
-        ``[..., state_dim, control_dim]``, without checks."""
-        raise NotImplementedError
-
-    def contents(self):
-        """What the system is made of, for files."""
-        raise NotImplementedError
-
-    def rollout(self, initial_state, controls):
+    def rollout(self, initial_state: ArrayLike, controls: ArrayLike) -> States:
         """All states that ``controls`` lead through.
 
         Args:
             initial_state: ``[..., state_dim]``.
-            controls: ``[..., horizon, control_dim]``, the same leading dimensions or ones that broadcast.
+            controls: ``[..., horizon, control_dim]``; leading dimensions broadcast.
 
         Returns:
             states ``[..., horizon + 1, state_dim]``; the first is ``initial_state``.
 
         Raises:
-            TypeError, ValueError: for values that are not finite floats or lead to such, or shapes that do not fit.
+            TypeError, ValueError: for values that are not finite floats or lead to such, or shapes
+                that do not fit.
         """
-        initial_state = validation.array("initial_state", initial_state, (self.state_dim,))
-        controls = validation.array("controls", controls, (None, self.control_dim))
-        validation.same_kind("initial_state", initial_state, initial_state.shape[:-1], "controls", controls, controls.shape[:-2])
-        return validation.result("the states", self.rollout_unchecked(initial_state, controls), "initial_state or controls are")
+        x0 = validation.array("initial_state", initial_state, (self.state_dim,))
+        u = validation.array("controls", controls, (None, self.control_dim))
+        validation.same_kind("initial_state", x0, x0.shape[:-1], "controls", u, u.shape[:-2])
+        states = self.rollout_unchecked(x0, u)
+        return validation.result("the states", states, "initial_state or controls are")
 
-    def rollout_unchecked(self, initial_state, controls):
-        """`rollout` without its checks, for the inside of a network: nothing here waits for the device."""
+    def rollout_unchecked(self, initial_state: Float[Tensor, "*#batch state_dim"],
+                          controls: Float[Tensor, "*#batch horizon control_dim"]) -> States:
+        """`rollout` without checks, which would wait for the device."""
         leading = torch.broadcast_shapes(initial_state.shape[:-1], controls.shape[:-2])
         states = [initial_state.expand(*leading, self.state_dim)]
         for control in controls.unbind(-2):
