@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are written whole or not at all, their fingerprints, and locks."""
 
 import contextlib
 import glob
@@ -11,127 +11,126 @@ import pickle
 import socket
 import tempfile
 import uuid
+from collections.abc import Iterator
 
+import filelock
 import numpy as np
 import torch
 
 from trc_lib import validation
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+Path = str | os.PathLike
 
 
 class Busy(RuntimeError):
-    """Another process is at it."""
+    """Another process holds the lock."""
 
 
 @contextlib.contextmanager
-def claimed(lock, what):
-    """Hold the file ``lock`` for this process alone while the block runs. The lock is the system's, and goes with the process.
+def claimed(lock: Path, what: object) -> Iterator[None]:
+    """Hold the file ``lock`` while the block runs. A lock ends with its process, also a killed one.
 
-    Where nothing can be written, or the file system knows no locks, nobody is kept out.
+    Where nothing can be written, or the file system has no locks, the block runs without.
 
     Args:
-        lock: path of a file that serves no other purpose; its folder is made if missing, and the file is gone afterwards.
+        lock: path of a file that serves no other purpose; removed afterwards. Its folder is made.
         what: the lock protects, for the message.
 
     Raises:
-        Busy: at once, if another process holds it; the message says which.
+        Busy: at once, if another process holds the lock; the message says which.
     """
-    held = _lock(pathlib.Path(lock), what)
+    lock = pathlib.Path(lock)
+    held = filelock.FileLock(lock, blocking=False, fallback_to_soft=False)
+    with contextlib.suppress(OSError):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        _acquire(held, lock, what)
+        lock.write_text(f"process {os.getpid()} on {socket.gethostname()}")
     try:
         yield
     finally:
-        if held is not None:
+        if held.is_locked:
             with contextlib.suppress(OSError):
-                os.unlink(lock)
-            os.close(held)
+                lock.unlink()
+            held.release()
 
 
-def _lock(path, what):
-    """The descriptor of ``path``, locked; None where there can be no lock."""
-    while fcntl is not None:
+def _acquire(held, lock, what):
+    while not held.is_locked:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(held), os.stat(path)):
-                os.ftruncate(held, 0)
-                with contextlib.suppress(OSError):  # a full disk
-                    os.write(held, f"process {os.getpid()} on {socket.gethostname()}".encode())
-                return held
-            os.close(held)
-        except FileNotFoundError:  # its former holder took it away in between: once more
-            os.close(held)
-        except BlockingIOError:
-            holder = os.read(held, 1000).decode(errors="replace") or "another process"
-            os.close(held)
-            raise Busy(f"{what} is in use by {holder}; wait for it, or end it") from None
-        except OSError:
-            os.close(held)
-            return None
+            held.acquire()
+        except filelock.Timeout:
+            if not lock.exists():  # its holder removed it in between
+                continue
+            holder = ""
+            with contextlib.suppress(OSError):  # Windows does not let others read a locked file
+                holder = lock.read_text(errors="replace")
+            raise Busy(f"{what} is in use by {holder or 'another process'}; "
+                       "wait for it, or end it") from None
 
 
 @contextlib.contextmanager
-def written_whole(path):
-    """Give a temporary path beside ``path`` to write to; rename it to ``path`` when all went well.
+def written_whole(path: Path) -> Iterator[pathlib.Path]:
+    """Yield a temporary path beside ``path``, and rename it to ``path`` if the block succeeds.
 
-    Whatever was at ``path`` stays untouched until then. The folder is made if missing. What a process that was killed while it
-    wrote to ``path`` left behind is taken away.
+    Until then the file at ``path`` is unchanged. The folder is made if missing. Temporary files of
+    ``path`` that a killed process left are removed, except on Windows.
 
     Raises:
-        OSError: with ``path`` and the reason, where the disk is full or the folder is read-only.
+        OSError: with ``path`` and the reason, e.g. a full disk or a read-only folder.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
-            with contextlib.suppress(Busy), claimed(left, left):  # it is locked as long as somebody writes to it
+            with contextlib.suppress(Busy), _in_use(left, left):  # the claim removes it
                 pass
         temporary.touch(exist_ok=False)
-        with claimed(temporary, path):
+        with _in_use(temporary, path):
             yield temporary
-            with open(temporary, "rb") as written:
+            with open(temporary, "r+b") as written:
                 os.fsync(written.fileno())
             os.replace(temporary, path)
     except OSError as error:
-        raise type(error)(error.errno, f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+        reason = f"cannot write {path}: {error.strerror or error}; nothing was changed"
+        raise type(error)(error.errno, reason) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
 
 
-def check_writable(folder):
-    """Raise an OSError that names ``folder`` if nothing can be written there; the folder is made if missing."""
+def _in_use(temporary, path):
+    """Lock a temporary file itself; not on Windows, where a locked file cannot be written."""
+    return claimed(temporary, path) if os.name == "posix" else contextlib.nullcontext()
+
+
+def check_writable(folder: Path) -> None:
+    """Raise an OSError that names ``folder`` if it, made if missing, cannot be written to."""
     folder = pathlib.Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(b"trial")
     except OSError as error:
-        raise type(error)(error.errno, f"cannot write to {folder}: {error.strerror or error}") from error
+        reason = f"cannot write to {folder}: {error.strerror or error}"
+        raise type(error)(error.errno, reason) from error
 
 
-def write_text(path, text):
+def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
     with written_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path, contents):
-    """Write a dict of what JSON can hold to ``path``, whole or not at all, readable, and with its fingerprint."""
-    text = json.dumps(contents, indent=1)
-    write_text(path, json.dumps(json.loads(text) | {"fingerprint": fingerprint(json.loads(text))}, indent=1) + "\n")
+def write_json(path: Path, contents: dict) -> None:
+    """Write ``contents`` and their fingerprint to ``path`` as JSON, whole or not at all."""
+    contents = json.loads(json.dumps(contents))  # the fingerprint is of what will be read
+    signed = contents | {"fingerprint": fingerprint(contents)}
+    write_text(path, json.dumps(signed, indent=1) + "\n")
 
 
-def read_json(path):
-    """Read what `write_json` wrote: lists where tuples were, and keys that are strings.
+def read_json(path: Path) -> dict:
+    """Read what `write_json` wrote; tuples come back as lists, and all keys as strings.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -142,23 +141,23 @@ def read_json(path):
     try:
         contents = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as JSON, it is truncated or something else: {error}") from None
+        raise ValueError(f"{path} cannot be read as JSON, "
+                         f"it is truncated or something else: {error}") from None
     if not isinstance(contents, dict) or "fingerprint" not in contents:
         raise ValueError(f"{path} is not a file of results of this course: it has no fingerprint")
-    if contents.pop("fingerprint") != fingerprint(contents):
-        raise ValueError(f"{path} was changed after it was written: its contents do not match its fingerprint")
-    return contents
+    return _unchanged(path, contents)
 
 
-def fingerprint(contents):
-    """SHA-256 of a nest of dicts, lists, arrays, tensors and plain values: equal if and only if the contents are."""
+def fingerprint(contents: object) -> str:
+    """SHA-256 of nested dicts, lists, arrays, tensors and plain values."""
     digest = hashlib.sha256()
 
     def feed(value):
         if torch.is_tensor(value):
             value = value.detach().cpu().numpy()
         if isinstance(value, np.ndarray):
-            digest.update(f"array {value.dtype.str} {value.shape} ".encode() + np.ascontiguousarray(value).tobytes())
+            digest.update(f"array {value.dtype.str} {value.shape} ".encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
         elif isinstance(value, dict):
             digest.update(f"dict {len(value)} ".encode())
             for key in sorted(value, key=str):
@@ -175,53 +174,62 @@ def fingerprint(contents):
     return digest.hexdigest()
 
 
-def plain(contents):
-    """A nest of dicts with its tensors and arrays as lists, as JSON can hold it."""
+def _unchanged(path, contents):
+    """``contents`` without their fingerprint, if they match it."""
+    if contents.pop("fingerprint", None) != fingerprint(contents):
+        raise ValueError(f"{path} was changed after it was saved: "
+                         "its contents do not match its fingerprint")
+    return contents
+
+
+def plain(contents: object) -> object:
+    """Nested dicts with their tensors and arrays as lists, as JSON can hold them."""
     if isinstance(contents, dict):
         return {name: plain(value) for name, value in contents.items()}
-    return contents.tolist() if torch.is_tensor(contents) or isinstance(contents, np.ndarray) else contents
+    return contents.tolist() if isinstance(contents, torch.Tensor | np.ndarray) else contents
 
 
-def changes(old, new, name=""):
-    """Where two nests of dicts differ, as words: ``training.epochs: 2 -> 3``."""
+def changes(old: object, new: object, name: str = "") -> Iterator[str]:
+    """Yield where two nested dicts differ, such as ``training.epochs: 2 -> 3``."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in old | new:
             yield from changes(old.get(key), new.get(key), f"{name}.{key}" if name else key)
     elif old != new:
-        brief = [f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else value for value in (old, new)]
+        brief = [f"{value[:8]}..." if isinstance(value, str) and len(value) == 64 else value
+                 for value in (old, new)]  # fingerprints
         yield f"{name}: {brief[0]} -> {brief[1]}"
 
 
-def save_checkpoint(path, kind, version, contents):
-    """Write a dict of tensors and plain values to ``path``, whole or not at all, with its kind and fingerprint."""
+def save_checkpoint(path: Path, kind: str, version: int, contents: dict) -> None:
+    """Write ``contents``, tensors and plain values, to ``path`` with kind and fingerprint."""
     checkpoint = {"format": kind, "version": version, **contents}
     serialized = io.BytesIO()  # torch's own file writer hides a full disk behind a RuntimeError
     torch.save(checkpoint | {"fingerprint": fingerprint(checkpoint)}, serialized)
     with written_whole(path) as temporary:
-        temporary.write_bytes(serialized.getvalue())  # a view, left in a traceback, crashes Python 3.12.1
+        temporary.write_bytes(serialized.getvalue())  # a view in a traceback crashes Python 3.12.1
 
 
-def load_checkpoint(path, kind, *versions):
-    """Read what `save_checkpoint` wrote in one of these ``versions``; only tensors and plain values are read, never code.
+def load_checkpoint(path: object, kind: str, *versions: int) -> dict:
+    """Read what `save_checkpoint` wrote in one of these ``versions``; code is never executed.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is truncated, of another kind or version, or was changed since it was saved.
+        ValueError: if it is truncated, of another kind or version, or was changed since then.
     """
     if not validation.path("path", path).exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message recommends the unsafe way to read it
-        raise ValueError(f"{path} is not read as a checkpoint: it holds more than tensors and plain values") from None
-    except Exception as error:  # broken bytes can make an unpickler fail in any way
+        raise ValueError(f"{path} is not read as a checkpoint: "
+                         "it holds more than tensors and plain values") from None
+    except Exception as error:  # damaged bytes can raise any exception in the unpickler
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint, it is truncated or something else: {reason}") from None
+        raise ValueError(f"{path} cannot be read as a checkpoint, "
+                         f"it is truncated or something else: {reason}") from None
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != kind:
         raise ValueError(f"{path} is not a checkpoint of the kind {kind}")
     if checkpoint.get("version") not in versions:
         raise ValueError(f"{path} has format version {checkpoint.get('version')}; "
                          f"this library reads version {' and '.join(map(str, versions))}")
-    if checkpoint.pop("fingerprint", None) != fingerprint(checkpoint):
-        raise ValueError(f"{path} was changed after it was saved: its contents do not match its fingerprint")
-    return checkpoint
+    return _unchanged(path, checkpoint)
