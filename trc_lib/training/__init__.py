@@ -1,7 +1,8 @@
-"""How it learns: behaviour cloning by mean squared error, with checkpoints, history and resume."""
+"""Training: behaviour cloning by mean squared error, with checkpoints, history and resume."""
 
 from trc_lib.training.config import TrainConfig, imitation_loss, learning_rate
 from trc_lib.training.loop import train
 from trc_lib.training.state import History, OtherRecipe, epochs_kept, load_snapshots
 
-__all__ = ["History", "OtherRecipe", "TrainConfig", "epochs_kept", "imitation_loss", "learning_rate", "load_snapshots", "train"]
+__all__ = ["History", "OtherRecipe", "TrainConfig", "epochs_kept", "imitation_loss",
+           "learning_rate", "load_snapshots", "train"]

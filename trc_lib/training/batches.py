@@ -1,30 +1,34 @@
-"""The training set as the loop reads it."""
+"""The training set in batches."""
 
 import math
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from trc_lib.data.shards import Store
+from trc_lib.data import LQRDataset, Store
 
 
-def on_device(dataset, device):
-    """Initial states, target states and controls of an `LQRDataset`, float32 on ``device``."""
-    return [values.to(device, torch.float32) for values in (dataset.initial_states, dataset.target_states, dataset.controls)]
+def on_device(dataset: LQRDataset, device: torch.device) -> list[Tensor]:
+    """Initial states, target states and controls of a dataset, float32 on ``device``."""
+    values = dataset.initial_states, dataset.target_states, dataset.controls
+    return [value.to(device, torch.float32) for value in values]
 
 
 class Batches:
     """A training set in batches, float32 on a device, in an order that a generator draws.
 
-    A dataset lies on the device as a whole. Of a `Store` one shard at a time does: the shards come in random order, and so do the
-    problems of each. Problems are drawn independently, so a batch out of one shard is as random as one out of all.
+    An `LQRDataset` is moved to the device as a whole, a `Store` one shard at a time: the shards
+    come in random order, and so do the problems of each. Problems are drawn independently, so a
+    batch from one shard is as random as one from all.
 
     Args:
-        train_set: `LQRDataset` or `Store`.
-        batch_size: problems in a batch; the last may have fewer.
-        device: where they are needed.
+        train_set: an `LQRDataset` or a `Store`.
+        batch_size: problems a batch; the last may have fewer.
+        device: of the batches.
     """
 
-    def __init__(self, train_set, batch_size, device):
+    def __init__(self, train_set: LQRDataset | Store, batch_size: int, device: torch.device):
         self.num_samples, self.batch_size, self.device = len(train_set), batch_size, device
         if isinstance(train_set, Store):
             self._read, self._pieces = train_set.read, len(train_set.shards)
@@ -32,12 +36,12 @@ class Batches:
             held = on_device(train_set, device)
             self._read, self._pieces = lambda piece: held, 1
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.ceil(self.num_samples / self.batch_size)
 
-    def drawn(self, order):
-        """All problems once: initial states, target states and controls of one batch after the other."""
-        rest = None                                         # of the last piece: less than a batch
+    def drawn(self, order: torch.Generator) -> Iterator[list[Tensor]]:
+        """All problems once: initial states, target states and controls, batch by batch."""
+        rest = None  # of the last piece: less than a batch
         for piece in torch.randperm(self._pieces, generator=order).tolist():
             values = [value.to(self.device) for value in self._read(piece)]
             rows = torch.randperm(len(values[0]), generator=order).to(self.device)
