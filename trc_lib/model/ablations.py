@@ -1,14 +1,20 @@
-"""Variants of the recursion, each with one part changed; the loops themselves stay in `recursion`."""
+"""Variants of the recursion with one part changed; the loops stay in `recursion`."""
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trc_lib.model.recursion import TinyRecursiveControl
+from trc_lib.model.shapes import Carry, States
+
+Result = tuple[Float[Tensor, "cycles batch sequence"], Carry]
 
 
 class SingleLatent(TinyRecursiveControl):
-    """One latent in both parts: z_H is forgotten at the start of each cycle, z_L alone is carried on."""
+    """One latent instead of two: each cycle starts with z_H = 0; only z_L is carried on."""
 
-    def recursive_reasoning(self, initial_state, target_state, H_cycles, carry=None):
+    def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
+                            carry: Carry | None = None) -> Result:
         problem = initial_state, target_state
         history, (z_H, z_L, controls) = super().recursive_reasoning(*problem, 0, carry)
         for _ in range(H_cycles):
@@ -24,13 +30,16 @@ class LastCycleGradient(TinyRecursiveControl):
     The corrections of the earlier cycles are constants; the first proposal keeps its gradient.
     """
 
-    def recursive_reasoning(self, initial_state, target_state, H_cycles, carry=None):
+    def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
+                            carry: Carry | None = None) -> Result:
         problem = initial_state, target_state
         history, (z_H, z_L, controls) = super().recursive_reasoning(*problem, 0, carry)
         for h in range(H_cycles):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and h == H_cycles - 1):
-                _, (z_H, z_L, after) = super().recursive_reasoning(*problem, 1, (z_H, z_L, controls))
-            if h < H_cycles - 1:  # the value after this cycle, the gradient from before it
+            last = h == H_cycles - 1
+            with torch.set_grad_enabled(torch.is_grad_enabled() and last):
+                start = z_H, z_L, controls
+                _, (z_H, z_L, after) = super().recursive_reasoning(*problem, 1, start)
+            if not last:  # the value after this cycle, the gradient from before it
                 after = after + (controls - controls.detach())
             history, controls = torch.cat([history, after[None]]), after
         return history, (z_H, z_L, controls)

@@ -1,41 +1,48 @@
-"""Who else could do it: rivals that are trained on the same data."""
+"""Baselines that are fitted to the same data: a linear map and a multilayer perceptron."""
 
+import bisect
 import dataclasses
 import itertools
 
 import torch
-from torch import nn
+from jaxtyping import Float64
+from torch import Tensor, nn
 
 from trc_lib import validation
-from trc_lib.model import Learner
 from trc_lib.model.config import LARGEST, check_fields
+from trc_lib.model.learner import Learner
+from trc_lib.model.shapes import States
 
 
 class LinearMap:
-    """The least-squares map [x0, xT] -> u, cut to the limits of the controls: for the double integrator 4 x 15 numbers.
+    """The least-squares map [x0, xT] -> u, clamped to the limits of the controls.
 
     Args:
         dataset: an `LQRDataset` to fit.
     """
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: object):
         validation.like("dataset", dataset, "an LQRDataset", "initial_states", "controls", "system")
-        self.state_dim, self.limit = dataset.initial_states.shape[1], dataset.system.control_limit
-        problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)          # [n, 2 * state_dim]
-        self.weights = torch.linalg.lstsq(problems, dataset.controls.flatten(1)).solution     # [2 * state_dim, N * m]
+        self.state_dim, self.limit = dataset.system.state_dim, dataset.system.control_limit
+        problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)
+        controls = dataset.controls.flatten(1)
+        self.weights = torch.linalg.lstsq(problems, controls).solution  # [2 state_dim, N m]
         self.shape = tuple(dataset.controls.shape[1:])
 
     @property
-    def num_parameters(self):
+    def num_parameters(self) -> int:
         return self.weights.numel()
 
-    def solve(self, initial_state, target_state):
-        """Controls ``[..., horizon, control_dim]``, float64: a teacher's interface."""
-        initial_state, target_state = validation.state_pair(initial_state, target_state, self.state_dim)
-        problem = torch.cat([initial_state, target_state], dim=-1)                           # [..., 2 * state_dim]
+    def solve(self, initial_state: object, target_state: object
+              ) -> Float64[Tensor, "*batch horizon control_dim"]:
+        """Controls for states ``[..., state_dim]``, like `Teacher.solve`."""
+        states = validation.state_pair(initial_state, target_state, self.state_dim)
+        problem = torch.cat(states, dim=-1)
         controls = (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)
         validation.result("the controls", controls, "initial_state or target_state is")
-        return controls if self.limit is None else controls.clamp(-self.limit.to(controls), self.limit.to(controls))
+        if self.limit is None:
+            return controls
+        return controls.clamp(-self.limit.to(controls), self.limit.to(controls))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,33 +75,34 @@ class MLP(Learner):
 
     Config, kind = MLPConfig, "trc_lib.mlp"
 
-    def __init__(self, config=MLPConfig(), system=None, seed=0):
+    def __init__(self, config: object = MLPConfig(), system: object = None, seed: object = 0):
         super().__init__(config, system, seed)
-        sizes = [2 * config.state_dim] + config.depth * [config.width] + [config.horizon * config.control_dim]
+        c = config
+        sizes = [2 * c.state_dim, *[c.width] * c.depth, c.horizon * c.control_dim]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            layers = [layer for size, after in itertools.pairwise(sizes) for layer in (nn.Linear(size, after), nn.SiLU())]
-        self.layers = nn.Sequential(*layers[:-1])  # no activation after the last
+            layers = [(nn.Linear(*pair), nn.SiLU()) for pair in itertools.pairwise(sizes)]
+        self.layers = nn.Sequential(*itertools.chain(*layers[:-1]), layers[-1][0])
 
     @classmethod
-    def within(cls, numbers, system=None, seed=0, **changes):
-        """The widest network of at most ``numbers`` parameters. ``changes`` are other fields of `MLPConfig`."""
-        config = MLPConfig(**changes, width=1)
-        widest = dataclasses.replace(config, width=LARGEST)
-        validation.whole("numbers", numbers, cls._numbers(config), cls._numbers(widest) - 1)
-        while cls._numbers(wider := dataclasses.replace(config, width=config.width + 1)) <= numbers:
-            config = wider
-        return cls(config, system, seed)
+    def within(cls, numbers: object, system: object = None, seed: object = 0, **changes) -> "MLP":
+        """The widest network of at most ``numbers`` parameters; ``changes`` to its `MLPConfig`."""
+        config = MLPConfig(**changes)
+        inputs, outputs = 2 * config.state_dim, config.horizon * config.control_dim
 
-    @staticmethod
-    def _numbers(c):
-        inputs, outputs = 2 * c.state_dim, c.horizon * c.control_dim
-        return (inputs + 1) * c.width + (c.depth - 1) * (c.width + 1) * c.width + (c.width + 1) * outputs
+        def count(width):
+            hidden = (config.depth - 1) * (width + 1) * width
+            return (inputs + 1) * width + hidden + (width + 1) * outputs
 
-    def predict(self, initial_state, target_state, H_cycles=None):
-        """Controls, and the same as the only row of ``"cycle_controls"``; there are no cycles that could be counted."""
+        numbers = validation.whole("numbers", numbers, count(1), count(LARGEST) - 1)
+        width = bisect.bisect_right(range(LARGEST), numbers, key=count) - 1
+        return cls(dataclasses.replace(config, width=width), system, seed)
+
+    def predict(self, initial_state: States, target_state: States, H_cycles: object = None
+                ) -> dict[str, Tensor]:
+        """The controls, also as the only row of ``"cycle_controls"``; ``H_cycles`` must be None."""
         if H_cycles is not None:
             raise ValueError(f"H_cycles={H_cycles!r} is not accepted: an MLP has no cycles")
-        problem = torch.cat([initial_state / self.state_scale, target_state / self.state_scale], dim=-1)
-        controls = self.to_physical(self.layers(problem))
+        states = initial_state / self.state_scale, target_state / self.state_scale
+        controls = self.to_physical(self.layers(torch.cat(states, dim=-1)))
         return {"controls": controls, "cycle_controls": controls[None]}

@@ -4,14 +4,14 @@ import dataclasses
 
 from trc_lib import validation
 
-LARGEST = 10_000  # largest size or count in a network that is accepted
+LARGEST = 10_000  # accepted size or count in a network
 
 
-def check_fields(config):
-    """Raise an error that names a field of a configuration which is not a whole number from 1 to `LARGEST`."""
+def check_fields(config: object) -> None:
+    """Raise an error naming a field that is not a whole number from 1 to `LARGEST`."""
     for field in dataclasses.fields(config):
         value = validation.whole(field.name, getattr(config, field.name), at_most=LARGEST)
-        object.__setattr__(config, field.name, value)  # a plain int: a NumPy one could not be read back
+        object.__setattr__(config, field.name, value)  # an int: checkpoints hold no NumPy numbers
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,20 +1,27 @@
-"""What a cycle is told of the controls that it starts from."""
+"""Feedback: what a cycle receives about the controls that it starts from."""
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from trc_lib import validation
 from trc_lib.costs import QuadraticCost
+from trc_lib.model.shapes import Controls, States
+from trc_lib.systems import System
 
-# Keeps the direction and the logarithm of a signal finite at zero; float32 resolves no smaller scaled error.
+# Keeps the direction and the logarithm of a signal finite at zero; float32 resolves no smaller
+# scaled error.
 SMALLEST_SIGNAL = 1e-6
+
+Signal = Float[Tensor, "batch size"]
+Gain = Float[Tensor, "batch 1"] | float
 
 
 class Feedback(nn.Module):
     """A function of a problem and the current controls that returns a signal and a gain.
 
-    The network embeds the signal, and multiplies the correction of the cycle by the gain. A subclass
-    defines ``forward`` and sets ``size``, the components of its signal.
+    The network embeds the signal, and multiplies the correction of the cycle by the gain. A
+    subclass defines ``forward`` and sets ``size``, the components of its signal.
 
     Args:
         system: the `System` that the controls steer.
@@ -22,50 +29,53 @@ class Feedback(nn.Module):
 
     size = 1
 
-    def __init__(self, system=None):
+    def __init__(self, system: System | None = None):
         super().__init__()
         self.system = system
 
-    def check_fit(self, system, horizon):
+    def check_fit(self, system: System, horizon: int) -> None:
         """Raise a ValueError if this was made for another system or number of control steps."""
         if self.system is not None and not self.system.same_as(system):
-            raise ValueError(f"feedback was made for another system, {self.system!r}, than the network's, {system!r}")
+            raise ValueError(f"feedback was made for another system, {self.system!r}, "
+                             f"than the network's, {system!r}")
 
-    def embedding(self, width):
+    def embedding(self, width: int) -> nn.Module:
         """The layer that brings the signal to the ``width`` of the latents."""
         return nn.Linear(self.size, width, bias=False)
 
-    def set_scaling(self, model, dataset):
-        """Take the typical size of the signal from a dataset, and from the first proposals for it."""
+    def set_scaling(self, model: nn.Module, dataset: object) -> None:
+        """Take the typical size of the signal from a dataset and the model's proposals for it."""
 
-    def contents(self):
+    def contents(self) -> dict:
         """What it is made of besides the system, for files."""
         return {"kind": type(self).__name__}
 
 
 class NoFeedback(Feedback):
-    """Tells nothing: the signal is zero, the gain one."""
+    """No information: the signal is zero, the gain one."""
 
-    def embedding(self, width):
+    def embedding(self, width: int) -> nn.Module:
         return nn.Identity()
 
-    def forward(self, initial_state, target_state, controls):
+    def forward(self, initial_state: States, target_state: States, controls: Controls
+                ) -> tuple[Signal, Gain]:
         return torch.zeros_like(initial_state[:, :1]), 1.0
 
 
 class FinalError(Feedback):
-    """Simulates the controls; the signal is the terminal error x_N - x_T in scaled units, the gain one."""
+    """Simulates the controls: the signal is the terminal error x_N - x_T, scaled; the gain one."""
 
-    def __init__(self, system):
+    def __init__(self, system: System):
         super().__init__(system)
         self.size = system.state_dim
         self.register_buffer("scale", torch.ones(self.size))
 
-    def forward(self, initial_state, target_state, controls):
+    def forward(self, initial_state: States, target_state: States, controls: Controls
+                ) -> tuple[Signal, Gain]:
         final_state = self.system.rollout_unchecked(initial_state, controls)[:, -1]
         return (final_state - target_state) / self.scale, 1.0
 
-    def set_scaling(self, model, dataset):
+    def set_scaling(self, model: nn.Module, dataset: object) -> None:
         self.scale.copy_(model.state_scale)
 
 
@@ -80,22 +90,24 @@ class CostGradient(Feedback):
         horizon: number of control steps.
     """
 
-    def __init__(self, system, cost, horizon):
+    def __init__(self, system: System, cost: object, horizon: int):
         super().__init__(system)
-        validation.like("cost", cost, "a QuadraticCost", "check_fit", "gradient").check_fit(system)
+        validation.instance("cost", cost, QuadraticCost).check_fit(system)
         self.cost, self.horizon, self.size = cost, horizon, horizon * system.control_dim
         self.register_buffer("scale", torch.ones(self.size))
 
-    def check_fit(self, system, horizon):
+    def check_fit(self, system: System, horizon: int) -> None:
         super().check_fit(system, horizon)
         if horizon != self.horizon:
-            raise ValueError(f"feedback was made for {self.horizon} steps; the network has {horizon}")
+            raise ValueError(f"feedback was made for {self.horizon} steps; "
+                             f"the network has {horizon}")
 
-    def forward(self, initial_state, target_state, controls):
+    def forward(self, initial_state: States, target_state: States, controls: Controls
+                ) -> tuple[Signal, Gain]:
         return self.gradient(initial_state, target_state, controls) / self.scale, 1.0
 
     @torch.no_grad()
-    def gradient(self, initial_state, target_state, controls):
+    def gradient(self, initial_state: States, target_state: States, controls: Controls) -> Signal:
         """The gradient in physical units, ``[batch, horizon * control_dim]``."""
         states = self.system.rollout_unchecked(initial_state, controls)
         gradient = self.cost.gradient(self.system, states, controls, target_state)
@@ -105,13 +117,15 @@ class CostGradient(Feedback):
             gradient = gradient.masked_fill(outward, 0)
         return gradient.flatten(-2)
 
-    def set_scaling(self, model, dataset):
-        problems = [states.to(self.scale) for states in (dataset.initial_states, dataset.target_states)]
+    def set_scaling(self, model: nn.Module, dataset: object) -> None:
+        problems = [states.to(self.scale)
+                    for states in (dataset.initial_states, dataset.target_states)]
         with torch.no_grad():
             gradient = self.gradient(*problems, model.predict(*problems, 0)["controls"])
-        self.scale.copy_(gradient.square().mean(dim=0).sqrt().clamp(min=1e-6) * self.size**0.5)
+        size = gradient.square().mean(dim=0).sqrt().clamp(min=1e-6)
+        self.scale.copy_(size * self.size**0.5)
 
-    def contents(self):
+    def contents(self) -> dict:
         return super().contents() | {"cost": self.cost.contents()}
 
 
@@ -119,31 +133,37 @@ class Proportional(Feedback):
     """Makes each correction proportional to the size of another feedback's signal.
 
     The signal becomes its direction and the logarithm of its size; the gain is that size. Where the
-    inner signal is zero, so is the correction: the controls rest where they arrive.
+    inner signal is zero, so is the correction.
+
+    Args:
+        inner: the other `Feedback`.
     """
 
-    def __init__(self, inner):
+    def __init__(self, inner: Feedback):
         super().__init__(inner.system)
         self.inner, self.size = inner, inner.size + 1
 
-    def forward(self, initial_state, target_state, controls):
+    def forward(self, initial_state: States, target_state: States, controls: Controls
+                ) -> tuple[Signal, Gain]:
         signal, _ = self.inner(initial_state, target_state, controls)
         size = (signal.square().sum(dim=-1, keepdim=True) + SMALLEST_SIGNAL**2).sqrt()
         return torch.cat([signal / size, size.log() / 4], dim=-1), size
 
-    def check_fit(self, system, horizon):
+    def check_fit(self, system: System, horizon: int) -> None:
         self.inner.check_fit(system, horizon)
 
-    def set_scaling(self, model, dataset):
+    def set_scaling(self, model: nn.Module, dataset: object) -> None:
         self.inner.set_scaling(model, dataset)
 
-    def contents(self):
+    def contents(self) -> dict:
         return super().contents() | {"inner": self.inner.contents()}
 
 
-def feedback_from(contents, system, horizon):
+def feedback_from(contents: dict, system: System, horizon: int) -> Feedback:
     """The feedback with these `contents`, for a system and a number of control steps."""
     made = {"NoFeedback": lambda: NoFeedback(system), "FinalError": lambda: FinalError(system),
-            "CostGradient": lambda: CostGradient(system, QuadraticCost(**contents["cost"]), horizon),
-            "Proportional": lambda: Proportional(feedback_from(contents["inner"], system, horizon))}
+            "CostGradient": lambda: CostGradient(
+                system, QuadraticCost(**contents["cost"]), horizon),
+            "Proportional": lambda: Proportional(
+                feedback_from(contents["inner"], system, horizon))}
     return made[validation.one_of("feedback", contents["kind"], tuple(made))]()

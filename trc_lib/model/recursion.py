@@ -2,24 +2,26 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from trc_lib import validation
-from trc_lib.model.config import LARGEST, TRCConfig
-from trc_lib.model.feedback import FinalError
+from trc_lib.model.config import TRCConfig
+from trc_lib.model.feedback import Feedback, FinalError
 from trc_lib.model.learner import Learner
+from trc_lib.model.shapes import Carry, Latent, States
 from trc_lib.model.trace import Trace
 
 
 class SwiGLU(nn.Module):
     """A gated layer: down(silu(gate(x)) * value(x)). Source: Shazeer (2020), arXiv 2002.05202."""
 
-    def __init__(self, width, hidden):
+    def __init__(self, width: int, hidden: int):
         super().__init__()
         self.gate_and_value = nn.Linear(width, 2 * hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def forward(self, x):
+    def forward(self, x: Latent) -> Latent:
         gate, value = self.gate_and_value(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * value)
 
@@ -27,11 +29,11 @@ class SwiGLU(nn.Module):
 class Block(nn.Module):
     """The block that updates both latents: residual layers, x <- norm(x + layer(x))."""
 
-    def __init__(self, width, hidden, layers):
+    def __init__(self, width: int, hidden: int, layers: int):
         super().__init__()
         self.layers = nn.ModuleList(SwiGLU(width, hidden) for _ in range(layers))
 
-    def forward(self, x):
+    def forward(self, x: Latent) -> Latent:
         for layer in self.layers:
             x = F.rms_norm(x + layer(x), x.shape[-1:])
         return x
@@ -42,21 +44,21 @@ class TinyRecursiveControl(Learner):
 
     Args:
         config: a `TRCConfig`.
-        system: what is steered. A `DoubleIntegrator` if not given.
-        seed: of the initial weights. The global random state is left as it was.
-        feedback: a `Feedback`: what each cycle is told of its controls. `FinalError` if not given.
+        system: what is steered; a `DoubleIntegrator` if None.
+        seed: of the initial weights. The global random state stays as it is.
+        feedback: a `Feedback`, what each cycle receives about its controls; `FinalError` if None.
 
-    Sources: Jolicoeur-Martineau (2025), arXiv 2510.04871, for the recursion; Jain and Linares (2025),
-    arXiv 2512.16824, for its use in control.
+    Sources: Jolicoeur-Martineau (2025), arXiv 2510.04871, for the recursion; Jain and Linares
+    (2025), arXiv 2512.16824, for its use in control.
     """
 
     Config, kind = TRCConfig, "trc_lib.model"
 
-    def __init__(self, config=TRCConfig(), system=None, seed=0, feedback=None):
+    def __init__(self, config: object = TRCConfig(), system: object = None, seed: object = 0,
+                 feedback: object = None):
         super().__init__(config, system, seed)
-        feedback = FinalError(self.system) if feedback is None else validation.like(
-            "feedback", feedback, "a Feedback", "check_fit", "embedding")
-        feedback.check_fit(self.system, config.horizon)
+        feedback = FinalError(self.system) if feedback is None else feedback
+        validation.instance("feedback", feedback, Feedback).check_fit(self.system, config.horizon)
         c, d, sequence = config, config.latent_dim, config.horizon * config.control_dim
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -64,59 +66,65 @@ class TinyRecursiveControl(Learner):
                 nn.Linear(2 * c.state_dim + 1, c.head_hidden), nn.SiLU(),
                 nn.Linear(c.head_hidden, c.head_hidden), nn.SiLU(),
                 nn.Linear(c.head_hidden, d))
-            self.initial_generator = nn.Sequential(nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
+            self.initial_generator = nn.Sequential(
+                nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
             self.control_embedding = nn.Linear(sequence, d)
             self.error_embedding = feedback.embedding(d)
             self.block = Block(d, c.block_hidden, c.block_layers)
-            self.decoder = nn.Sequential(nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
+            self.decoder = nn.Sequential(
+                nn.Linear(d, c.head_hidden), nn.SiLU(), nn.Linear(c.head_hidden, sequence))
         self.feedback = feedback
         with torch.no_grad():
             self.decoder[-1].weight.mul_(0.1)  # small first corrections make early training stable
 
     @classmethod
-    def create_two_level_small(cls, system=None, seed=0, feedback=None, **changes):
-        """About 150,000 parameters. ``changes`` are fields of `TRCConfig`."""
-        return cls(TRCConfig(**{"block_hidden": 96, "head_hidden": 128} | changes), system, seed, feedback)
-
-    @classmethod
-    def create_two_level_medium(cls, system=None, seed=0, feedback=None, **changes):
-        """About 600,000 parameters. ``changes`` are fields of `TRCConfig`."""
+    def create_two_level(cls, size: object, system: object = None, seed: object = 0,
+                         feedback: object = None, **changes) -> "TinyRecursiveControl":
+        """The network of a ``size``, ``"small"`` or ``"medium"``; ``changes`` to its `TRCConfig`."""
+        small = {"block_hidden": 96, "head_hidden": 128}
+        changes = (small if validation.one_of("size", size, ("small", "medium")) == "small"
+                   else {}) | changes
         return cls(TRCConfig(**changes), system, seed, feedback)
 
     @classmethod
-    def create_two_level(cls, size, system=None, seed=0, feedback=None, **changes):
-        """The network of a ``size``, ``"small"`` or ``"medium"``."""
-        validation.one_of("size", size, ("small", "medium"))
-        create = cls.create_two_level_small if size == "small" else cls.create_two_level_medium
-        return create(system, seed, feedback, **changes)
+    def create_two_level_small(cls, *arguments, **changes) -> "TinyRecursiveControl":
+        """`create_two_level` with about 150,000 parameters."""
+        return cls.create_two_level("small", *arguments, **changes)
 
-    def set_scaling(self, dataset):
-        """Take the sizes of states, controls and feedback signals from a dataset."""
+    @classmethod
+    def create_two_level_medium(cls, *arguments, **changes) -> "TinyRecursiveControl":
+        """`create_two_level` with about 600,000 parameters."""
+        return cls.create_two_level("medium", *arguments, **changes)
+
+    def set_scaling(self, dataset: object) -> None:
+        """Take the sizes of states, controls and feedback signals from an `LQRDataset`."""
         super().set_scaling(dataset)
         self.feedback.set_scaling(self, dataset)
 
     @property
-    def architecture(self):
+    def architecture(self) -> dict:
         return super().architecture | {"feedback": self.feedback.contents()}
 
     @property
-    def parts(self):
-        """What can be trained by itself: ``{name: modules}``."""
+    def parts(self) -> dict[str, tuple[nn.Module, ...]]:
         proposal = (self.encoder, self.initial_generator)
-        return {"all": (self,), "proposal": proposal, "cycles": tuple(m for m in self.children() if m not in proposal)}
+        cycles = tuple(module for module in self.children() if module not in proposal)
+        return {"all": (self,), "proposal": proposal, "cycles": cycles}
 
-    # ------------------------------------------------------------------ the recursion
-
-    def encode(self, initial_state, target_state):
-        """z_initial ``[batch, latent_dim]`` from [x0, xT, time remaining (s)]."""
+    def encode(self, initial_state: States, target_state: States) -> Latent:
+        """z_initial from [x0, xT, time remaining (s)]."""
         time = torch.full_like(initial_state[:, :1], self.config.horizon * self.system.dt)
-        return self.encoder(torch.cat([initial_state / self.state_scale, target_state / self.state_scale, time], dim=-1))
+        states = initial_state / self.state_scale, target_state / self.state_scale
+        return self.encoder(torch.cat([*states, time], dim=-1))
 
-    def propose(self, z_initial):
+    def propose(self, z_initial: Latent) -> Carry:
         """The carry before the first cycle: z_H, z_L and the first proposal of the controls."""
-        return z_initial, torch.zeros_like(z_initial), self.clamp(self.initial_generator(z_initial))
+        controls = self.clamp(self.initial_generator(z_initial))
+        return z_initial, torch.zeros_like(z_initial), controls
 
-    def recursive_reasoning(self, initial_state, target_state, H_cycles, carry=None):
+    def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
+                            carry: Carry | None = None
+                            ) -> tuple[Float[Tensor, "cycles batch sequence"], Carry]:
         """H cycles, each of L_cycles updates of z_L, one of z_H, and one correction of the controls.
 
         In here the controls are scaled and laid end to end, ``[batch, horizon * control_dim]``.
@@ -125,11 +133,10 @@ class TinyRecursiveControl(Learner):
             initial_state, target_state: ``[batch, state_dim]``.
             H_cycles: how many cycles.
             carry: (z_H, z_L, controls) to go on from; the encoded problem, zeros and the first
-                proposal if not given.
+                proposal if None.
 
         Returns:
-            the controls before the first and after each cycle, ``[H_cycles + 1, batch, ...]``, and the
-            carry after the last.
+            the controls before the first and after each cycle, and the carry after the last.
         """
         z_initial = self.encode(initial_state, target_state)                     # [batch, latent_dim]
         z_H, z_L, controls = carry or self.propose(z_initial)
@@ -145,36 +152,36 @@ class TinyRecursiveControl(Learner):
             history.append(controls)
         return torch.stack(history), (z_H, z_L, controls)
 
-    # ------------------------------------------------------------------ ways to call it
-
-    def predict(self, initial_state, target_state, H_cycles=None):
-        """`forward` without its checks, for the training loop: nothing here waits for the device."""
+    def predict(self, initial_state: States, target_state: States, H_cycles: int | None = None
+                ) -> dict[str, Tensor]:
+        """`forward` without its checks: nothing here waits for the device."""
         H_cycles = self.config.H_cycles if H_cycles is None else H_cycles
         history, _ = self.recursive_reasoning(initial_state, target_state, H_cycles)
         cycle_controls = self.to_physical(history)
         return {"controls": cycle_controls[-1], "cycle_controls": cycle_controls}
 
     @torch.no_grad()
-    def trace(self, initial_state, target_state, H_cycles=None, carry=None):
-        """The same refinement as `forward`, with everything on the way kept: a `Trace`.
+    def trace(self, initial_state: object, target_state: object, H_cycles: object = None,
+              carry: Carry | None = None) -> Trace:
+        """The same refinement as `forward`, with all intermediate values.
 
-        Forward hooks on ``block`` and ``feedback`` can change a run; the trace then shows what was used.
+        Forward hooks on ``block`` and ``feedback`` can change a run; the trace shows their results.
 
         Args:
             initial_state, target_state, H_cycles: as in `forward`.
             carry: as in `recursive_reasoning`; that of another trace goes on where it ended.
         """
-        initial_state, target_state = self._checked(initial_state, target_state)
-        H_cycles = self.config.H_cycles if H_cycles is None else validation.whole("H_cycles", H_cycles, 0, LARGEST)
-        z_initial, outputs = self.encode(initial_state, target_state), []
+        *problem, H_cycles = self._checked(initial_state, target_state, H_cycles)
+        H_cycles = self.config.H_cycles if H_cycles is None else H_cycles
+        z_initial, outputs = self.encode(*problem), []
         z_H, z_L, controls = carry or self.propose(z_initial)
-        hook = self.block.register_forward_hook(lambda block, inputs, output: outputs.append(output))
+        hook = self.block.register_forward_hook(lambda block, inputs, out: outputs.append(out))
         try:
-            history, carry = self.recursive_reasoning(initial_state, target_state, H_cycles, (z_H, z_L, controls))
+            history, carry = self.recursive_reasoning(*problem, H_cycles, (z_H, z_L, controls))
         finally:
             hook.remove()
-        controls = validation.result("the network's controls", self.to_physical(history), "initial_state or target_state is")
-        cycles = torch.stack([z_L, *outputs])[1:].unflatten(0, (H_cycles, self.config.L_cycles + 1))
-        before = torch.cat([z_L[None], cycles[:-1, -2]]) if H_cycles else cycles[:, 0]
-        return Trace(initial_state.clone(), target_state.clone(), controls, z_initial,
-                     torch.cat([z_H[None], cycles[:, -1]]), torch.cat([before[:, None], cycles[:, :-1]], dim=1), carry)
+        steps = torch.stack([z_L, *outputs])[1:].unflatten(0, (H_cycles, self.config.L_cycles + 1))
+        before = torch.cat([z_L[None], steps[:-1, -2]]) if H_cycles else steps[:, 0]
+        return Trace(*(state.clone() for state in problem), self._finite(self.to_physical(history)),
+                     z_initial, torch.cat([z_H[None], steps[:, -1]]),
+                     torch.cat([before[:, None], steps[:, :-1]], dim=1), carry)
