@@ -2,16 +2,22 @@
 
 import contextlib
 import functools
+from collections.abc import Iterator
 
 import torch
 
+from trc_lib.model import Learner
 from trc_lib.model.recursion import SwiGLU
+from trc_lib.training.config import TrainConfig
 
 
 @contextlib.contextmanager
-def one_thread():
-    """One PyTorch thread: small work gains nothing from a second core, and threads that wait for each other
-    slow it down many times on a machine that is also doing something else."""
+def one_thread() -> Iterator[None]:
+    """One PyTorch thread.
+
+    Small work gains nothing from a second core, and threads that wait for each other slow it down
+    many times on a machine that is also doing something else.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -20,26 +26,24 @@ def one_thread():
         torch.set_num_threads(threads)
 
 
-def precision_of(model, config, device):
-    """The context in which a `TrainConfig` trains ``model`` on ``device``; what is reported is measured outside it."""
+def precision_of(model: Learner, config: TrainConfig,
+                 device: torch.device) -> contextlib.AbstractContextManager:
+    """The context in which a training computes its gradients; it can be entered repeatedly."""
     if not config.mixed_precision:
         return contextlib.nullcontext()
+    # With a cost objective TF32 is off: its error exceeds the cost gap.
     return MixedPrecision(model, tf32=device.type == "cuda" and not config.of_cost)
 
 
-class MixedPrecision:
-    """A context in which the layers of a network's block run in bfloat16, and on a GPU its other layers in TF32.
+class MixedPrecision(contextlib.AbstractContextManager):
+    """The layers of a network's block in bfloat16, and on a GPU its other layers in TF32.
 
-    Latents, controls and roll-outs stay in float32. It can be entered any number of times.
-
-    Args:
-        model: a `Learner`.
-        tf32: allow TF32 as well. With a cost as the objective it is off: its error exceeds the cost gap.
+    Latents, controls and roll-outs stay in float32.
     """
 
-    def __init__(self, model, tf32):
+    def __init__(self, model: Learner, tf32: bool):
         self.tf32 = tf32
-        self.forwards = {layer: functools.partial(_in_bfloat16, layer)  # made once, so that torch.compile compiles once
+        self.forwards = {layer: functools.partial(_in_bfloat16, layer)  # once: compiled once
                          for layer in model.modules() if isinstance(layer, SwiGLU)}
 
     def __enter__(self):

@@ -9,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from trc_lib import io, validation
-from trc_lib.data import LQRDataset, Store
+from trc_lib.data import Store
 from trc_lib.model import Learner
 from trc_lib.training.batches import Batches, on_device
 from trc_lib.training.compute import one_thread, precision_of
@@ -158,7 +158,7 @@ def _objective(cycles, initial_state, target_state, optimal_controls, teacher, c
     if config.of_cost:
         limit = teacher.system.control_limit
         if limit is not None:
-            # Saturated controls get no gradient; otherwise optimiser noise pulls them off the limit.
+            # Saturated controls get no gradient: optimiser noise would pull them off the limit.
             cycles = torch.where(cycles.abs() < limit.to(cycles), cycles, cycles.detach())
         optimal = teacher.cost(initial_state, target_state, optimal_controls)
         return cost_loss(teacher.cost(starts, targets, cycles), optimal, config.cycle_weight,

@@ -1,4 +1,4 @@
-"""What a training run remembers, in memory and on disk: its history, its best weights, all that a resume needs."""
+"""What a training run remembers, in memory and on disk: history, best weights, resume state."""
 
 import csv
 import dataclasses
@@ -7,38 +7,41 @@ from io import StringIO
 import torch
 
 from trc_lib import io, validation
+from trc_lib.model import Learner
+from trc_lib.training.config import TrainConfig
 
 VERSION = 1  # of the format of `last.pt` and `snapshots.pt`
 
 
 class OtherRecipe(ValueError):
-    """The folder holds the state of a run with another recipe; ``changes`` says where they differ."""
+    """The folder holds a run with another recipe; ``changes`` says where they differ."""
 
     changes = ""
 
 
 class History:
-    """What happened in each epoch: a list of rows, and the columns of it by name.
+    """What happened in each epoch: a list of rows, and its columns by name.
 
-    Columns: epoch, train_loss and eval_loss ((m/s^2)^2, the same quantity on the two sets), eval_final_error
-    (mean |x_N - x_T|), eval_success (share below the teacher's ``success``), lr, seconds.
+    Columns: epoch, train_loss and eval_loss ((m/s^2)^2, the same quantity on the two sets),
+    eval_final_error (mean |x_N - x_T|), eval_success (share below the teacher's ``success``), lr,
+    seconds.
     """
 
     def __init__(self, rows=()):
         self.rows = list(rows)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, column):
+    def __getitem__(self, column: str) -> list:
         return [row[column] for row in self.rows]
 
     @property
-    def best(self):
+    def best(self) -> dict:
         """The row with the lowest eval loss."""
         return min(self.rows, key=lambda row: row["eval_loss"])
 
-    def save_csv(self, path):
+    def save_csv(self, path) -> None:
         """Write one line an epoch to ``path``, whole or not at all."""
         text = StringIO()
         writer = csv.DictWriter(text, fieldnames=list(self.rows[0]), lineterminator="\n")
@@ -48,24 +51,26 @@ class History:
 
 
 class Run:
-    """One training run: model, optimiser, the order of the samples, and what happened so far.
+    """One training run: model, optimiser, the order of the samples, and its history.
 
-    With a ``folder``, `begin` takes up what is there and `keep` writes an epoch down.
+    With a ``folder``, `begin` clears it and `keep` writes each epoch.
     """
 
     def __init__(self, model, optimizer, recipe, config, folder):
-        self.model, self.optimizer, self.recipe, self.config, self.folder = model, optimizer, recipe, config, folder
-        self.order = torch.Generator().manual_seed(config.seed)  # draws the order of the samples, on the CPU
+        self.model, self.optimizer, self.recipe = model, optimizer, recipe
+        self.config, self.folder = config, folder
+        self.order = torch.Generator().manual_seed(config.seed)  # on the CPU
         self.history, self.snapshots, self.best_weights = History(), {}, weights_of(model)
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether all epochs are done, or the eval loss has not improved for too long."""
         done = len(self.history)
-        return done >= self.config.epochs or (done > 0 and done - self.history.best["epoch"] >= self.config.patience)
+        waited = done - self.history.best["epoch"] if done else 0
+        return done >= self.config.epochs or waited >= self.config.patience
 
-    def begin(self):
-        """Start anew; nothing that an older run left in the folder shall be taken for this one's."""
+    def begin(self) -> None:
+        """Start anew, without the files of an older run."""
         if self.folder is not None:
             io.check_writable(self.folder)  # now, and not after the first epoch
             for name in ("last.pt", "best_model.pt", "snapshots.pt", "history.csv"):
@@ -73,8 +78,8 @@ class Run:
         if 0 in self.config.snapshot_epochs:
             self.snapshots[0] = weights_of(self.model)
 
-    def take_up(self, state):
-        """Go on with a ``state`` that `load_state` read."""
+    def take_up(self, state: dict) -> None:
+        """Continue from a ``state`` that `load_state` read."""
         self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"])
@@ -82,8 +87,8 @@ class Run:
         if self.folder is not None and (self.folder / "snapshots.pt").exists():
             self.snapshots = load_snapshots(self.folder / "snapshots.pt")
 
-    def add(self, row):
-        """Take in what happened in an epoch, and write it to disk where there is a folder."""
+    def add(self, row: dict) -> None:
+        """Add an epoch to the history, and write it to disk where there is a folder."""
         self.history.rows.append(row)
         if self.history.best is row:
             self.best_weights = weights_of(self.model)
@@ -92,32 +97,38 @@ class Run:
         if self.folder is not None:
             self.keep()
 
-    def keep(self):
-        """Write the last epoch down; ``last.pt`` comes last, so that a run killed in between repeats the epoch."""
+    def keep(self) -> None:
+        """Write the last epoch; ``last.pt`` last, so a run killed before that repeats the epoch."""
         epoch = len(self.history)
         if self.history.best["epoch"] == epoch:
             self.model.recipe = self.recipe | {"best_epoch": epoch}
             self.model.save(self.folder / "best_model.pt")
         if epoch in self.snapshots or (epoch == 1 and self.snapshots):
-            io.save_checkpoint(self.folder / "snapshots.pt", "trc_lib.snapshots", VERSION, {"snapshots": self.snapshots})
+            io.save_checkpoint(self.folder / "snapshots.pt", "trc_lib.snapshots", VERSION,
+                               {"snapshots": self.snapshots})
         self.history.save_csv(self.folder / "history.csv")
         io.save_checkpoint(self.folder / "last.pt", "trc_lib.training", VERSION, {
-            "recipe": self.recipe, "weights": weights_of(self.model), "best_weights": self.best_weights,
-            "optimizer": self.optimizer.state_dict(), "order": self.order.get_state(), "history": self.history.rows})
+            "recipe": self.recipe, "weights": weights_of(self.model),
+            "best_weights": self.best_weights, "optimizer": self.optimizer.state_dict(),
+            "order": self.order.get_state(), "history": self.history.rows})
 
 
-def recipe_of(model, train_set, eval_set, config):
-    """All that the result depends on, as plain values; under ``"before"`` the recipe of what trained the network before."""
+def recipe_of(model: Learner, train_set, eval_set, config: TrainConfig) -> dict:
+    """All that the result depends on, as plain values.
+
+    Under ``"before"`` stands the recipe of the training that the network had before, if any.
+    """
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     network = io.plain(model.architecture)
-    return {"kind": model.kind, "model": network["config"], "model_seed": model.seed, "class": network["class"],
-            "feedback": network["feedback"],
-            "initial_weights": io.fingerprint(weights),
-            "training": dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)},
-            "train_set": train_set.origin, "eval_set": eval_set.origin} | ({"before": model.recipe} if model.recipe else {})
+    settings = dataclasses.asdict(config) | {"snapshot_epochs": list(config.snapshot_epochs)}
+    before = {"before": model.recipe} if model.recipe else {}
+    return {"kind": model.kind, "model": network["config"], "model_seed": model.seed,
+            "class": network["class"], "feedback": network["feedback"],
+            "initial_weights": io.fingerprint(weights), "training": settings,
+            "train_set": train_set.origin, "eval_set": eval_set.origin} | before
 
 
-def load_state(folder, recipe):
+def load_state(folder, recipe: dict) -> dict | None:
     """What a run with ``recipe`` left in ``folder``; None if nothing.
 
     Raises:
@@ -135,17 +146,19 @@ def load_state(folder, recipe):
     return state
 
 
-def epochs_kept(folder):
+def epochs_kept(folder: object) -> int:
     """How many whole epochs of a run ``folder`` holds; 0 if there is none."""
     path = validation.path("folder", folder) / "last.pt"
-    return len(io.load_checkpoint(path, "trc_lib.training", VERSION)["history"]) if path.exists() else 0
+    if not path.exists():
+        return 0
+    return len(io.load_checkpoint(path, "trc_lib.training", VERSION)["history"])
 
 
-def load_snapshots(path):
+def load_snapshots(path: object) -> dict:
     """The weights that `train` kept at ``snapshot_epochs``: ``{epoch: state_dict}``."""
     return io.load_checkpoint(path, "trc_lib.snapshots", VERSION)["snapshots"]
 
 
-def weights_of(model):
-    """A copy of a model's weights and scaling, on the CPU."""
+def weights_of(model: torch.nn.Module) -> dict:
+    """A copy of a model's weights and buffers, on the CPU."""
     return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
