@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-browser test-slurm test-oldest test-newest bench bench-store bench-widgets check-gpu torture sweep long lab doctor store clean
+.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench bench-store bench-widgets check-gpu torture sweep long lab doctor store clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -22,11 +22,14 @@ help:                ## list the targets
 course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the results
 	$(BIN)/python -m trc_lib course --lane cpu
 
-test: .venv/ready    ## set up, run the unit tests, compare every notebook with its stored outputs, work the widgets in a browser, send runs to a Slurm
-	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests --ignore tests/system/browser --ignore tests/system/slurm
+test: test-fast      ## run all tests: the fast ones, the integration tests, every notebook against its stored outputs, and the system tests (a browser, a Slurm, torture)
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
-	$(BIN)/python -m pytest -n 2 -rs tests/system/browser tests/system/slurm
+	$(BIN)/python -m pytest -n 2 -rs tests/system
+
+test-fast: .venv/ready  ## run ruff and the unit tests (under a minute)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 test-browser: .venv/ready  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
 	$(BIN)/python -m pytest tests/system/browser
@@ -34,12 +37,12 @@ test-browser: .venv/ready  ## work every control of every widget in a real brows
 test-slurm: .venv/ready  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
 	$(BIN)/python -m pytest -rs tests/system/slurm
 
-test-oldest: RESOLUTION := lowest-direct  ## run the unit tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
-test-newest: RESOLUTION := highest  ## run the unit tests with the newest versions that it allows (as large); another Python: make test-newest PYTHON=python3.13
+test-oldest: RESOLUTION := lowest-direct  ## run the tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
+test-newest: RESOLUTION := highest  ## run the tests with the newest versions that it allows (as large); another Python: make test-newest PYTHON=python3.13
 test-oldest test-newest: | .cache/tmp
 	$(PYTHON) -m venv --clear .venv-$@
 	.venv-$@/bin/pip install --quiet uv
-	.venv-$@/bin/uv pip install --quiet --system-certs --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export]'
+	.venv-$@/bin/uv pip install --quiet --system-certs --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export,dev]'
 	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests --ignore tests/system/browser --ignore tests/system/slurm
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
@@ -87,5 +90,5 @@ clean:               ## remove all that was made here: the environments, the run
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
 	@echo "installing into .venv: takes a few minutes"
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,browser,export]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,browser,export,dev]'
 	touch $@

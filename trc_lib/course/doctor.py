@@ -1,6 +1,6 @@
-"""Is all that the course needs here? One line for each thing, with the remedy where something is missing.
+"""Whether all that the course needs is here: a line for each thing, and a remedy if it is missing.
 
-Whatever is checked is imported inside its check, so that the doctor can say that it is missing.
+What is checked is imported inside its check, so that its absence is reported.
 """
 
 import importlib.metadata
@@ -9,7 +9,7 @@ import platform
 import sys
 import tempfile
 
-from trc_lib.course.workspace import root
+from trc_lib.course.places import root
 
 
 def diagnose():
@@ -19,23 +19,24 @@ def diagnose():
 
 
 def report(checks, say=print):
-    """Say OK or FAIL for each check, the remedy beside each FAIL; return whether all passed."""
+    """Say OK or FAIL for each check, with the remedy; return whether all passed."""
     for name, passed, found, remedy in checks:
-        say(f"{'OK  ' if passed else 'FAIL'}  {name:22s} {found}" + ("" if passed else f"   -> {remedy}"))
+        say(f"{'OK  ' if passed else 'FAIL'}  {name:22s} {found}"
+            + ("" if passed else f"   -> {remedy}"))
     failed = sum(not passed for _, passed, _, _ in checks)
-    say("all is well" if not failed else f"{failed} of {len(checks)} checks failed")
+    say(f"{failed} of {len(checks)} checks failed" if failed else "all is well")
     return not failed
 
 
 def _python():
-    wanted = (3, 11)
-    return ("Python", sys.version_info >= wanted, f"{platform.python_version()} (needs 3.11 or newer)",
+    return ("Python", sys.version_info >= (3, 11),
+            f"{platform.python_version()} (needs 3.11 or newer)",
             "install a newer Python, then: make clean course")
 
 
 def _packages():
-    """Each package that pyproject.toml names, against its range; also those that only the tests need."""
-    install = "pip install -c constraints.txt -e '.[test,browser,export]'"
+    """Each package that pyproject.toml names, also for the tests, against its range."""
+    install = "pip install -c constraints.txt -e '.[test,browser,export,dev]'"
     try:
         from packaging.requirements import Requirement
 
@@ -46,10 +47,9 @@ def _packages():
     for requirement in map(Requirement, lines):
         try:
             version = importlib.metadata.version(requirement.name)
+            passed = requirement.specifier.contains(version, prereleases=True)
         except importlib.metadata.PackageNotFoundError:
-            yield requirement.name, False, f"not installed (needs {requirement.specifier})", install
-            continue
-        passed = requirement.specifier.contains(version, prereleases=True)
+            version, passed = "not installed", False
         yield requirement.name, passed, f"{version} (needs {requirement.specifier})", install
 
 
@@ -59,10 +59,13 @@ def _device():
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
         ones = torch.ones(8, 8, dtype=torch.float64, device=device)
-        name = torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} threads"
-        return "device", float((ones @ ones).sum()) == 512, f"{device} ({name})", "give device='cpu', or repair the CUDA driver"
+        name = (torch.cuda.get_device_name() if device == "cuda"
+                else f"{torch.get_num_threads()} threads")
+        return ("device", float((ones @ ones).sum()) == 512, f"{device} ({name})",
+                "give device='cpu', or repair the CUDA driver")
     except (ImportError, RuntimeError) as error:
-        return "device", False, str(error), "install torch; with a GPU, one that fits its CUDA driver"
+        return ("device", False, str(error),
+                "install torch; with a GPU, one that fits its CUDA driver")
 
 
 def _kernelspec():
@@ -74,14 +77,16 @@ def _kernelspec():
     except Exception as error:  # missing package, missing or unreadable kernelspec
         return "kernelspec python3", False, str(error), remedy
     # A bare "python" is replaced by the running interpreter when the kernel is started.
-    here = os.path.dirname(command) == "" or (os.path.exists(command) and os.path.samefile(command, sys.executable))
+    here = os.path.dirname(command) == "" or (
+        os.path.exists(command) and os.path.samefile(command, sys.executable))
     return "kernelspec python3", here, "this environment's Python" if here else command, remedy
 
 
 def _writable(path):
     existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    remedy = f"make {existing} writable, or work in a copy"
     try:
         with tempfile.TemporaryFile(dir=existing):
-            return f"write access {path.name}/", True, "yes", ""
+            return f"write access {path.name}/", True, "yes", remedy
     except OSError as error:
-        return f"write access {path.name}/", False, str(error), f"make {existing} writable, or work in a copy"
+        return f"write access {path.name}/", False, str(error), remedy

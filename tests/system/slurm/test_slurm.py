@@ -203,8 +203,8 @@ def test_a_partition_that_there_is_not_is_told_in_slurm_s_words(slurm, capsys):
 
 def test_plain_papermill_in_a_batch_script_works_as_well(slurm):
     write_notebook(slurm / "notebooks/04_training.ipynb", "print('lane', lane, 'seed', seed)")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    script = re.search(r"```sh\n(#!/bin/bash\n#SBATCH.*?)```", readme, re.DOTALL).group(1)
+    document = (ROOT / "docs" / "cluster_and_gpu.md").read_text(encoding="utf-8")
+    script = re.search(r"```sh\n(#!/bin/bash\n#SBATCH.*?)```", document, re.DOTALL).group(1)
     assert "--gpus=1" in script and "04_training" in script
     (slurm / "one.sh").write_text(script.replace("#SBATCH --gpus=1\n", ""))    # there is none here
     environment = os.environ | {"PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"}
