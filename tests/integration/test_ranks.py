@@ -77,7 +77,7 @@ def both(tmp_path_factory):
     one, two = folder / "one", folder / "two"
     train_all(one)
     shutil.copytree(one / "longer, first epoch", two / "gone on")
-    (folder / "script.py").write_text("import pathlib, sys\nfrom tests.test_ranks import train_all\n\n"
+    (folder / "script.py").write_text("import pathlib, sys\nfrom tests.integration.test_ranks import train_all\n\n"
                                       "train_all(pathlib.Path(sys.argv[1]))")
     code, said = run(folder / "script.py", two)
     assert code == 0, said
@@ -123,11 +123,11 @@ def test_a_run_of_two_processes_is_gone_on_with_by_one(both, tmp_path):
 
 DYING = """
 import datetime, os, sys, time
-from tests.test_ranks import LONGER, model, sets, train
-from trc_lib.training import loop, ranks
+from tests.integration.test_ranks import LONGER, model, sets, train
+from trc_lib.training import objectives, ranks
 
 ranks.TIMEOUT, ranks.GRACE, what = datetime.timedelta(seconds=3), 1, sys.argv[1]
-real, calls = loop.imitation_loss, iter(range(100))
+real, calls = objectives.imitation_loss, iter(range(100))
 
 
 def deadly(*arguments):
@@ -136,7 +136,7 @@ def deadly(*arguments):
     return real(*arguments)
 
 
-loop.imitation_loss = deadly
+objectives.imitation_loss = deadly
 seed = int(os.environ["RANK"]) if what == "another" else 0
 try:
     train(model(seed=seed), *sets(), LONGER, sys.argv[2])

@@ -18,7 +18,8 @@ def save(model: torch.nn.Module, path: object) -> None:
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
-        raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite values")
+        raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite "
+                         "values")
     io.save_checkpoint(path, model.kind, VERSION, model.architecture | {
         "weights": weights, "recipe": model.recipe,
         "system": {"kind": model.system.kind, **model.system.contents()}})

@@ -80,11 +80,10 @@ class TinyRecursiveControl(Learner):
     @classmethod
     def create_two_level(cls, size: object, system: object = None, seed: object = 0,
                          feedback: object = None, **changes) -> "TinyRecursiveControl":
-        """The network of a ``size``, ``"small"`` or ``"medium"``; ``changes`` to its `TRCConfig`."""
-        small = {"block_hidden": 96, "head_hidden": 128}
-        changes = (small if validation.one_of("size", size, ("small", "medium")) == "small"
-                   else {}) | changes
-        return cls(TRCConfig(**changes), system, seed, feedback)
+        """The network of a ``size``, ``"small"`` or ``"medium"``; ``changes``: to `TRCConfig`."""
+        sizes = {"small": {"block_hidden": 96, "head_hidden": 128}, "medium": {}}
+        fields = sizes[validation.one_of("size", size, tuple(sizes))] | changes
+        return cls(TRCConfig(**fields), system, seed, feedback)
 
     @classmethod
     def create_two_level_small(cls, *arguments, **changes) -> "TinyRecursiveControl":
@@ -125,9 +124,9 @@ class TinyRecursiveControl(Learner):
     def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
                             carry: Carry | None = None
                             ) -> tuple[Float[Tensor, "cycles batch sequence"], Carry]:
-        """H cycles, each of L_cycles updates of z_L, one of z_H, and one correction of the controls.
+        """H cycles, each of L_cycles updates of z_L, one of z_H and one correction of the controls.
 
-        In here the controls are scaled and laid end to end, ``[batch, horizon * control_dim]``.
+        Controls are scaled here, and laid end to end: ``[batch, horizon * control_dim]``.
 
         Args:
             initial_state, target_state: ``[batch, state_dim]``.
@@ -138,16 +137,16 @@ class TinyRecursiveControl(Learner):
         Returns:
             the controls before the first and after each cycle, and the carry after the last.
         """
-        z_initial = self.encode(initial_state, target_state)                     # [batch, latent_dim]
+        z_initial = self.encode(initial_state, target_state)               # [batch, latent_dim]
         z_H, z_L, controls = carry or self.propose(z_initial)
         history = [controls]
-        for _ in range(H_cycles):                                                # outer cycle: strategy
+        for _ in range(H_cycles):                                          # outer cycle: strategy
             x = z_initial + self.control_embedding(controls)
             signal, gain = self.feedback(initial_state, target_state, self.to_physical(controls))
             x = x + self.error_embedding(signal)
-            for _ in range(self.config.L_cycles):                                # inner cycle: details
+            for _ in range(self.config.L_cycles):                          # inner cycle: details
                 z_L = self.block(z_L + z_H + x)
-            z_H = self.block(z_H + z_L)                                          # the same block
+            z_H = self.block(z_H + z_L)                                    # the same block
             controls = self.clamp(controls + gain * self.decoder(z_H))
             history.append(controls)
         return torch.stack(history), (z_H, z_L, controls)

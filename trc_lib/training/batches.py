@@ -10,22 +10,21 @@ from trc_lib.data import LQRDataset, Store
 
 
 def on_device(dataset: LQRDataset, device: torch.device) -> list[Tensor]:
-    """Initial states, target states and controls of a dataset, float32 on ``device``."""
-    values = dataset.initial_states, dataset.target_states, dataset.controls
-    return [value.to(device, torch.float32) for value in values]
+    """Initial states, target states and controls, float32 on ``device``."""
+    return [values.to(device, torch.float32)
+            for values in (dataset.initial_states, dataset.target_states, dataset.controls)]
 
 
 class Batches:
-    """A training set in batches, float32 on a device, in an order that a generator draws.
+    """A training set in batches, float32 on a device, in an order drawn by a generator.
 
-    An `LQRDataset` is moved to the device as a whole, a `Store` one shard at a time: the shards
-    come in random order, and so do the problems of each. Problems are drawn independently, so a
-    batch from one shard is as random as one from all.
+    A dataset is held on the device as a whole; of a `Store`, one shard at a time. The shards come
+    in random order, and so do the problems of each.
 
     Args:
-        train_set: an `LQRDataset` or a `Store`.
-        batch_size: problems a batch; the last may have fewer.
-        device: of the batches.
+        train_set: `LQRDataset` or `Store`.
+        batch_size: problems in a batch; the last may have fewer.
+        device: where the batches are needed.
     """
 
     def __init__(self, train_set: LQRDataset | Store, batch_size: int, device: torch.device):
@@ -40,12 +39,12 @@ class Batches:
         return math.ceil(self.num_samples / self.batch_size)
 
     def drawn(self, order: torch.Generator) -> Iterator[list[Tensor]]:
-        """All problems once: initial states, target states and controls, batch by batch."""
-        rest = None  # of the last piece: less than a batch
+        """Initial states, target states and controls of each batch; every problem comes once."""
+        rest = None  # of the last piece, less than a batch
         for piece in torch.randperm(self._pieces, generator=order).tolist():
             values = [value.to(self.device) for value in self._read(piece)]
             rows = torch.randperm(len(values[0]), generator=order).to(self.device)
-            missing = self.batch_size if rest is None else self.batch_size - len(rest[0])
+            missing = self.batch_size - (0 if rest is None else len(rest[0]))
             for chosen in (rows[:missing], *rows[missing:].split(self.batch_size)):
                 batch = [value[chosen] for value in values]
                 if rest is not None:
@@ -53,5 +52,5 @@ class Batches:
                 rest = batch if len(batch[0]) < self.batch_size else None
                 if rest is None:
                     yield batch
-        if len(rest[0] if rest is not None else ()):
+        if rest is not None and len(rest[0]):
             yield rest

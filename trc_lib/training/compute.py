@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -13,10 +13,9 @@ from trc_lib.training.config import TrainConfig
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One PyTorch thread.
+    """Run the block in one PyTorch thread.
 
-    Small work gains nothing from a second core, and threads that wait for each other slow it down
-    many times on a machine that is also doing something else.
+    Small operations gain nothing from a second one, and lose much if another process needs a core.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -26,37 +25,35 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def precision_of(model: Learner, config: TrainConfig,
-                 device: torch.device) -> contextlib.AbstractContextManager:
-    """The context in which a training computes its gradients; it can be entered repeatedly."""
-    if not config.mixed_precision:
-        return contextlib.nullcontext()
-    # With a cost objective TF32 is off: its error exceeds the cost gap.
-    return MixedPrecision(model, tf32=device.type == "cuda" and not config.of_cost)
+def precision_of(model: Learner, config: TrainConfig, device: torch.device) -> Callable:
+    """A function that returns the context in which ``model`` is trained on ``device``.
 
-
-class MixedPrecision(contextlib.AbstractContextManager):
-    """The layers of a network's block in bfloat16, and on a GPU its other layers in TF32.
-
-    Latents, controls and roll-outs stay in float32.
+    With ``mixed_precision`` the layers of a network's block run in bfloat16, and on a GPU its other
+    layers in TF32; latents, controls and roll-outs stay in float32. TF32 is off for cost
+    objectives: its error exceeds the cost gap.
     """
+    if not config.mixed_precision:
+        return contextlib.nullcontext
+    tf32 = device.type == "cuda" and not config.of_cost
+    layers = [layer for layer in model.modules() if isinstance(layer, SwiGLU)]
+    # made once, so that torch.compile compiles once
+    forwards = [functools.partial(_in_bfloat16, layer) for layer in layers]
 
-    def __init__(self, model: Learner, tf32: bool):
-        self.tf32 = tf32
-        self.forwards = {layer: functools.partial(_in_bfloat16, layer)  # once: compiled once
-                         for layer in model.modules() if isinstance(layer, SwiGLU)}
-
-    def __enter__(self):
-        self.precision = torch.get_float32_matmul_precision()
-        if self.tf32:
+    @contextlib.contextmanager
+    def precision():
+        before = torch.get_float32_matmul_precision()
+        if tf32:
             torch.set_float32_matmul_precision("high")
-        for layer, forward in self.forwards.items():
+        for layer, forward in zip(layers, forwards):
             layer.forward = forward
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+            for layer in layers:
+                del layer.forward
 
-    def __exit__(self, *_):
-        torch.set_float32_matmul_precision(self.precision)
-        for layer in self.forwards:
-            del layer.forward
+    return precision
 
 
 def _in_bfloat16(layer, x):

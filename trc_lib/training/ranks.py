@@ -1,8 +1,8 @@
-"""Several processes, one training: each rank computes its share of every batch.
+"""Several processes, one training: each rank runs its share of every batch through the network.
 
 ``torchrun`` starts the ranks and numbers them. Every rank draws the same batches. The controls of
-all shares are gathered, so every rank sees the loss of the whole batch, whatever the objective, and
-the gradients are summed: the result is that of one process, up to rounding.
+all shares are put together, so that every rank has the loss of the whole batch, whatever the
+objective, and the gradients are summed: the result is that of one process, up to rounding.
 """
 
 import atexit
@@ -10,13 +10,13 @@ import contextlib
 import datetime
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
 
-TIMEOUT = datetime.timedelta(minutes=10)  # after which a rank that does not answer is given up
-GRACE = 10  # seconds for torchrun to notice which rank died, before the others end as well
+TIMEOUT = datetime.timedelta(minutes=10)  # for the answer of another rank
+GRACE = 10  # seconds for torchrun to see which rank died, before the others end too
 
 
 class RankLost(RuntimeError):
@@ -24,33 +24,33 @@ class RankLost(RuntimeError):
 
 
 def this_rank() -> int | None:
-    """The number of this process among those of torchrun; None without torchrun."""
+    """The number of this process among those that torchrun started; None without torchrun."""
     return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else None
 
 
 class Ranks:
-    """This rank's number, and how many ranks there are."""
+    """This rank's number, and how many there are."""
 
     def __init__(self, rank: int = 0, size: int = 1):
         self.rank, self.size = rank, size
 
     @property
     def first(self) -> bool:
-        """Whether this rank is the one that evaluates, writes and reports."""
+        """Whether this rank is the one that evaluates, writes and shows."""
         return self.rank == 0
 
-    def agreed(self, value):
+    def agreed(self, value: object) -> object:
         """The first rank's ``value``."""
         values = [value]
         if self.size > 1:
             dist.broadcast_object_list(values)
         return values[0]
 
-    def shared(self, model: torch.nn.Module, predict):
+    def shared(self, model: torch.nn.Module, predict: Callable) -> Callable:
         """``predict`` for a batch of which this rank computes its share.
 
-        Only the controls of the share have a gradient; those of the parameters are summed over the
-        ranks in every backward pass. Parameters without a gradient must be frozen beforehand.
+        Only the share has a gradient; after a backward pass each parameter holds the sum over the
+        ranks. ``requires_grad`` of the parameters must be set before this call.
         """
         if self.size == 1:
             return predict
@@ -60,18 +60,19 @@ class Ranks:
             n = len(initial_state)
             first, last = n * self.rank // self.size, n * (self.rank + 1) // self.size
             own = network(initial_state[first:last], target_state[first:last], H_cycles)
-            own.register_hook(lambda gradient: gradient * self.size)  # the mean becomes the sum
+            # DistributedDataParallel takes the mean over the ranks; this makes it a sum.
+            own.register_hook(lambda slope: slope * self.size)
             everyone = own.new_zeros(len(own), n, *own.shape[2:])
             everyone[:, first:last] = own.detach()
             dist.all_reduce(everyone)
-            parts = [everyone[:, :first], own, everyone[:, last:]]
-            return {"cycle_controls": torch.cat(parts, dim=1)}
+            cycles = torch.cat([everyone[:, :first], own, everyone[:, last:]], dim=1)
+            return {"cycle_controls": cycles}
 
         return predict_share
 
 
 class _Network(torch.nn.Module):
-    """A module whose ``forward`` is what `DistributedDataParallel` shall call."""
+    """``predict`` as the ``forward`` that `DistributedDataParallel` calls."""
 
     def __init__(self, model, predict):
         super().__init__()
@@ -83,10 +84,10 @@ class _Network(torch.nn.Module):
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
-    """Join the other ranks of torchrun, if there are any: the `Ranks`, and this rank's device.
+    """Join the other ranks that torchrun started, if any: the `Ranks`, and this rank's device.
 
     Raises:
-        ValueError: if this machine has fewer GPUs than ranks.
+        ValueError: if there are fewer GPUs than ranks on this machine.
         RankLost: if another rank dies during the block, or does not answer for ten minutes.
     """
     rank = this_rank()
@@ -94,15 +95,15 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         yield Ranks(), device
         return
     if device.type == "cuda":
-        local, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
-        if local >= count:
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
             raise ValueError(f"--nproc_per_node={os.environ['LOCAL_WORLD_SIZE']} is too large: "
-                             f"this machine has {count} CUDA devices, one for each rank")
+                             f"this machine has {torch.cuda.device_count()} CUDA devices, "
+                             "one for each rank")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=TIMEOUT)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
         atexit.register(dist.destroy_process_group)
     try:
         yield Ranks(rank, dist.get_world_size()), device
@@ -110,6 +111,6 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         if not isinstance(error, dist.DistError) and "gloo" not in str(error).lower():
             raise
         time.sleep(GRACE)
-        raise RankLost("another rank died, or did not answer for "
-                       f"{TIMEOUT.seconds // 60} minutes; run again to go on after the last whole "
-                       f"epoch ({str(error).splitlines()[0]})") from None
+        raise RankLost(
+            f"another rank died, or did not answer for {TIMEOUT.seconds // 60} minutes; run again "
+            f"to go on after the last whole epoch ({str(error).splitlines()[0]})") from None

@@ -17,9 +17,9 @@ from trc_lib.model.baselines import MLP, MLPConfig
 from trc_lib.problems import PROBLEMS
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController
-from trc_lib.training import TrainConfig, imitation_loss, learning_rate, load_snapshots, loop, state
+from trc_lib.training import TrainConfig, imitation_loss, learning_rate, load_snapshots, loop, objectives, state
 from trc_lib.training.compute import precision_of
-from trc_lib.training.config import cost_loss
+from trc_lib.training.objectives import cost_loss
 
 train = functools.partial(training.train, device="cpu", progress=False)
 SHORT = TrainConfig(epochs=4, batch_size=24, snapshot_epochs=(0, 2, 4))  # 64 problems: batches of 24, 24 and 16
@@ -202,17 +202,17 @@ def stop_in_the_middle_of_an_epoch(monkeypatch):
         if next(calls) == 9:  # an epoch calls it four times: this is the second batch of the third
             raise KeyboardInterrupt
         return imitation_loss(*arguments)
-    monkeypatch.setattr(loop, "imitation_loss", stopping)
+    monkeypatch.setattr(objectives, "imitation_loss", stopping)
 
 
 def stop_after_an_epoch(monkeypatch):
-    real, calls = state.Run.keep, iter(range(1000))
+    real, calls = state.Run.add, iter(range(1000))
 
-    def stopping(run):
-        real(run)
+    def stopping(run, row):
+        real(run, row)
         if next(calls) == 1:
             raise KeyboardInterrupt
-    monkeypatch.setattr(state.Run, "keep", stopping)
+    monkeypatch.setattr(state.Run, "add", stopping)
 
 
 def stop_while_an_epoch_is_written(monkeypatch):
@@ -228,7 +228,7 @@ def stop_while_an_epoch_is_written(monkeypatch):
 def stop_in_the_first_epoch(monkeypatch):
     def stopping(*arguments):
         raise KeyboardInterrupt
-    monkeypatch.setattr(loop, "imitation_loss", stopping)
+    monkeypatch.setattr(objectives, "imitation_loss", stopping)
 
 
 @pytest.mark.parametrize("stop", [stop_in_the_middle_of_an_epoch, stop_after_an_epoch, stop_while_an_epoch_is_written,
@@ -398,7 +398,7 @@ def test_mixed_precision_learns_nearly_the_same(tiny, dataset):
     ("cuda", {"mixed_precision": True}, "high"), ("cuda", {}, "highest"), ("cpu", {"mixed_precision": True}, "highest"),
     ("cuda", {"mixed_precision": True, "objective": "cost"}, "highest")])
 def test_tf32_is_set_while_training_in_mixed_precision_on_a_gpu_and_taken_back(tiny, place, config, precision):
-    with precision_of(tiny(), TrainConfig(**config), torch.device(place)):
+    with precision_of(tiny(), TrainConfig(**config), torch.device(place))():
         assert torch.get_float32_matmul_precision() == precision
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -488,10 +488,10 @@ def test_a_control_at_its_limit_has_no_part_in_the_cost_gradient(monkeypatch):
         seen.append(costs)
         return cost_loss(costs, optimal, cycle_weight, root)
 
-    monkeypatch.setattr(loop, "cost_loss", spy)
+    monkeypatch.setattr(objectives, "cost_loss", spy)
     controls = torch.where(torch.rand(1, 16, 20, 1, generator=torch.Generator().manual_seed(0)) < 0.5, 2.0, 0.5).requires_grad_()
     values = [value.float() for value in (data.initial_states, data.target_states, data.controls)]
-    loop._objective(controls, *values, problem.teacher, TrainConfig(objective="cost"))[0].backward()
+    objectives.objective_of(controls, *values, problem.teacher, TrainConfig(objective="cost"))[0].backward()
     assert seen and bool((controls.grad[controls == 2] == 0).all()) and bool((controls.grad[controls == 0.5] != 0).all())
 
 

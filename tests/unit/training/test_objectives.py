@@ -6,7 +6,7 @@ import torch
 
 from trc_lib.evaluation import final_error
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.training import TrainConfig, imitation_loss, loop, train
+from trc_lib.training import TrainConfig, imitation_loss, objectives, train
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_training_measures_the_final_state_by_simulation(
             seen.append(final_weight)
         return imitation_loss(cycles, optimum, cycle_weight, objective, final_errors, final_weight)
 
-    monkeypatch.setattr(loop, "imitation_loss", spy)
+    monkeypatch.setattr(objectives, "imitation_loss", spy)
     config = TrainConfig(epochs=2, batch_size=16, final_weight=0.7)
     train(tiny(), dataset, other_dataset, config, progress=False)
     assert set(seen) == {0.7}
