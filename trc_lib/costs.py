@@ -5,12 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.systems import System
+from trc_lib.systems.system import Controls, State, States, System
 from trc_lib.validation import ArrayLike
-
-States = Float[Tensor, "*#batch steps state_dim"]
-Controls = Float[Tensor, "*#batch horizon control_dim"]
-State = Float[Tensor, "*#batch state_dim"]
 
 
 class QuadraticCost:

@@ -8,15 +8,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.systems import LinearSystem, System
-from trc_lib.validation import ArrayLike
+from trc_lib.systems import LinearSystem
+from trc_lib.systems.system import Controls, States, System
+from trc_lib.validation import ArrayLike, Number, Whole
 
 LONGEST_DRIVE = 100_000  # steps in closed loop
 
 Cycles = Float[Tensor, "cycles batch horizon control_dim"]
 
 
-def final_error(system: object, initial_state: ArrayLike, target_state: ArrayLike,
+def final_error(system: System, initial_state: ArrayLike, target_state: ArrayLike,
                 controls: ArrayLike) -> Float[Tensor, "..."]:
     """|x_N - x_T|, the distance between the final state and the target, simulated in float64.
 
@@ -37,8 +38,8 @@ def final_error(system: object, initial_state: ArrayLike, target_state: ArrayLik
     return validation.result("the error", errors, "initial_state, target_state or controls are")
 
 
-def decompose_error(system: object, controls: ArrayLike, optimal_controls: ArrayLike) -> tuple[
-        Float[Tensor, "..."], Float[Tensor, "..."]]:
+def decompose_error(system: LinearSystem, controls: ArrayLike, optimal_controls: ArrayLike
+                    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """Split u - u* into the part that misses the target and the part that wastes energy.
 
     With C the controllability matrix, x_N - x_T = C (u - u*): only the part of u - u* in the row
@@ -57,13 +58,12 @@ def decompose_error(system: object, controls: ArrayLike, optimal_controls: Array
     u, best = (validation.array(name, value, (None, system.control_dim), torch.float64)
                for name, value in (("controls", controls), ("optimal_controls", optimal_controls)))
     validation.same_kind("controls", u, u.shape, "optimal_controls", best, best.shape)
-    difference = (u - best).flatten(-2)                              # [..., N * control_dim]
+    difference = (u - best).flatten(-2)                                   # [..., N * control_dim]
     Q, _ = torch.linalg.qr(system.controllability_matrix(u.shape[-2]).T)  # basis of the row space
     in_row_space = difference @ Q.to(difference) @ Q.T.to(difference)
-    parts = torch.stack([in_row_space.square().sum(dim=-1),
-                         (difference - in_row_space).square().sum(dim=-1)])
-    return tuple(validation.result("their square", parts,
-                                   "controls or optimal_controls are").unbind())
+    parts = [part.square().sum(dim=-1) for part in (in_row_space, difference - in_row_space)]
+    validation.result("their square", torch.stack(parts), "controls or optimal_controls are")
+    return tuple(parts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,8 +111,8 @@ def measure(dataset: object, controls: ArrayLike) -> Metrics:
         terminal_error=parts[0], excess_energy=parts[1], cost_ratio=float(costs[0] / costs[1]))
 
 
-def cycle_controls(model: object, dataset: object, H_cycles: int | None = None,
-                   batch_size: object = 4096) -> Cycles:
+def cycle_controls(model: object, dataset: object, H_cycles: Whole = None,
+                   batch_size: Whole = 4096) -> Cycles:
     """A network's controls before the first and after each cycle, float64.
 
     Args:
@@ -136,7 +136,7 @@ def cycle_controls(model: object, dataset: object, H_cycles: int | None = None,
                           for batch in batches], dim=1)
 
 
-def evaluate(model: object, dataset: object, H_cycles: int | None = None) -> list[Metrics]:
+def evaluate(model: object, dataset: object, H_cycles: Whole = None) -> list[Metrics]:
     """The `Metrics` before the first and after each cycle, as in `cycle_controls`."""
     return [measure(dataset, controls) for controls in cycle_controls(model, dataset, H_cycles)]
 
@@ -150,10 +150,9 @@ def error_gap(metrics: Metrics, reference: Metrics) -> float:
 
 
 @torch.no_grad()
-def closed_loop(planner: Callable, plant: object, initial_state: ArrayLike,
-                target_state: ArrayLike, steps: object, every: object = 1, noise: object = 0.0,
-                seed: object = 0) -> tuple[Float[Tensor, "n steps_and_one state_dim"],
-                                           Float[Tensor, "n steps control_dim"]]:
+def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
+                target_state: ArrayLike, steps: Whole, every: Whole = 1, noise: Number = 0.0,
+                seed: Whole = 0) -> tuple[States, Controls]:
     """Drive a plant by plans that are renewed from the states that it reaches.
 
     Every plan covers the whole horizon again (receding horizon); ``every`` equal to ``steps`` is
@@ -175,7 +174,7 @@ def closed_loop(planner: Callable, plant: object, initial_state: ArrayLike,
     Raises:
         ValueError: if a plan is shorter than ``every`` steps, or has another shape.
     """
-    validation.like("planner", planner, "a function", "__call__")
+    validation.instance("planner", planner, Callable)
     validation.instance("plant", plant, System)
     state, target = validation.state_pair(initial_state, target_state, plant.state_dim)
     steps = validation.whole("steps", steps, at_most=LONGEST_DRIVE)

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.systems.system import States, System
-from trc_lib.validation import ArrayLike
+from trc_lib.systems.system import Control, Controls, Jacobians, State, States, System
+from trc_lib.validation import ArrayLike, Number, Whole
 
 LARGEST_MAP = 10**8  # numbers in the matrices of `prediction_matrices`: 0.8 GB in float64
 
@@ -25,7 +25,7 @@ class LinearSystem(System):
 
     kind = "LinearSystem"
 
-    def __init__(self, A: ArrayLike, B: ArrayLike, dt: object, control_limit: object = None):
+    def __init__(self, A: ArrayLike, B: ArrayLike, dt: Number, control_limit: object = None):
         self.A, self.B = (
             validation.array(name, value, (None, None), torch.float64).detach().cpu().clone()
             for name, value in (("A", A), ("B", B)))
@@ -40,18 +40,15 @@ class LinearSystem(System):
     def parameters(self) -> dict:
         return {"A": self.A, "B": self.B, "dt": self.dt}
 
-    def dynamics(self, state: Float[Tensor, "*#batch state_dim"],
-                 control: Float[Tensor, "*#batch control_dim"]) -> Float[Tensor, "*_ state_dim"]:
+    def dynamics(self, state: State, control: Control) -> State:
         return state @ self.A.T.to(state) + control @ self.B.T.to(control)
 
-    def jacobians(self, state: Float[Tensor, "*#batch state_dim"],
-                  control: Float[Tensor, "*#batch control_dim"]) -> tuple[
-            Float[Tensor, "*_ state_dim state_dim"], Float[Tensor, "*_ state_dim control_dim"]]:
+    def jacobians(self, state: State, control: Control) -> Jacobians:
         leading = torch.broadcast_shapes(state.shape[:-1], control.shape[:-1])
         A, B = self.A.to(state), self.B.to(state)
         return A.expand(*leading, -1, -1), B.expand(*leading, -1, -1)
 
-    def prediction_matrices(self, horizon: object, like: Tensor | None = None) -> tuple[
+    def prediction_matrices(self, horizon: Whole, like: Tensor | None = None) -> tuple[
             Float[Tensor, "steps state_dim state_dim"],
             Float[Tensor, "steps state_dim horizon_times_control_dim"]]:
         """The matrices that give all states at once: x[k] = F[k] x[0] + G[k] u.
@@ -85,12 +82,11 @@ class LinearSystem(System):
         return self._maps[key]
 
     def controllability_matrix(
-            self, horizon: object) -> Float[Tensor, "state_dim horizon_times_control_dim"]:
+            self, horizon: Whole) -> Float[Tensor, "state_dim horizon_times_control_dim"]:
         """C = [A^(N-1) B, ..., A B, B], float64: the last state is x[N] = A^N x[0] + C u."""
         return self.prediction_matrices(horizon)[1][-1].clone()
 
-    def rollout_unchecked(self, initial_state: Float[Tensor, "*#batch state_dim"],
-                          controls: Float[Tensor, "*#batch horizon control_dim"]) -> States:
+    def rollout_unchecked(self, initial_state: State, controls: Controls) -> States:
         """As in `System`, by one matrix product and no loop over time.
 
         On a GPU in float64: training may allow TF32 for matrix products, which keeps three digits.
@@ -110,7 +106,7 @@ class DoubleIntegrator(LinearSystem):
     [p, v] -> [p + v dt + u dt^2 / 2, v + u dt].
     """
 
-    def __init__(self, dt: object = 0.33, control_limit: object = None):
+    def __init__(self, dt: Number = 0.33, control_limit: object = None):
         dt = validation.positive("dt", dt)
         if not 1e-150 < dt < 1e150:
             raise ValueError(f"dt={dt:g} is not accepted; its square leaves the range of float64")

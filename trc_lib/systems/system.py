@@ -5,9 +5,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.validation import ArrayLike
+from trc_lib.validation import ArrayLike, Number
 
-States = Float[Tensor, "*batch steps state_dim"]
+State = Float[Tensor, "*#batch state_dim"]
+Control = Float[Tensor, "*#batch control_dim"]
+States = Float[Tensor, "*#batch horizon_plus_1 state_dim"]
+Controls = Float[Tensor, "*#batch horizon control_dim"]
+Jacobians = tuple[Float[Tensor, "*#batch state_dim state_dim"],
+                  Float[Tensor, "*#batch state_dim control_dim"]]
 
 
 class System:
@@ -27,7 +32,7 @@ class System:
     kind = None  # its name in files; subclasses that only fix parameters share it
     units = (" (m)", " (m/s)", " (m/s²)")  # of position, velocity and control, for pictures
 
-    def __init__(self, state_dim: int, control_dim: int, dt: object, control_limit: object = None):
+    def __init__(self, state_dim: int, control_dim: int, dt: Number, control_limit: object = None):
         self.state_dim, self.control_dim = state_dim, control_dim
         self.dt = validation.positive("dt", dt)
         self.control_limit = None  # or float64 [control_dim]
@@ -48,17 +53,14 @@ class System:
         return (f"{type(self).__name__}(state_dim={self.state_dim}, "
                 f"control_dim={self.control_dim}, dt={self.dt:g}{limit})")
 
-    def dynamics(self, state: Float[Tensor, "*#batch state_dim"],
-                 control: Float[Tensor, "*#batch control_dim"]) -> Float[Tensor, "*_ state_dim"]:
+    def dynamics(self, state: State, control: Control) -> State:
         """One step, from ``[..., state_dim]`` and ``[..., control_dim]`` to ``[..., state_dim]``.
 
         Differentiable, on any device and in any floating-point dtype.
         """
         raise NotImplementedError
 
-    def jacobians(self, state: Float[Tensor, "*#batch state_dim"],
-                  control: Float[Tensor, "*#batch control_dim"]) -> tuple[
-            Float[Tensor, "*_ state_dim state_dim"], Float[Tensor, "*_ state_dim control_dim"]]:
+    def jacobians(self, state: State, control: Control) -> Jacobians:
         """The derivatives of `dynamics` in the state and in the control."""
         raise NotImplementedError
 
@@ -98,8 +100,7 @@ class System:
         states = self.rollout_unchecked(x0, u)
         return validation.result("the states", states, "initial_state or controls are")
 
-    def rollout_unchecked(self, initial_state: Float[Tensor, "*#batch state_dim"],
-                          controls: Float[Tensor, "*#batch horizon control_dim"]) -> States:
+    def rollout_unchecked(self, initial_state: State, controls: Controls) -> States:
         """`rollout` without checks, which would wait for the device."""
         leading = torch.broadcast_shapes(initial_state.shape[:-1], controls.shape[:-2])
         states = [initial_state.expand(*leading, self.state_dim)]

@@ -1,12 +1,10 @@
 """The Van der Pol oscillator, a nonlinear system that drives itself."""
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.systems.linear import LinearSystem
-from trc_lib.systems.system import System
+from trc_lib.systems.system import Control, Jacobians, State, System
+from trc_lib.validation import Number
 
 
 class VanDerPol(System):
@@ -23,15 +21,14 @@ class VanDerPol(System):
 
     kind, units = "VanDerPol", ("", "", "")
 
-    def __init__(self, mu: object = 1.0, dt: object = 0.05, control_limit: object = 2.0):
+    def __init__(self, mu: Number = 1.0, dt: Number = 0.05, control_limit: object = 2.0):
         self.mu = validation.positive("mu", mu, or_zero=True)
         super().__init__(2, 1, dt, control_limit)
 
     def parameters(self) -> dict:
         return {"mu": self.mu, "dt": self.dt}
 
-    def dynamics(self, state: Float[Tensor, "*#batch state_dim"],
-                 control: Float[Tensor, "*#batch control_dim"]) -> Float[Tensor, "*_ state_dim"]:
+    def dynamics(self, state: State, control: Control) -> State:
         x, v = state.unbind(-1)
         u = control[..., 0]
         h, half = self.dt, self.dt / 2
@@ -48,9 +45,7 @@ class VanDerPol(System):
     def _acceleration(self, x, v, u):
         return self.mu * (1 - x * x) * v - x + u
 
-    def jacobians(self, state: Float[Tensor, "*#batch state_dim"],
-                  control: Float[Tensor, "*#batch control_dim"]) -> tuple[
-            Float[Tensor, "*_ state_dim state_dim"], Float[Tensor, "*_ state_dim control_dim"]]:
+    def jacobians(self, state: State, control: Control) -> Jacobians:
         x, v, u = torch.broadcast_tensors(*state.unbind(-1), control[..., 0])
         h, half = self.dt, self.dt / 2
         zero, one = torch.zeros_like(x), torch.ones_like(x)
@@ -73,8 +68,3 @@ class VanDerPol(System):
                 for starts, slopes in ((start_x, slopes_x), (start_v, slopes_v))]
         both = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # [..., 2, 3]
         return both[..., :2], both[..., 2:]
-
-    def linearised(self) -> LinearSystem:
-        """The `LinearSystem` that approximates it near the origin, with the same limit."""
-        origin = torch.zeros(2, dtype=torch.float64)
-        return LinearSystem(*self.jacobians(origin, origin[:1]), self.dt, self.control_limit)

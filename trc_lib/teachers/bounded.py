@@ -1,14 +1,12 @@
 """The minimum-energy law with bounded controls: exact, but no longer linear."""
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers.minimum_energy import MinimumEnergyController
-from trc_lib.teachers.teacher import Controls, Teacher
-from trc_lib.validation import ArrayLike
+from trc_lib.teachers.teacher import Answer, Teacher
+from trc_lib.validation import ArrayLike, Whole
 
 TOLERANCE = 1e-10  # of |x_N - x_T|, relative to the size of the problem where that is above one
 MOST_STEPS = 200   # Newton steps
@@ -32,7 +30,7 @@ class BoundedMinimumEnergyController(Teacher):
 
     reason = "cannot be reached within the bounds"
 
-    def __init__(self, system: object = None, horizon: object = 15):
+    def __init__(self, system: object = None, horizon: Whole = 15):
         self.system = DoubleIntegrator(control_limit=1.0) if system is None else system
         self.horizon = MinimumEnergyController(self.system, horizon).horizon  # which checks both
         if self.system.control_limit is None:
@@ -43,8 +41,7 @@ class BoundedMinimumEnergyController(Teacher):
         self._Q, self._R = torch.linalg.qr(G[-1].T)  # C^T = Q R: scales the dual well
         self._limit = self.system.control_limit.repeat(self.horizon)           # [N m]
 
-    def try_solve(self, initial_state: ArrayLike,
-                  target_state: ArrayLike) -> tuple[Controls, Bool[Tensor, "*batch"]]:
+    def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         """As in `Teacher`; NaN where the target is out of reach.
 
         Raises:

@@ -1,12 +1,10 @@
 """A suboptimal teacher from the literature: a linear regulator with clipped controls."""
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.teachers.teacher import QuadraticCostTeacher
-from trc_lib.validation import ArrayLike
+from trc_lib.teachers.teacher import Answer, QuadraticCostTeacher
+from trc_lib.validation import ArrayLike, Whole
 
 
 class ClippedLQR(QuadraticCostTeacher):
@@ -19,7 +17,7 @@ class ClippedLQR(QuadraticCostTeacher):
         system, horizon, cost: as in `QuadraticCostTeacher`.
     """
 
-    def __init__(self, system: object, horizon: object, cost: object):
+    def __init__(self, system: object, horizon: Whole, cost: object):
         import scipy.linalg  # here, because no other teacher needs it
 
         super().__init__(system, horizon, cost)
@@ -30,8 +28,7 @@ class ClippedLQR(QuadraticCostTeacher):
         P = scipy.linalg.solve_discrete_are(A, B, Q, R)
         self.gain = torch.tensor(scipy.linalg.solve(R + B.T @ P @ B, B.T @ P @ A))  # [m, n]
 
-    def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> tuple[
-            Float[Tensor, "*batch horizon control_dim"], Bool[Tensor, "*batch"]]:
+    def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         """The law's controls; every problem counts as solved."""
         n = self.system.state_dim
         state, target_state = validation.state_pair(initial_state, target_state, n)

@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.teachers.teacher import Controls, QuadraticCostTeacher
-from trc_lib.validation import ArrayLike
+from trc_lib.teachers.teacher import Answer, QuadraticCostTeacher
+from trc_lib.validation import ArrayLike, Number
 
 TOLERANCE = 1e-9        # on the improvement that an iteration promises, relative to the cost
 MOST_ITERATIONS = 300
@@ -27,7 +27,7 @@ class Solved:
         total: ``[...]``, the cost of the controls.
     """
 
-    controls: Controls
+    controls: Float[Tensor, "*batch horizon control_dim"]
     solved: Bool[Tensor, "*batch"]
     iterations: Int[Tensor, "*batch"]
     total: Float[Tensor, "*batch"]
@@ -46,13 +46,12 @@ class IterativeLQR(QuadraticCostTeacher):
 
     reason = "was not solved: no minimum was found"
 
-    def try_solve(self, initial_state: ArrayLike,
-                  target_state: ArrayLike) -> tuple[Controls, Bool[Tensor, "*batch"]]:
+    def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         result = self.iterate(initial_state, target_state)
         return result.controls.where(result.solved[..., None, None], torch.nan), result.solved
 
     def iterate(self, initial_state: ArrayLike, target_state: ArrayLike, guess: ArrayLike = None,
-                tolerance: object = TOLERANCE) -> Solved:
+                tolerance: Number = TOLERANCE) -> Solved:
         """Improve a guess until no improvement is left.
 
         Args:

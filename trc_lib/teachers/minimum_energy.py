@@ -1,13 +1,14 @@
 """Minimum-energy controllers of linear systems, in closed form."""
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.systems import DoubleIntegrator, LinearSystem
-from trc_lib.teachers.teacher import LONGEST, Controls, Teacher
-from trc_lib.validation import ArrayLike
+from trc_lib.systems.system import Controls
+from trc_lib.teachers.teacher import LONGEST, Answer, Teacher
+from trc_lib.validation import ArrayLike, Whole
 
 LARGEST_MISS = 1e-9  # accepted |x_N - x_T| by rounding, relative to the size of the problem
 
@@ -32,7 +33,7 @@ class MinimumEnergyController(Teacher):
 
     has_ruler = True
 
-    def __init__(self, system: object = None, horizon: object = 15):
+    def __init__(self, system: object = None, horizon: Whole = 15):
         system = DoubleIntegrator() if system is None else system
         self.system = validation.instance("system", system, LinearSystem)
         self.horizon = validation.whole("horizon", horizon)
@@ -58,8 +59,7 @@ class MinimumEnergyController(Teacher):
             raise ValueError(f"horizon={horizon} with system={system!r} is too badly scaled: "
                              f"rounding alone would miss the target by {float(miss.max()):.0e}")
 
-    def try_solve(self, initial_state: ArrayLike,
-                  target_state: ArrayLike) -> tuple[Controls, Bool[Tensor, "*batch"]]:
+    def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         n = self.system.state_dim
         states = validation.state_pair(initial_state, target_state, n)
         problem = torch.cat(states, dim=-1)                                    # [..., 2 n]
@@ -90,7 +90,7 @@ class SampledContinuousController:
         horizon: number of steps N; the manoeuvre lasts N dt seconds.
     """
 
-    def __init__(self, system: object = None, horizon: object = 15):
+    def __init__(self, system: object = None, horizon: Whole = 15):
         self.system = DoubleIntegrator() if system is None else system
         if not (isinstance(system, LinearSystem | None)
                 and self.system.same_as(DoubleIntegrator(self.system.dt))):
@@ -106,7 +106,7 @@ class SampledContinuousController:
         dp, dv = xT[..., 0] - (x0[..., 0] + x0[..., 1] * T), xT[..., 1] - x0[..., 1]
         both = torch.stack([6 * dp / T**2 - 2 * dv / T, 6 * dv / T**2 - 12 * dp / T**3])
         validation.result("the controls", both, "initial_state or target_state is")
-        return tuple(both.unbind())
+        return both[0], both[1]
 
     def solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Controls:
         """u(t) at the middle of each step: controls ``[..., horizon, 1]``, float64."""

@@ -6,12 +6,13 @@ from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.costs import QuadraticCost
-from trc_lib.systems import KINDS, SUCCESS, LinearSystem, System
-from trc_lib.validation import ArrayLike
+from trc_lib.systems import KINDS, SUCCESS, LinearSystem
+from trc_lib.systems.system import Controls, State, System
+from trc_lib.validation import ArrayLike, Number, Whole
 
 LONGEST = 10_000  # largest horizon of a teacher that loops over time
 
-Controls = Float[Tensor, "*batch horizon control_dim"]
+Answer = tuple[Float[Tensor, "*batch horizon control_dim"], Bool[Tensor, "*batch"]]
 
 
 class Teacher:
@@ -30,8 +31,7 @@ class Teacher:
     success, has_ruler = SUCCESS, False
     reason = "has no solution"  # for the message of `Unsolved`
 
-    def try_solve(self, initial_state: ArrayLike,
-                  target_state: ArrayLike) -> tuple[Controls, Bool[Tensor, "*batch"]]:
+    def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         """Solve the problems that have a solution.
 
         Args:
@@ -57,9 +57,8 @@ class Teacher:
             raise Unsolved(solved, self.reason)
         return controls
 
-    def cost(self, initial_state: Float[Tensor, "*#batch state_dim"],
-             target_state: Float[Tensor, "*#batch state_dim"],
-             controls: Float[Tensor, "*#batch horizon control_dim"]) -> Float[Tensor, "..."]:
+    def cost(self, initial_state: State, target_state: State,
+             controls: Controls) -> Float[Tensor, "..."]:
         """What the teacher minimises, ``[...]``: the energy, the sum of |u[k]|^2."""
         return controls.square().sum(dim=(-2, -1))
 
@@ -84,16 +83,15 @@ class QuadraticCostTeacher(Teacher):
         success: a problem counts as solved if |x_N - x_T| is below this.
     """
 
-    def __init__(self, system: object, horizon: object, cost: object, success: object = SUCCESS):
+    def __init__(self, system: object, horizon: Whole, cost: object, success: Number = SUCCESS):
         self.system = validation.instance("system", system, System)
         self.quadratic_cost = validation.instance("cost", cost, QuadraticCost)
         self.quadratic_cost.check_fit(self.system)
         self.horizon = validation.whole("horizon", horizon, at_most=LONGEST)
         self.success = validation.positive("success", success)
 
-    def cost(self, initial_state: Float[Tensor, "*#batch state_dim"],
-             target_state: Float[Tensor, "*#batch state_dim"],
-             controls: Float[Tensor, "*#batch horizon control_dim"]) -> Float[Tensor, "..."]:
+    def cost(self, initial_state: State, target_state: State,
+             controls: Controls) -> Float[Tensor, "..."]:
         """The total cost, ``[...]``; differentiable in the controls."""
         return self.quadratic_cost.of_controls(self.system, initial_state, controls, target_state)
 
