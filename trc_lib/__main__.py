@@ -1,4 +1,4 @@
-"""``python -m trc_lib <command>``: see `trc_lib.course.cli`, or ``--help``."""
+"""``python -m trc_lib <command>``, see ``--help``."""
 
 import signal
 import sys
@@ -7,7 +7,7 @@ import sys
 def main(words=None):
     """Run one command; returns the exit code."""
     words = sys.argv[1:] if words is None else words
-    if words == ["doctor"]:  # before anything is imported that the doctor might find missing
+    if words == ["doctor"]:  # before anything is imported that may be missing
         from trc_lib.course.doctor import diagnose, report
 
         return 0 if report(diagnose()) else 1
@@ -21,5 +21,5 @@ def _stop(*_):
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)  # as Ctrl-C does it: what is whole is kept
+    signal.signal(signal.SIGTERM, _stop)  # like Ctrl-C: what is finished is kept
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""All benchmarks but the widgets': ``make bench``. Writes data/results/bench.json and the README's table of speeds.
+"""All benchmarks but the widgets': ``make bench``. Writes data/results/bench.json and docs/benchmarks.md.
 
 Everything is measured in this one run, so that ratios hold where times do not.
 """
@@ -15,7 +15,7 @@ import torch
 
 from tests.benchmarks import bench_inference, bench_teacher, bench_training
 from trc_lib import io
-from trc_lib.course.batch.report import into_readme
+from trc_lib.course.batch.report import write_table
 from trc_lib.course.batch.runner import run_course
 from trc_lib.course.workspace import root
 
@@ -53,7 +53,7 @@ def _time(value):
 
 
 def table(result):
-    """The README's table."""
+    """The table of docs/benchmarks.md."""
     teacher, training, inference = result["teacher"], result["training"], result["inference"]
     recipes, rivals = training["recipes"], teacher["rivals"]
     slow = recipes["textbook"]["seconds to the headline"]
@@ -90,7 +90,7 @@ def main():
         return
     result = measure()
     io.write_json(root() / "data" / "results" / "bench.json", result)
-    into_readme(BEGIN, END, table(result))
+    write_table("docs/benchmarks.md", BEGIN, END, table(result))
     print(table(result))
 
 

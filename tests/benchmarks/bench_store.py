@@ -1,6 +1,6 @@
 """What a store costs in time, memory and disk, and that it grows in proportion to the problems: ``make bench-store``.
 
-Writes data/results/store.json and the README's table. Each figure comes from a process of its own.
+Writes data/results/store.json and the table of docs/data.md. Each figure comes from a process of its own.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 
 from tests.benchmarks.bench_training import peak_of_this_process
 from trc_lib import io
-from trc_lib.course.batch.report import into_readme
+from trc_lib.course.batch.report import write_table
 from trc_lib.course.workspace import root
 from trc_lib.data.shards import Store
 from trc_lib.problems import PROBLEMS
@@ -55,7 +55,7 @@ def bench(sizes=SIZES):
 
 
 def table(result):
-    """The README's table."""
+    """The table of docs/data.md."""
     heads = ("problems", "make: s (CPU s)", "peak memory", "read, an epoch: s (CPU s)", "peak memory", "on disk")
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for size, row in result.items():
@@ -78,7 +78,7 @@ def main():
         return
     result = bench()
     io.write_json(root() / "data" / "results" / "store.json", result)
-    into_readme(BEGIN, END, table(result))
+    write_table("docs/data.md", BEGIN, END, table(result))
     print(table(result))
 
 

@@ -1,7 +1,17 @@
-"""The course as a whole: its lanes, what its notebooks share on disk, and the batch runner over them."""
+"""The course: its presets, and the files that its notebooks share.
 
-from trc_lib.course.presets import PRESETS, Preset, choose_preset
-from trc_lib.course.workspace import folder, load_or_make_datasets, load_or_train, pretrained, record, trained
+Both are imported when they are first used, so that the doctor runs where PyTorch is missing.
+"""
 
-__all__ = ["PRESETS", "Preset", "choose_preset", "folder", "load_or_make_datasets", "load_or_train", "pretrained", "record",
-           "trained"]
+import importlib
+
+_MODULES = {"presets": ("PRESETS", "Preset", "choose_preset"),
+            "workspace": ("folder", "load_or_make_datasets", "load_or_train", "pretrained",
+                          "record", "trained")}
+
+
+def __getattr__(name):
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__} has no attribute {name}")

@@ -1,4 +1,4 @@
-"""How much of it to run: ``smoke`` to see that all works, ``cpu`` for a laptop, ``gpu`` for a node."""
+"""How much to run: ``smoke`` to see that all works, ``cpu`` for a laptop, ``gpu`` for a node."""
 
 import dataclasses
 
@@ -15,11 +15,11 @@ class Preset:
     Attributes:
         name: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
         num_train, num_eval: problems to train on, and unseen ones to test on.
-        network: ``"small"`` or ``"medium"``, as in ``TinyRecursiveControl.create_two_level``.
+        network: ``"small"`` or ``"medium"``, see `TinyRecursiveControl.create_two_level`.
         training: the `TrainConfig`.
         seed: of the training set, the weights and the order of the samples.
-        feedback: simulate the controls before each cycle and feed the final error back.
-        changes: what differs from the lane as it was, as ``name=value`` words.
+        feedback: whether each cycle receives the final error.
+        changes: what differs from the preset in `PRESETS`, as ``name=value`` words.
     """
 
     name: str
@@ -32,49 +32,53 @@ class Preset:
     changes: tuple = ()
 
     def make_model(self):
-        """The untrained network of this lane."""
+        """The untrained network."""
         feedback = None if self.feedback else NoFeedback()
-        return TinyRecursiveControl.create_two_level(self.network, seed=self.seed, feedback=feedback)
+        return TinyRecursiveControl.create_two_level(self.network, seed=self.seed,
+                                                     feedback=feedback)
 
     def trained(self, model):
-        """Whether ``model`` was trained as this lane trains, with whatever seed."""
-        planned = dataclasses.asdict(self.training) | {"snapshot_epochs": list(self.training.snapshot_epochs)}
-        recipe = model.recipe.get("training", {})
-        return model.architecture == self.make_model().architecture and recipe | {"seed": 0} == planned | {"seed": 0}
+        """Whether ``model`` was trained as this preset trains, with any seed."""
+        planned = dataclasses.asdict(self.training)
+        planned |= {"snapshot_epochs": list(self.training.snapshot_epochs), "seed": 0}
+        recipe = model.recipe.get("training", {}) | {"seed": 0}
+        return model.architecture == self.make_model().architecture and recipe == planned
 
 
-_cpu = TrainConfig(epochs=10, batch_size=64, lr=1e-3, cycle_weight=0.1, snapshot_epochs=(0, 1, 2, 3, 5, 10))
+_SMOKE = TrainConfig(epochs=3, batch_size=64, lr=1e-3, cycle_weight=0.1,
+                     snapshot_epochs=(0, 1, 2, 3))
+_CPU = dataclasses.replace(_SMOKE, epochs=10, snapshot_epochs=(0, 1, 2, 3, 5, 10))
+_GPU = dataclasses.replace(_CPU, epochs=20, snapshot_epochs=(0, 1, 2, 3, 5, 10, 20), lr=2e-3,
+                           batch_size=1024, mixed_precision=True, compile=True)
 
-PRESETS = {
-    "smoke": Preset("smoke", 1_000, 200, "small", dataclasses.replace(_cpu, epochs=3, snapshot_epochs=(0, 1, 2, 3))),
-    "cpu": Preset("cpu", 10_000, 2_000, "medium", _cpu),
-    "gpu": Preset("gpu", 1_000_000, 100_000, "medium", dataclasses.replace(
-        _cpu, batch_size=1024, lr=2e-3, epochs=20, snapshot_epochs=(0, 1, 2, 3, 5, 10, 20), mixed_precision=True, compile=True)),
-}
+PRESETS = {"smoke": Preset("smoke", 1_000, 200, "small", _SMOKE),
+           "cpu": Preset("cpu", 10_000, 2_000, "medium", _CPU),
+           "gpu": Preset("gpu", 1_000_000, 100_000, "medium", _GPU)}
 
 
 def choose_preset(name, seed=0, feedback=True, **training):
-    """The lane called ``name``, with what a batch run varies.
+    """The preset called ``name``, with changes.
 
     Args:
         name: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
         seed: of everything that is drawn.
-        feedback: as in `TRCConfig`.
-        training: fields of `TrainConfig`; None leaves the lane's own value.
+        feedback: whether each cycle receives the final error.
+        training: fields of `TrainConfig`; None keeps the preset's value.
 
     Raises:
         TypeError, ValueError: naming what is wrong and what is accepted.
     """
-    lane = PRESETS[validation.one_of("lane", name, tuple(PRESETS))]
-    validation.whole("seed", seed, at_least=0)
+    preset = PRESETS[validation.one_of("lane", name, tuple(PRESETS))]
+    validation.whole("seed", seed, at_least=0, at_most=EVAL_SEED - 1)  # then the eval sets' begin
     validation.switch("feedback", feedback)
-    if seed >= EVAL_SEED:
-        raise ValueError(f"seed={seed} is too large; needs to be below {EVAL_SEED}, where the seeds of the eval sets begin")
     fields = [field.name for field in dataclasses.fields(TrainConfig) if field.name != "seed"]
     for field in training:
         validation.one_of("training option", field, fields)
     given = {field: value for field, value in training.items() if value is not None}
-    config = dataclasses.replace(lane.training, seed=seed, **given)  # which checks them
-    changed = [field for field in given if getattr(config, field) != getattr(lane.training, field)]
-    words = tuple(f"{field}={getattr(config, field)}" for field in changed) + (() if feedback else ("feedback=False",))
-    return dataclasses.replace(lane, seed=seed, feedback=feedback, changes=words, training=config)
+    config = dataclasses.replace(preset.training, seed=seed, **given)
+    changes = [f"{field}={getattr(config, field)}" for field in given
+               if getattr(config, field) != getattr(preset.training, field)]
+    if not feedback:
+        changes.append("feedback=False")
+    return dataclasses.replace(preset, seed=seed, feedback=feedback, changes=tuple(changes),
+                               training=config)

@@ -1,115 +1,113 @@
-"""What the notebooks share on disk: datasets, checkpoints and figures; loaded, or made if missing."""
+"""The files that the notebooks share: datasets, checkpoints and figures, loaded or made."""
 
 import os
 import pathlib
 
 from trc_lib import io
+from trc_lib.course.places import root, shown
 from trc_lib.data import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.training import OtherRecipe, epochs_kept, load_snapshots, train
 
-RUN_FOLDER = "TRC_RUN_FOLDER"  # the environment variable in which the batch runner names the folder of a run
+RUN_FOLDER = "TRC_RUN_FOLDER"  # environment variable: the folder of a batch run
 
 
-def root():
-    """The folder of the course: the first at or above the working folder that holds notebooks/ and trc_lib/.
-
-    Where there is none, the one that this library was installed from; failing that, the working folder.
-    """
-    here = pathlib.Path.cwd()
-    for candidate in (here, *here.parents, pathlib.Path(__file__).resolve().parents[2]):
-        if (candidate / "notebooks").is_dir() and (candidate / "trc_lib").is_dir():
-            return candidate
-    return here
+def folder(preset):
+    """The folder of a preset's files, ``data/<name>/seed-<seed>``."""
+    return root() / "data" / preset.name / f"seed-{preset.seed}"
 
 
-def shown(path):
-    """A path as the reader finds it: from the folder of the course on."""
-    path = pathlib.Path(path)
-    return str(path.relative_to(root())) if path.is_relative_to(root()) else str(path)
-
-
-def folder(lane):
-    """Where a lane's files go: ``data/<lane>/seed-<seed>``."""
-    return root() / "data" / lane.name / f"seed-{lane.seed}"
-
-
-def training_folder(lane):
-    """Where its training run goes: ``training/`` in the folder of a batch run; else the lane's folder, or one in it that is
-    named after what was changed."""
+def run_folder(preset):
+    """The folder of a batch run; else the preset's, or one in it, named after its changes."""
     if RUN_FOLDER in os.environ:
-        return pathlib.Path(os.environ[RUN_FOLDER]) / "training"
-    return folder(lane) / ",".join(lane.changes) if lane.changes else folder(lane)
+        return pathlib.Path(os.environ[RUN_FOLDER])
+    return folder(preset) / ",".join(preset.changes)
 
 
-def load_or_make_datasets(lane, say=print):
-    """The training and the eval set of a lane, ``lqr_dataset.npz`` and ``lqr_dataset_eval.npz``.
+def training_folder(preset):
+    """The folder of the preset's training."""
+    return run_folder(preset) / ("training" if RUN_FOLDER in os.environ else "")
 
-    A file that is missing, or was made by another recipe, is made anew; a damaged one is refused.
-    ``say`` is told which it was.
+
+def load_or_make_datasets(preset, say=print):
+    """The training and the eval set, ``lqr_dataset.npz`` and ``lqr_dataset_eval.npz``.
+
+    A file that is missing, or was made by another recipe, is made; a damaged one is refused.
+
+    Args:
+        say: is called with a line on each.
     """
-    return tuple(_load_or_make(folder(lane) / name, num_samples, seed, say) for name, num_samples, seed in (
-        ("lqr_dataset.npz", lane.num_train, lane.seed),
-        ("lqr_dataset_eval.npz", lane.num_eval, lane.seed + EVAL_SEED)))
+    def load_or_make(name, num_samples, seed):
+        path = folder(preset) / name
+        recipe = f"{shown(path)}: {num_samples:,} problems, seed {seed}"
+        if path.exists():
+            dataset = LQRDataset.load(path)
+            if (len(dataset), dataset.seed) == (num_samples, seed):
+                say(f"loaded {recipe}")
+                return dataset
+        dataset = generate_dataset(num_samples, seed)
+        dataset.save(path)
+        say(f"made {recipe}")
+        return dataset
+
+    return (load_or_make("lqr_dataset.npz", preset.num_train, preset.seed),
+            load_or_make("lqr_dataset_eval.npz", preset.num_eval, preset.seed + EVAL_SEED))
 
 
-def _load_or_make(path, num_samples, seed, say):
-    if path.exists():
-        dataset = LQRDataset.load(path)
-        if (len(dataset), dataset.seed) == (num_samples, seed):
-            say(f"loaded {shown(path)}: {num_samples:,} problems, seed {seed}")
-            return dataset
-    dataset = generate_dataset(num_samples, seed)
-    dataset.save(path)
-    say(f"made {shown(path)}: {num_samples:,} problems, seed {seed}")
-    return dataset
+def load_or_train(preset, train_set, eval_set, retrain=False, progress=True, on_epoch=None,
+                  say=print):
+    """The trained network, its history and its snapshots: loaded if that run is finished.
 
+    A run that was stopped goes on where it was.
 
-def load_or_train(lane, train_set, eval_set, retrain=False, progress=True, on_epoch=None, say=print):
-    """The lane's trained network, its history and its snapshots: loaded if that very run is finished, else trained.
-
-    A run that was stopped goes on where it was. ``say`` is told which it was.
+    Args:
+        retrain: train again, even if the run is finished.
+        progress, on_epoch: as in `train`.
+        say: is called with a line on what was done.
 
     Returns:
         model (on the CPU), `History` and ``{epoch: weights}``.
     """
-    where, model = training_folder(lane), lane.make_model()
+    where, model = training_folder(preset), preset.make_model()
     options = {"folder": where, "progress": progress, "on_epoch": on_epoch}
     before = 0 if retrain else epochs_kept(where)
     try:
-        history = train(model, train_set, eval_set, lane.training, resume=not retrain, **options)
+        history = train(model, train_set, eval_set, preset.training, resume=not retrain, **options)
     except OtherRecipe:
         say(f"{shown(where)} holds a run with another recipe: training anew")
         before = 0
-        history = train(model, train_set, eval_set, lane.training, resume=False, **options)
+        history = train(model, train_set, eval_set, preset.training, resume=False, **options)
     path = shown(where / "best_model.pt")
     if before == len(history):
-        say(f"loaded {path}: trained before, {len(history)} epochs")
+        say(f"loaded {path}: trained before, {before} epochs")
     else:
-        say(f"made {path}: {len(history)} epochs" + (f", the first {before} of them before" if before else ""))
+        part = f", the first {before} of them before" if before else ""
+        say(f"made {path}: {len(history)} epochs{part}")
     return model.cpu().eval(), history, load_snapshots(where / "snapshots.pt")
 
 
-def trained(lane, train_set, eval_set, say=print):
-    """The network that chapter 4 trained: in a batch run that of its folder, whatever it was told to change; else the lane's,
-    trained now if it is not there."""
-    path = training_folder(lane) / "best_model.pt"
+def trained(preset, train_set, eval_set, say=print):
+    """The network that chapter 4 trained, trained now if it is missing.
+
+    In a batch run that is the network in its folder, with whatever changes it was trained.
+    """
+    path = training_folder(preset) / "best_model.pt"
     if RUN_FOLDER in os.environ and path.exists():
         say(f"loaded {shown(path)}")
         return TinyRecursiveControl.load(path)
-    return load_or_train(lane, train_set, eval_set, say=say)[0]
+    return load_or_train(preset, train_set, eval_set, say=say)[0]
 
 
 def pretrained(name="two_level_medium", network=TinyRecursiveControl):
     """A network that the course ships, data/pretrained/<name>.pt, of the class ``network``.
 
-    ``two_level_medium`` is chapter 4's, ``two_level_medium_long`` the best there is, and ``laboratory/<rival>`` and
-    ``laboratory/bounded_<rival>`` small networks of chapters 6 and 7, trained by ``make sweep`` with seed 0.
+    ``two_level_medium`` is chapter 4's, ``two_level_medium_long`` the best one. The small networks
+    of chapters 6 to 8, of seed 0, are ``laboratory/<variant>``, ``laboratory/bounded_<variant>``
+    and ``laboratory/van_der_pol_<variant>``.
     """
     return network.load(root() / "data" / "pretrained" / f"{name}.pt")
 
 
-def record(lane, chapter, figures):
-    """Keep a chapter's figures (plain numbers by name): ``results/<chapter>.json``, in the batch run's folder or the lane's."""
-    where = pathlib.Path(os.environ[RUN_FOLDER]) if RUN_FOLDER in os.environ else training_folder(lane)
-    io.write_json(where / "results" / f"{chapter}.json", figures)
+def record(preset, chapter, figures):
+    """Write a chapter's figures, plain numbers by name, to ``results/<chapter>.json``."""
+    io.write_json(run_folder(preset) / "results" / f"{chapter}.json", figures)

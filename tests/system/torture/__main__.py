@@ -1,4 +1,4 @@
-"""All of it: ``make torture`` (about an hour). Writes data/results/reliability.json and the README's table.
+"""All of it: ``make torture`` (about an hour). Writes data/results/reliability.json and docs/reliability.md.
 
 ``--only kills corruption ...`` runs some parts again and keeps the rows of the others.
 """
@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from tests.system.torture import bad_input, corruption, figures, kills, surroundings
 from trc_lib import io
-from trc_lib.course.batch.report import into_readme
+from trc_lib.course.batch.report import write_table
 from trc_lib.course.workspace import root
 
 RESULTS = root() / "data" / "results" / "reliability.json"
@@ -43,7 +43,7 @@ def measure(name):
 
 
 def table(result):
-    """The README's table."""
+    """The table of docs/reliability.md."""
     lines = ["| what is done to it | tries | survived | how they ended |", "|---|---|---|---|"]
     for row in (row for rows in result["rows"].values() for row in rows):
         ends = (row.get("not tried") and f"not tried: {row['not tried']}") or ", ".join(
@@ -64,7 +64,7 @@ def main():
         ordered = {name: rows[name] for name in PARTS if name in rows}
         result = {"seed": SEED, "torch": torch.__version__.split("+")[0], "rows": ordered}
         io.write_json(RESULTS, result)  # after each part: none of them is soon done again
-    into_readme(BEGIN, END, table(result))
+    write_table("docs/reliability.md", BEGIN, END, table(result))
     print(table(result), f"\n{time.perf_counter() - started:.0f} s")
     failures = [(row["name"], failure) for name in only for row in rows[name] for failure in row.get("failures", ())]
     for name, failure in failures:

@@ -1,9 +1,11 @@
-"""One job, run by a process of its own: ``python -m trc_lib.course.batch.job FOLDER``. It may be killed at any moment and run again.
+"""One job, run by a process of its own: ``python -m trc_lib.course.batch.job FOLDER``.
 
-Beside the executed notebooks its folder gets ``log.txt``, ``stderr.txt``, ``training/`` (checkpoint, history), ``results/``,
-``metrics.json``, and ``state.json``: what is finished, and from what it was made.
+It may be killed at any moment and run again. Beside the executed notebooks its folder gets
+``log.txt``, ``stderr.txt``, ``training/`` (checkpoint, history), ``results/``, ``metrics.json``,
+and ``state.json``: what is finished, and from what it was made.
 """
 
+import dataclasses
 import datetime
 import hashlib
 import os
@@ -22,53 +24,65 @@ import torch
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
+import trc_lib
 from trc_lib import io, validation
 from trc_lib.course.batch.plan import BUILDS_ON, Job, code_cells
-from trc_lib.course.presets import choose_preset
+from trc_lib.course.presets import PRESETS
 from trc_lib.course.workspace import RUN_FOLDER, root, shown
 
+RECORDS = ("job.json", "state.json", "metrics.json", "log.txt", "stderr.txt")  # of the job itself
 # Results that no notebook reads.
-NOT_INPUTS = ("course.json", "bench.json", "widgets.json", "store.json", "reliability.json", "gpu.json")
+NOT_INPUTS = ("course.json", "bench.json", "widgets.json", "store.json", "reliability.json",
+              "gpu.json")
 
 
 class NotebookFailed(Exception):
-    """A cell of a notebook failed; the message names it and ends with the last lines that it said."""
+    """A cell of a notebook failed; the message names it and ends with its last lines of output."""
 
 
+@dataclasses.dataclass
 class State:
-    """What is known of a job's chapters, in its ``state.json``: ``{name: {"key", "outcome", "seconds", ...}}``."""
+    """What is known of a job, as in its ``state.json``.
 
-    def __init__(self, folder):
-        self.path, self.ended, self.chapters, self.died = folder / "state.json", False, {}, ""
-        if self.path.exists():
-            kept = io.read_json(self.path)
-            self.ended, self.chapters, self.died = kept["ended"], kept["chapters"], kept["died"]
+    Attributes:
+        ended: whether its process came to the end of its chapters.
+        died: why a kernel died; empty if none did.
+        chapters: ``{name: {"outcome": "done" or "failed", ...}}``. Done also has the key and the
+            device that it was made with, its seconds, and the files that it made; failed the error.
+    """
 
-    def write(self):
-        io.write_json(self.path, {"ended": self.ended, "died": self.died, "chapters": self.chapters})
+    ended: bool = False
+    died: str = ""
+    chapters: dict = dataclasses.field(default_factory=dict)
 
-    def begin(self):
-        """Forget how an earlier run ended; what it finished stays."""
-        self.ended, self.died = False, ""
-        self.chapters = {name: row for name, row in self.chapters.items() if row["outcome"] == "done"}
-        self.write()
+    @classmethod
+    def read(cls, folder):
+        path = folder / "state.json"
+        return cls(**io.read_json(path)) if path.exists() else cls()
+
+    def write(self, folder):
+        io.write_json(folder / "state.json", dataclasses.asdict(self))
+
+    def is_done(self, chapter):
+        return self.chapters.get(chapter, {}).get("outcome") == "done"
 
 
 def prepare(job, force=False):
-    """Get a job's folder ready to be run; with ``force``, what an earlier run left there is removed.
+    """Make a job's folder ready for a run; with ``force``, remove what an earlier run left there.
 
     Raises:
-        io.Busy: a RuntimeError, if another process is at it.
+        io.Busy: a RuntimeError, if another process runs the job.
     """
     with _claimed(job):
         if force and (job.folder / "job.json").exists():
-            notebooks = [f"{chapter}.ipynb" for chapter in job.chapters]
-            for name in ("state.json", "metrics.json", "log.txt", "stderr.txt", *notebooks):
+            for name in (*RECORDS, *(f"{chapter}.ipynb" for chapter in job.chapters)):
                 (job.folder / name).unlink(missing_ok=True)
             for name in ("training", "results"):
                 shutil.rmtree(job.folder / name, ignore_errors=True)
         job.write()
-        State(job.folder).begin()
+        chapters = State.read(job.folder).chapters
+        kept = {name: row for name, row in chapters.items() if row["outcome"] == "done"}
+        State(chapters=kept).write(job.folder)
 
 
 def _claimed(job):
@@ -76,99 +90,110 @@ def _claimed(job):
 
 
 def devices(job):
-    """On what the chapters of a finished job were run: "cpu", "cuda", or both."""
-    return ", ".join(sorted({row["device"] for row in State(job.folder).chapters.values()}))
+    """The devices on which the chapters of a finished job were run, such as ``"cpu, cuda"``."""
+    chapters = State.read(job.folder).chapters
+    return ", ".join(sorted({chapters[name]["device"] for name in job.chapters}))
 
 
 def is_finished(job):
     """Whether every chapter of a job is finished, see `run_job`."""
-    state = State(job.folder)
+    state = State.read(job.folder)
     return (job.folder / "metrics.json").exists() and all(
-        _is_kept(job.folder, state.chapters.get(name), _key(job, name, parameters, state))
+        _is_kept(job.folder, state, name, _key(name, parameters, state))
         for name, parameters in job.chapters.items())
 
 
 def run_job(folder, bars=None, gpus=0):
-    """Run the chapters of the job in ``folder``, one after the other; those that are finished are kept.
+    """Run the chapters of the job in ``folder``, one after the other; those finished are kept.
 
-    Finished means: with the same code, parameters and inputs, and all that it made is still there, unchanged.
-    A chapter that fails is noted in ``state.json``.
+    Finished means: with the same code, parameters and inputs, and every file that it made is still
+    there, unchanged. A chapter that fails is noted in ``state.json``.
 
     Args:
         bars: a stream for progress bars.
-        gpus: how many GPUs the job was given; if any, and PyTorch sees none, it fails rather than running on the CPU for hours.
+        gpus: how many GPUs the job was given; if any, and PyTorch sees none, it fails rather than
+            run on the CPU for hours.
+
+    Returns:
+        the `State`.
 
     Raises:
-        RuntimeError: if another process is at it, or the kernel of a notebook died.
+        RuntimeError: if another process runs the job, or the kernel of a notebook died.
     """
     job = Job.read(folder)
     with _claimed(job):
-        os.environ[RUN_FOLDER] = str(job.folder)          # for the notebooks' kernels
-        state = State(job.folder)
+        os.environ[RUN_FOLDER] = str(job.folder)  # for the notebooks' kernels
+        state = State.read(job.folder)
         for name, parameters in job.chapters.items():
-            lost = [before for before in BUILDS_ON.get(name, ())
-                    if before in job.chapters and state.chapters.get(before, {}).get("outcome") != "done"]
-            if lost:
-                state.chapters[name] = {"outcome": "failed", "error": f"{name} builds on {lost[0]}, which failed"}
+            before = BUILDS_ON.get(name)
+            if before in job.chapters and not state.is_done(before):
+                state.chapters[name] = _failed(f"{name} builds on {before}, which failed")
                 continue
-            key = _key(job, name, parameters, state)
-            if _is_kept(job.folder, state.chapters.get(name), key):
-                _say(job, f"{name}: reused, {shown(job.folder / name)}.ipynb was made with the same code, parameters and inputs")
+            key = _key(name, parameters, state)
+            if _is_kept(job.folder, state, name, key):
+                _say(job, f"{name}: reused, {shown(job.folder / name)}.ipynb was made with "
+                          "the same code, parameters and inputs")
                 continue
             if gpus and not torch.cuda.is_available():
-                state.chapters[name] = {"outcome": "failed", "error": (
-                    f"{name} was not run: the job was given {gpus} GPU, but PyTorch {torch.__version__} on "
-                    f"{socket.gethostname()} sees none; install a PyTorch that fits the driver, or give --gpus 0")}
+                state.chapters[name] = _failed(
+                    f"{name} was not run: the job was given {gpus} GPU, but PyTorch "
+                    f"{torch.__version__} on {socket.gethostname()} sees none; "
+                    "install a PyTorch that fits the driver, or give --gpus 0")
                 break
             state.chapters.pop(name, None)
-            state.write()
-            if not _run_chapter(job, name, parameters, key, state, bars) and not job.keep_going:
+            state.write(job.folder)
+            _run_chapter(job, name, key, state, bars)
+            if not state.is_done(name) and not job.keep_going:
                 break
         io.write_json(job.folder / "metrics.json", _metrics(job, state))
         state.ended = True
-        state.write()
+        state.write(job.folder)
     return state
 
 
-def _run_chapter(job, name, parameters, key, state, bars):
-    """Run one chapter and note how it ended; returns whether it went well."""
-    before, started, row = _made(job.folder), time.perf_counter(), {
-        "key": key, "device": validation.device("auto").type}
-    _say(job, f"{name}: runs on {socket.gethostname()} with {', '.join(f'{k}={v}' for k, v in parameters.items())}", aloud=False)
+def _failed(error):
+    return {"outcome": "failed", "error": error}
+
+
+def _run_chapter(job, name, key, state, bars):
+    """Run one chapter and note how it ended."""
+    parameters, notebook = job.chapters[name], f"{shown(job.folder / name)}.ipynb"
+    given = ", ".join(f"{word}={value}" for word, value in parameters.items())
+    _say(job, f"{name}: runs on {socket.gethostname()} with {given}", aloud=False)
+    files, started = _files(job.folder), time.perf_counter()
     try:
         run_notebook(name, job.folder / f"{name}.ipynb", parameters, bars)
-        row["outcome"] = "done"
+        seconds = round(time.perf_counter() - started, 1)
+        made = dict(sorted(_files(job.folder).items() - files.items()))
+        state.chapters[name] = {"outcome": "done", "key": key, "files": made, "seconds": seconds,
+                                "device": validation.device("auto").type}
+        _say(job, f"{name}: {seconds:.0f} s, kept as {notebook}")
+    except NotebookFailed as error:
+        state.chapters[name] = _failed(str(error))
+        _say(job, str(error), aloud=False)
     except DeadKernelError:
-        state.died = f"{name}: its kernel died, most likely for lack of memory (see {shown(job.folder / name)}.ipynb)"
-        state.write()
+        state.died = f"{name}: its kernel died, most likely for lack of memory (see {notebook})"
         _say(job, state.died, aloud=False)
         raise RuntimeError(state.died) from None
-    except NotebookFailed as error:
-        row |= {"outcome": "failed", "error": str(error)}
-    row["seconds"] = round(time.perf_counter() - started, 1)
-    made = _made(job.folder)
-    row["files"] = {path: digest for path, digest in made.items() if before.get(path) != digest}
-    state.chapters[name] = row
-    state.write()
-    if row["outcome"] == "done":
-        _say(job, f"{name}: {row['seconds']:.0f} s, kept as {shown(job.folder / name)}.ipynb")
-    else:
-        _say(job, row["error"], aloud=False)
-    return row["outcome"] == "done"
+    finally:
+        state.write(job.folder)
 
 
 def run_notebook(name, out, parameters, bars=None):
-    """Execute one notebook; what it left is at ``out``, whole, also where it failed."""
+    """Execute one notebook and keep it as ``out``, whole, also where a cell failed."""
     out.parent.mkdir(parents=True, exist_ok=True)
     running = out.with_name(f".{out.name}.part.ipynb")
+    notebooks = root() / "notebooks"
     try:
-        papermill.execute_notebook(root() / "notebooks" / f"{name}.ipynb", running, parameters, kernel_name="python3",
-                                   cwd=root() / "notebooks", extra_arguments=["--log-level=ERROR"],
-                                   progress_bar={"desc": name, "file": bars} if bars and bars.isatty() else False)
+        papermill.execute_notebook(
+            notebooks / f"{name}.ipynb", running, parameters, kernel_name="python3", cwd=notebooks,
+            extra_arguments=["--log-level=ERROR"],
+            progress_bar={"desc": name, "file": bars} if bars and bars.isatty() else False)
     except PapermillExecutionError as error:
-        said = [line for text in error.traceback for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines() if line.strip()]
-        raise NotebookFailed("\n".join([f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {shown(out)})",
-                                        *(f"    {line}" for line in said[-8:])])) from None
+        plain = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))  # without colours
+        last = [f"    {line}" for line in plain.splitlines() if line.strip()][-8:]
+        where = f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {shown(out)})"
+        raise NotebookFailed("\n".join([where, *last])) from None
     finally:
         if running.exists():
             os.replace(running, out)
@@ -176,40 +201,40 @@ def run_notebook(name, out, parameters, bars=None):
 
 def _metrics(job, state):
     """The figures that the notebooks recorded, and what they were made with."""
-    lane = choose_preset(job.lane, seed=job.seed)
-    kept = sorted((job.folder / "results").glob("*.json"))
-    recorded = {path.stem: io.read_json(path) for path in kept if path.stem in job.chapters}
-    return {"lane": lane.name, "seed": lane.seed, "num_train": lane.num_train,
+    paths = {name: job.folder / "results" / f"{name}.json" for name in job.chapters}
+    return {"lane": job.lane, "seed": job.seed, "num_train": PRESETS[job.lane].num_train,
             "python": platform.python_version(), "torch": torch.__version__.split("+")[0],
             "seconds": {name: state.chapters[name]["seconds"] for name in job.chapters
-                        if state.chapters.get(name, {}).get("outcome") == "done"}, **recorded}
+                        if state.is_done(name)},
+            **{name: io.read_json(path) for name, path in paths.items() if path.exists()}}
 
 
-# ---------------------------------------------------------------- what is finished already
+def _key(name, parameters, state):
+    """SHA-256 of all that a chapter's outcome depends on.
 
-
-def _key(job, name, parameters, state):
-    """SHA-256 of all that a chapter's outcome depends on, but for the device: a login node knows the runs of its GPU nodes."""
-    library = sorted(path for path in pathlib.Path(validation.__file__).parent.rglob("*") if path.suffix in (".py", ".mplstyle"))
-    shipped = [path for folder in ("pretrained", "results") for path in sorted((root() / "data" / folder).rglob("*"))
-               if path.is_file() and path.name not in NOT_INPUTS]
+    The device is left out: a login node shall recognise what its GPU nodes have finished.
+    """
+    library = pathlib.Path(trc_lib.__file__).parent
+    files = [path for path in library.rglob("*") if path.suffix in (".py", ".mplstyle")]
+    files += [path for folder in ("pretrained", "results")
+              for path in (root() / "data" / folder).rglob("*")
+              if path.is_file() and path.name not in NOT_INPUTS]
     return io.fingerprint({
         "code": [source for source, _ in code_cells(name)], "parameters": parameters,
-        "library": [path.read_bytes() for path in library], "inputs": [_digest(path) for path in shipped],
+        "files": [_digest(path) for path in sorted(files)],
         "python": platform.python_version(), "torch": torch.__version__,
-        "before": [state.chapters[before]["key"] for before in BUILDS_ON.get(name, ()) if before in state.chapters]})
+        "before": state.chapters.get(BUILDS_ON.get(name), {}).get("key")})
 
 
-def _is_kept(folder, row, key):
-    return row is not None and row["outcome"] == "done" and row["key"] == key and all(
-        (folder / path).is_file() and _digest(folder / path) == digest for path, digest in row["files"].items())
+def _is_kept(folder, state, name, key):
+    return state.is_done(name) and state.chapters[name]["key"] == key and (
+        state.chapters[name]["files"].items() <= _files(folder).items())
 
 
-def _made(folder):
-    """What lies in a job's folder, less its own records: ``{path: SHA-256}``."""
-    own = {"job.json", "state.json", "metrics.json", "log.txt", "stderr.txt"}
-    return {str(path.relative_to(folder)): _digest(path) for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name not in own and not path.name.startswith(".")}
+def _files(folder):
+    """The files in a job's folder, without its records: ``{path: SHA-256}``."""
+    return {str(path.relative_to(folder)): _digest(path) for path in folder.rglob("*")
+            if path.is_file() and path.name not in RECORDS and not path.name.startswith(".")}
 
 
 def _digest(path):
@@ -217,11 +242,8 @@ def _digest(path):
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-# ---------------------------------------------------------------- the process
-
-
 def _say(job, text, aloud=True):
-    """One line to the log, with the time, and to the terminal."""
+    """Write one line to the log, with the time, and to the terminal."""
     with open(job.folder / "log.txt", "a", encoding="utf-8") as log:
         log.write(f"{datetime.datetime.now():%Y-%m-%d %H:%M:%S}  {text}\n")
     if aloud:
@@ -233,18 +255,18 @@ def _stop(*_):
 
 
 def _watch_parent():
-    """End this process when the one that started it is gone, which closes our standard input."""
+    """End this process when the one that started it has ended, which closes standard input."""
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(folder):
-    """Run the job in ``folder``, started by `trc_lib.course.batch.engines.Local`; returns the exit code."""
+    """Run the job in ``folder`` for `trc_lib.course.batch.engines.Local`; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     terminal = os.fdopen(os.dup(2), "w")
     with open(pathlib.Path(folder) / "stderr.txt", "a") as stream:
-        os.dup2(stream.fileno(), 2)  # what kernels say there, most of all when they are stopped, is for whoever looks for a fault
+        os.dup2(stream.fileno(), 2)  # where the kernels' messages go: they are for debugging
     threading.Thread(target=_watch_parent, daemon=True).start()
     try:
         run_job(folder, terminal)

@@ -1,10 +1,11 @@
-"""What a batch run is to do: which chapters, with which parameters, in which folders; refused here where it makes no sense."""
+"""What a batch run consists of: the chapters, their parameters and folders, checked in advance."""
 
 import ast
 import contextlib
 import dataclasses
 import itertools
 import json
+import math
 import pathlib
 import re
 from io import StringIO
@@ -12,22 +13,21 @@ from io import StringIO
 from trc_lib import io
 from trc_lib.course.workspace import root
 
-CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation", "06_does_recursion_help",
-            "07_bounded_inputs", "08_van_der_pol")
-BUILDS_ON = {"05_evaluation": ("04_training",)}  # in a batch run, chapter 5 judges what chapter 4 has trained
+CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation",
+            "06_does_recursion_help", "07_bounded_inputs", "08_van_der_pol")
+BUILDS_ON = {"05_evaluation": "04_training"}  # chapter 5 evaluates what chapter 4 trained
 MOST_JOBS = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Some chapters, with one setting of their parameters, and a folder of their own.
+    """Some chapters with one setting of their parameters, in a folder of their own.
 
     Attributes:
-        folder: where the executed notebooks, the log, the checkpoint and the figures go.
-        lane: its name.
-        seed: that of the whole run; a chapter's own parameters may differ.
-        chapters: in their order, ``{name: parameters}``.
-        swept: the parameters in which this job differs from the others of its grid, ``{"04.seed": 1}``.
+        folder: for the executed notebooks, the log, the checkpoint and the figures.
+        lane, seed: of the whole run; a chapter's own parameters may differ from the seed.
+        chapters: ``{name: parameters}``, in order.
+        swept: the parameters in which the jobs of a grid differ, ``{"04.seed": 1}``.
         keep_going: after a chapter has failed, run the others that do not build on it.
     """
 
@@ -48,9 +48,9 @@ class Job:
         return self.folder / "training" / "best_model.pt"
 
     def write(self):
-        """Leave it in its folder, for the process that will run it; what an earlier run finished there is kept."""
-        described = {"lane": self.lane, "seed": self.seed, "chapters": self.chapters, "swept": self.swept,
-                     "keep_going": self.keep_going}
+        """Write ``job.json`` to the folder, for the process that will run the job."""
+        described = dataclasses.asdict(self)
+        del described["folder"]
         io.write_json(self.folder / "job.json", described)
 
     @classmethod
@@ -66,72 +66,75 @@ def plan(lane, seed=0, out=None, only=(), settings=(), sweeps=(), keep_going=Fal
     Args:
         lane: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
         seed: of all chapters.
-        out: folder for it all; a grid gets a folder in it for each job. ``runs/<lane>`` if not given.
-        only: chapters, as ``"04"`` or ``"04_training"``; all if empty, or in a sweep those swept and those that build on them.
+        out: folder of the run, in which each job of a grid gets its own; default ``runs/<lane>``.
+        only: chapters, as ``"04"`` or ``"04_training"``. If empty all; in a sweep those that are
+            swept and those that build on them.
         settings: words such as ``"04.epochs=20"``.
-        sweeps: words such as ``"04.seed=0..4"`` or ``"04.cycle_weight=0,0.1,1"``; the grid is all their combinations.
+        sweeps: words such as ``"04.seed=0..4"`` or ``"04.cycle_weight=0,0.1,1"``; the grid
+            consists of all their combinations.
 
     Raises:
-        ValueError: for a chapter that there is not, a parameter that it does not declare, or a value that it refuses.
+        ValueError: for an unknown chapter or parameter, or a value that the chapter refuses.
     """
     if out is None and (settings or sweeps):
         raise ValueError("out is needed with settings or sweeps; give --out, a folder for the runs")
     fixed = {key: _value(text) for key, text in map(_assignment, settings)}
     axes = {key: _values(text) for key, text in map(_assignment, sweeps)}
-    both = sorted(f"{chapter[:2]}.{name}" for chapter, name in fixed.keys() & axes.keys())
-    if both:
-        raise ValueError(f"{', '.join(both)} is set and swept; give it once")
-    chapters = [_chapter(word) for word in only]
-    if not chapters:
-        swept = {chapter for chapter, _ in axes}
-        chapters = [name for name in CHAPTERS if not axes or name in swept or swept & set(BUILDS_ON.get(name, ()))]
-    for chapter, name in (*fixed, *axes):
-        if chapter not in chapters:
-            raise ValueError(f"{chapter[:2]}.{name} is given, but chapter {chapter} is not run; add it to --only")
-    size = 1
-    for values in axes.values():
-        size *= len(values)
-    if size > MOST_JOBS:
+    if fixed.keys() & axes.keys():
+        both = ", ".join(sorted(fixed.keys() & axes.keys()))
+        raise ValueError(f"{both} is set and swept; give it once")
+    if (size := math.prod(map(len, axes.values()))) > MOST_JOBS:
         raise ValueError(f"sweeps make {size:,} jobs; at most {MOST_JOBS:,} are accepted")
-    folder = root() / "runs" / (lane if seed == 0 else f"{lane}-seed-{seed}") if out is None else pathlib.Path(out).resolve()
+    chosen, swept = set(map(_chapter, only)), {_chapter(key[:2]) for key in axes}
+    chapters = [name for name in CHAPTERS if name in chosen or (not chosen and (
+        not axes or name in swept or BUILDS_ON.get(name) in swept))]
+    for key in (*fixed, *axes):
+        if _chapter(key[:2]) not in chapters:
+            raise ValueError(f"{key} is given, but chapter {_chapter(key[:2])} is not run; "
+                             "add it to --only")
+    name = lane if seed == 0 else f"{lane}-seed-{seed}"
+    folder = root() / "runs" / name if out is None else pathlib.Path(out).resolve()
     jobs = []
     for values in itertools.product(*axes.values()):
-        swept = dict(zip(axes, values))
-        words = {f"{chapter[:2]}.{name}": value for (chapter, name), value in swept.items()}
-        job = Job(folder / _folder_name(words) if axes else folder, lane, seed, {}, words, keep_going)
-        for chapter in sorted(set(chapters), key=CHAPTERS.index):
-            job.chapters[chapter] = {"lane": lane, "seed": seed}
-        if "05_evaluation" in job.chapters and ("04_training" in job.chapters or job.checkpoint.exists()):
-            job.chapters["05_evaluation"]["checkpoint"] = "trained"  # by chapter 4, in this very folder
-        for (chapter, name), value in (fixed | swept).items():
-            job.chapters[chapter][name] = value
+        given = dict(zip(axes, values))
+        name = ",".join(f"{key}={value}" for key, value in given.items()).replace("/", "_")
+        job = Job(folder / name, lane, seed, {chapter: {"lane": lane, "seed": seed}
+                                              for chapter in chapters}, given, keep_going)
+        if "05_evaluation" in chapters and ("04_training" in chapters or job.checkpoint.exists()):
+            job.chapters["05_evaluation"]["checkpoint"] = "trained"  # by this job
+        for key, value in (fixed | given).items():
+            job.chapters[_chapter(key[:2])][key[3:]] = value
         jobs.append(job)
     if len({job.folder for job in jobs}) < len(jobs):
         raise ValueError("sweeps give the same value twice; each combination is one job")
-    _check(jobs)
+    different = {repr(item): item for job in jobs for item in job.chapters.items()}
+    for chapter, parameters in different.values():
+        _check(chapter, parameters)
     return jobs
 
 
 def _chapter(word):
-    found = [name for name in CHAPTERS if word in (name, name[:2])]
-    if not found:
-        raise ValueError(f"chapter {word!r} is unknown; accepted are {', '.join(name[:2] for name in CHAPTERS)}")
-    return found[0]
+    for name in CHAPTERS:
+        if word in (name, name[:2]):
+            return name
+    numbers = ", ".join(name[:2] for name in CHAPTERS)
+    raise ValueError(f"chapter {word!r} is unknown; accepted are {numbers}")
 
 
 def _assignment(word):
-    """``"04.seed=7"`` as ``(("04_training", "seed"), "7")``."""
+    """``"04_training.seed=7"`` or ``"04.seed=7"`` as ``("04.seed", "7")``."""
     parts = re.fullmatch(r"(\w+)\.(\w+)=(.+)", word)
     if parts is None:
-        raise ValueError(f"{word!r} is not accepted; give a chapter, a parameter and a value, such as 04.seed=7")
-    chapter, name, text = parts.groups()
-    chapter = _chapter(chapter)
+        raise ValueError(f"{word!r} is not accepted; give a chapter, a parameter and a value, "
+                         "such as 04.seed=7")
+    chapter, name, text = _chapter(parts[1]), parts[2], parts[3]
     if name == "lane":
         raise ValueError(f"{word!r} is not accepted; the lane is one for all chapters: give --lane")
     declared = parameters_of(chapter)
     if name not in declared:
-        raise ValueError(f"{word!r}: chapter {chapter} declares no parameter {name!r}; it has {', '.join(declared)}")
-    return (chapter, name), text
+        raise ValueError(f"{word!r}: chapter {chapter} declares no parameter {name!r}; "
+                         f"it has {', '.join(declared)}")
+    return f"{chapter[:2]}.{name}", text
 
 
 def _values(text):
@@ -141,12 +144,13 @@ def _values(text):
         return [_value(part) for part in text.split(",")]
     first, last = map(int, span.groups())
     if last < first or last - first >= MOST_JOBS:
-        raise ValueError(f"{text!r} is not accepted; give a range from a smaller to a larger number, such as 0..4")
+        raise ValueError(f"{text!r} is not accepted; give a range from a smaller to a larger "
+                         "number, such as 0..4")
     return list(range(first, last + 1))
 
 
 def _value(text):
-    """A number, True, False or None where it reads as one; otherwise the text itself."""
+    """The number, string, True, False or None that ``text`` denotes, or else ``text`` itself."""
     with contextlib.suppress(ValueError, SyntaxError):
         value = ast.literal_eval(text)
         if value is None or isinstance(value, int | float | str):
@@ -154,50 +158,34 @@ def _value(text):
     return text
 
 
-def _folder_name(words):
-    return ",".join(f"{key}={value}" for key, value in words.items()).replace("/", "_")
-
-
-# ---------------------------------------------------------------- what a notebook accepts
-
-
 def code_cells(chapter):
     """A chapter's code cells in order, source and tags of each."""
     path = root() / "notebooks" / f"{chapter}.ipynb"
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [("".join(cell["source"]), cell["metadata"].get("tags", []))
+            for cell in cells if cell["cell_type"] == "code"]
 
 
 def parameters_of(chapter):
     """The parameters that a chapter declares, with their defaults."""
     source = next((source for source, tags in code_cells(chapter) if "parameters" in tags), "")
-    return {statement.targets[0].id: ast.literal_eval(statement.value) for statement in ast.parse(source).body}
+    return {statement.targets[0].id: ast.literal_eval(statement.value)
+            for statement in ast.parse(source).body}
 
 
-def _check(jobs):
-    """Let every chapter judge the parameters that it is to get, before anything starts."""
-    judged = set()
-    for job in jobs:
-        for chapter, parameters in job.chapters.items():
-            given = (chapter, repr(parameters))
-            if given not in judged:
-                judged.add(given)
-                _check_one(chapter, parameters)
-
-
-def _check_one(chapter, parameters):
+def _check(chapter, parameters):
+    """Raise ValueError if the chapter does not accept the parameters."""
     declared = parameters_of(chapter)
     for name, value in parameters.items():
         default = declared.get(name)
-        numbers = isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool)
-        if default is not None and type(value) is not type(default) and not numbers:
-            raise ValueError(f"{chapter[:2]}.{name}={value!r} is not accepted; it needs a value like {default!r}")
+        accepted = (int, float) if isinstance(default, float) else (type(default),)
+        if default is not None and type(value) not in accepted:
+            raise ValueError(f"{chapter[:2]}.{name}={value!r} is not accepted; "
+                             f"it needs a value like {default!r}")
     cells = code_cells(chapter)
     after = next(i for i, (_, tags) in enumerate(cells) if "parameters" in tags) + 1
-    names = declared | parameters
-    try:  # the cell after the parameters is the notebook's own check: what it refuses there, it refuses here
+    try:  # the cell after the parameters is the notebook's own check of them
         with contextlib.redirect_stdout(StringIO()):
-            exec(compile(cells[after][0], f"{chapter}.ipynb", "exec"), names)
+            exec(compile(cells[after][0], f"{chapter}.ipynb", "exec"), declared | parameters)
     except (TypeError, ValueError) as error:
         raise ValueError(f"chapter {chapter}: {error}") from None

@@ -10,6 +10,7 @@ from trc_lib.model import (
     CostGradient,
     FinalError,
     LastCycleGradient,
+    Learner,
     NoFeedback,
     Proportional,
     SingleLatent,
@@ -25,7 +26,7 @@ def multiply_adds(model):
     A layer counts as often as it runs. What a feedback simulates is left out: a few hundred for the
     double integrator, but most of the work where it differentiates the cost of a nonlinear system.
     """
-    validation.like("model", model, "a Learner", "modules", "solve", "config")
+    validation.instance("model", model, Learner)
     counted = 0
 
     def count(layer, inputs, output):
