@@ -1,4 +1,4 @@
-"""Closed loop: what is planned, what is driven, and what the noise does."""
+"""Closed loop: plans, limits of the plant, noise."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_open_loop_without_noise_is_the_plan():
 
 
 @pytest.mark.parametrize("every", [1, 3, 20])
-def test_a_law_of_feedback_does_not_care_how_often_it_is_asked(every):
+def test_a_feedback_law_gives_the_same_controls_however_often_it_plans(every):
     states, _ = closed_loop(LAW.solve, LAW.system, STARTS, REST, steps=20, every=every)
     by_hand = STARTS.numpy()
     for _ in range(20):
@@ -47,24 +47,26 @@ def test_the_plan_is_made_from_the_state_that_was_reached():
 
 
 def test_noise_is_as_strong_as_asked_and_the_same_for_every_planner():
-    cart, start, target = DoubleIntegrator(), torch.zeros(4000, 2).double(), torch.zeros(4000, 2).double()
+    cart, start = DoubleIntegrator(), torch.zeros(4000, 2).double()
+
     def still(state, target):
         return torch.zeros(len(state), 3, 1, dtype=torch.float64)
 
     def push(state, target):
         return torch.ones(len(state), 3, 1, dtype=torch.float64)
 
-    first, _ = closed_loop(still, cart, start, target, steps=3, noise=0.05, seed=1)
-    again, _ = closed_loop(still, cart, start, target, steps=3, noise=0.05, seed=1)
-    other, _ = closed_loop(still, cart, start, target, steps=3, noise=0.05, seed=2)
-    pushed, _ = closed_loop(push, cart, start, target, steps=3, noise=0.05, seed=1)
+    first, _ = closed_loop(still, cart, start, start, steps=3, noise=0.05, seed=1)
+    again, _ = closed_loop(still, cart, start, start, steps=3, noise=0.05, seed=1)
+    other, _ = closed_loop(still, cart, start, start, steps=3, noise=0.05, seed=2)
+    pushed, _ = closed_loop(push, cart, start, start, steps=3, noise=0.05, seed=1)
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert float(first[:, 1].std()) == pytest.approx(0.05, rel=0.05)
-    steered = cart.rollout(torch.zeros(2).double(), torch.ones(3, 1).double())                # linear: pushes and noise add up
+    steered = cart.rollout(torch.zeros(2).double(), torch.ones(3, 1).double())
+    # The cart is linear: the effects of controls and noise add up.
     assert torch.allclose(pushed - first, steered.expand_as(pushed), atol=1e-12)
 
 
-def test_the_plant_cuts_what_is_too_much():
+def test_the_plant_clamps_the_controls_to_its_limits():
     def push(state, target):
         return torch.full((len(state), 4, 1), 9.0, dtype=torch.float64)
 
@@ -74,7 +76,8 @@ def test_the_plant_cuts_what_is_too_much():
 
 def test_a_planner_that_can_be_trained_is_driven_without_gradient():
     weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    states, controls = closed_loop(lambda state, target: weight * state[:, None, :1], TEACHER.system, STARTS, REST, steps=3)
+    states, controls = closed_loop(lambda state, target: weight * state[:, None, :1],
+                                   TEACHER.system, STARTS, REST, steps=3)
     assert not states.requires_grad and not controls.requires_grad
 
 
@@ -90,4 +93,5 @@ def test_a_planner_that_can_be_trained_is_driven_without_gradient():
 ])
 def test_what_does_not_fit_is_refused_by_name(plan, changes, words):
     with pytest.raises(ValueError, match=words):
-        closed_loop(lambda state, target: plan, TEACHER.system, STARTS, REST, **({"steps": 9} | changes))
+        closed_loop(lambda state, target: plan, TEACHER.system, STARTS, REST,
+                    **({"steps": 9} | changes))

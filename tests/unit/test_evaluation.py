@@ -1,4 +1,4 @@
-"""The ruler and the metrics, against oracles that share no code with them."""
+"""The metrics and the parts of a mistake, against oracles that share no code with them."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,14 @@ import scipy.linalg
 import torch
 
 from trc_lib.data import generate_dataset
-from trc_lib.evaluation import cycle_controls, decompose_error, error_gap, evaluate, final_error, measure
+from trc_lib.evaluation import (
+    cycle_controls,
+    decompose_error,
+    error_gap,
+    evaluate,
+    final_error,
+    measure,
+)
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.model.baselines import LinearMap
 from trc_lib.systems import DoubleIntegrator, LinearSystem
@@ -21,7 +28,8 @@ def dataset():
 @pytest.fixture(scope="module")
 def disturbed(dataset):
     """The optimum with noise on it."""
-    noise = torch.randn(dataset.controls.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(dataset.controls.shape, generator=generator, dtype=torch.float64)
     return dataset.controls + 0.05 * noise
 
 
@@ -46,43 +54,48 @@ def test_metrics_are_the_statistics_of_the_final_errors(dataset, disturbed):
     assert metrics.final_error_median == pytest.approx(np.sort(errors)[(len(errors) - 1) // 2])
     assert metrics.final_error_p99 == pytest.approx(np.percentile(errors, 99))
     assert metrics.final_error_max == pytest.approx(errors.max())
-    assert metrics.success_rate == pytest.approx((errors < 0.1).mean()) and 0 < metrics.success_rate < 1
-    assert metrics.control_mse == pytest.approx(((disturbed - dataset.controls).numpy() ** 2).mean())
-    assert metrics.cost_ratio == pytest.approx((disturbed.numpy() ** 2).sum() / (dataset.controls.numpy() ** 2).sum())
+    assert metrics.success_rate == pytest.approx((errors < 0.1).mean())
+    assert 0 < metrics.success_rate < 1
+    u, optimum = disturbed.numpy(), dataset.controls.numpy()
+    assert metrics.control_mse == pytest.approx(((u - optimum) ** 2).mean())
+    assert metrics.cost_ratio == pytest.approx((u**2).sum() / (optimum**2).sum())
 
 
 @pytest.mark.parametrize("state_dim, control_dim, horizon", [(2, 1, 15), (3, 1, 8), (4, 2, 6)])
-def test_miss_and_regret_are_the_two_projections_and_add_up(state_dim, control_dim, horizon):
+def test_the_two_parts_are_the_two_projections_and_add_up(state_dim, control_dim, horizon):
     generator = torch.Generator().manual_seed(state_dim)
-    system = LinearSystem(torch.eye(state_dim) + 0.3 * torch.randn(state_dim, state_dim, generator=generator),
-                          torch.randn(state_dim, control_dim, generator=generator), dt=0.1)
+    A = torch.eye(state_dim) + 0.3 * torch.randn(state_dim, state_dim, generator=generator)
+    B = torch.randn(state_dim, control_dim, generator=generator)
+    system = LinearSystem(A, B, dt=0.1)
     controls = torch.randn(50, horizon, control_dim, generator=generator, dtype=torch.float64)
     optimal = torch.randn(50, horizon, control_dim, generator=generator, dtype=torch.float64)
-    miss, excess_energy = decompose_error(system, controls, optimal)
+    terminal, excess = decompose_error(system, controls, optimal)
     A, B = system.A.numpy(), system.B.numpy()
     C = np.hstack([np.linalg.matrix_power(A, horizon - 1 - k) @ B for k in range(horizon)])
     N = scipy.linalg.null_space(C)
     difference = (controls - optimal).reshape(50, -1).numpy()
-    np.testing.assert_allclose(excess_energy, ((difference @ N) ** 2).sum(axis=1), rtol=1e-8)
-    np.testing.assert_allclose(miss + excess_energy, (difference**2).sum(axis=1), rtol=1e-10)
+    np.testing.assert_allclose(excess, ((difference @ N) ** 2).sum(axis=1), rtol=1e-8)
+    np.testing.assert_allclose(terminal + excess, (difference**2).sum(axis=1), rtol=1e-10)
 
 
-def test_regret_is_the_extra_energy_of_whoever_arrives(dataset):
+def test_excess_energy_is_the_extra_energy_of_controls_that_arrive(dataset):
     C = dataset.system.controllability_matrix(15).numpy()
     N = scipy.linalg.null_space(C)
     wiggle = torch.from_numpy(np.random.default_rng(0).normal(size=(200, 13)) @ N.T)[..., None]
-    miss, excess_energy = decompose_error(dataset.system, dataset.controls + wiggle, dataset.controls)
-    extra = (dataset.controls + wiggle).square().sum(dim=(1, 2)) - dataset.controls.square().sum(dim=(1, 2))
-    assert miss.max() < 1e-20
-    torch.testing.assert_close(excess_energy, extra, rtol=1e-9, atol=1e-9)
+    controls = dataset.controls + wiggle
+    terminal, excess = decompose_error(dataset.system, controls, dataset.controls)
+    extra = controls.square().sum(dim=(1, 2)) - dataset.controls.square().sum(dim=(1, 2))
+    assert terminal.max() < 1e-20
+    torch.testing.assert_close(excess, extra, rtol=1e-9, atol=1e-9)
 
 
-def test_miss_is_zero_if_and_only_if_the_final_error_is(dataset, disturbed):
-    miss, _ = decompose_error(dataset.system, disturbed, dataset.controls)
+def test_the_terminal_error_is_zero_if_and_only_if_the_final_error_is(dataset, disturbed):
+    terminal, _ = decompose_error(dataset.system, disturbed, dataset.controls)
     errors = final_error(dataset.system, dataset.initial_states, dataset.target_states, disturbed)
     C = dataset.system.controllability_matrix(15).numpy()
     largest, smallest = np.linalg.svd(C, compute_uv=False)[[0, -1]]
-    assert ((errors <= largest * miss.sqrt() * (1 + 1e-9)) & (errors >= smallest * miss.sqrt() * (1 - 1e-9))).all()
+    assert (errors <= largest * terminal.sqrt() * (1 + 1e-9)).all()
+    assert (errors >= smallest * terminal.sqrt() * (1 - 1e-9)).all()
 
 
 def test_a_perfect_controller_measures_perfect(dataset):
@@ -95,14 +108,16 @@ def test_evaluation_by_cycle_ends_with_the_forward_pass(dataset):
     model = TinyRecursiveControl.create_two_level_small()
     cycles = evaluate(model, dataset)
     with torch.no_grad():
-        direct = measure(dataset, model(dataset.initial_states, dataset.target_states)["controls"].double())
+        answer = model(dataset.initial_states, dataset.target_states)
+    direct = measure(dataset, answer["controls"].double())
     assert len(cycles) == 4 and cycles[-1] == direct
     in_batches = cycle_controls(model, dataset, batch_size=7)
     torch.testing.assert_close(in_batches, cycle_controls(model, dataset), rtol=0, atol=1e-5)
 
 
 def test_the_error_gap_is_a_ratio_of_final_errors(dataset, disturbed):
-    sampled = measure(dataset, SampledContinuousController().solve(dataset.initial_states, dataset.target_states))
+    law = SampledContinuousController()
+    sampled = measure(dataset, law.solve(dataset.initial_states, dataset.target_states))
     metrics = measure(dataset, disturbed)
     assert error_gap(sampled, sampled) == 0
     difference = metrics.final_error_mean - sampled.final_error_mean
@@ -113,7 +128,8 @@ def test_the_linear_map_recovers_the_teacher_from_eight_examples(dataset):
     linear = LinearMap(generate_dataset(8, seed=1))
     assert linear.num_parameters == 60
     torch.testing.assert_close(linear.weights.T, MinimumEnergyController().gain, rtol=0, atol=1e-11)
-    assert measure(dataset, linear.solve(dataset.initial_states, dataset.target_states)).final_error_max < 1e-9
+    controls = linear.solve(dataset.initial_states, dataset.target_states)
+    assert measure(dataset, controls).final_error_max < 1e-9
 
 
 @pytest.mark.parametrize("spoil, message", [
@@ -127,8 +143,8 @@ def test_controls_that_do_not_fit_are_refused(dataset, spoil, message):
 
 
 def test_final_error_of_another_system_differs(dataset):
-    slower = DoubleIntegrator(0.4)
-    assert final_error(slower, dataset.initial_states, dataset.target_states, dataset.controls).mean() > 0.1
+    problems = dataset.initial_states, dataset.target_states
+    assert final_error(DoubleIntegrator(0.4), *problems, dataset.controls).mean() > 0.1
 
 
 @pytest.mark.parametrize("teacher, message", [
@@ -137,4 +153,5 @@ def test_final_error_of_another_system_differs(dataset):
 ])
 def test_a_network_is_not_measured_on_problems_of_another_kind(teacher, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(TinyRecursiveControl.create_two_level_small(), generate_dataset(8, teacher=teacher))
+        evaluate(TinyRecursiveControl.create_two_level_small(),
+                 generate_dataset(8, teacher=teacher))

@@ -154,7 +154,7 @@ def test_a_returned_controllability_matrix_can_be_changed_without_harm():
 
 
 def test_a_horizon_that_would_fill_the_memory_is_refused():
-    with pytest.raises(ValueError, match="horizon=100000 is too long; .* at most 7071 steps"):
+    with pytest.raises(ValueError, match=r"horizon=100000 is too long; .* at most 7071 steps"):
         DoubleIntegrator().controllability_matrix(100_000)
 
 

@@ -9,10 +9,13 @@ from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
 
 SIZES = [(2, 1, 2), (2, 1, 15), (3, 2, 6), (4, 3, 8), (5, 5, 1)]  # states, controls, horizon
+both_laws = pytest.mark.parametrize(
+    "teacher", [MinimumEnergyController(), SampledContinuousController()],
+    ids=lambda teacher: type(teacher).__name__)
 
 
 def random_problem(states, controls, horizon, seed=0):
-    """A random system (controllable, as almost all are), a start, a target, and what the controls must satisfy: C u = d."""
+    """A random (almost surely controllable) system, start and target, and C, d with C u = d."""
     rng = np.random.default_rng(seed)
     A, B = rng.normal(size=(states, states)) / np.sqrt(states), rng.normal(size=(states, controls))
     x0, xT = rng.uniform(-5, 5, size=(2, states))
@@ -44,28 +47,32 @@ def test_teacher_solves_the_optimality_conditions(states, controls, horizon):
     kkt = np.block([[2 * np.eye(size), C.T], [C, np.zeros((states, states))]])
     expected = scipy.linalg.solve(kkt, np.concatenate([np.zeros(size), d]))[:size]
     u = MinimumEnergyController(system, horizon).solve(x0, xT)
-    np.testing.assert_allclose(u.reshape(-1), expected, rtol=0, atol=1e-9 * max(1, np.abs(expected).max()))
+    largest = max(1, np.abs(expected).max())
+    np.testing.assert_allclose(u.reshape(-1), expected, rtol=0, atol=1e-9 * largest)
 
 
 @pytest.mark.parametrize(("states", "controls", "horizon"), SIZES)
 def test_teacher_agrees_with_a_convex_solver(states, controls, horizon):
     system, x0, xT, C, d = random_problem(states, controls, horizon, seed=1)
     u = cvxpy.Variable(horizon * controls)
-    energy = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(u)), [C @ u == d]).solve(solver=cvxpy.CLARABEL)
+    problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(u)), [C @ u == d])
+    energy = problem.solve(solver=cvxpy.CLARABEL)
     mine = MinimumEnergyController(system, horizon).solve(x0, xT)
-    np.testing.assert_allclose(mine.reshape(-1), u.value, rtol=1e-5, atol=1e-5 * np.abs(u.value).max())
+    largest = np.abs(u.value).max()
+    np.testing.assert_allclose(mine.reshape(-1), u.value, rtol=1e-5, atol=1e-5 * largest)
     assert float(mine.square().sum()) == pytest.approx(energy, rel=1e-6)
 
 
 @pytest.mark.parametrize(("states", "controls", "horizon"), SIZES[1:-1])  # where there is a choice
 def test_no_other_controls_that_arrive_have_less_energy(states, controls, horizon):
-    """All that arrive are u* + n with C n = 0, and theirs is the energy of u* and that of n: Pythagoras."""
+    """They are u* + n with C n = 0, and their energy is that of u* plus that of n."""
     system, x0, xT, C, d = random_problem(states, controls, horizon)
     best = MinimumEnergyController(system, horizon).solve(x0, xT).reshape(-1).numpy()
     null_space = scipy.linalg.null_space(C)
     detours = null_space @ np.random.default_rng(2).normal(size=(null_space.shape[1], 50))
     others = best[:, None] + detours
-    np.testing.assert_allclose(C @ others, np.broadcast_to(d[:, None], (states, others.shape[1])), rtol=0, atol=1e-9)
+    targets = np.broadcast_to(d[:, None], (states, others.shape[1]))
+    np.testing.assert_allclose(C @ others, targets, rtol=0, atol=1e-9)
     gain = (others**2).sum(axis=0) - (best**2).sum()
     np.testing.assert_allclose(gain, (detours**2).sum(axis=0), rtol=1e-8, atol=1e-8)
 
@@ -77,14 +84,16 @@ def test_a_batch_has_the_answers_of_its_rows():
         assert batch.shape == (4, 5, 15, 1)
         rows = [[teacher.solve(x0[i, j], xT[i, j]).numpy() for j in range(5)] for i in range(4)]
         np.testing.assert_allclose(batch, rows, rtol=0, atol=1e-13)
-        np.testing.assert_allclose(teacher.solve(x0, xT[0, 0]), teacher.solve(x0, 0 * xT + xT[0, 0]), rtol=0, atol=1e-13)
+        repeated = teacher.solve(x0, 0 * xT + xT[0, 0])
+        np.testing.assert_allclose(teacher.solve(x0, xT[0, 0]), repeated, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("teacher", [MinimumEnergyController(), SampledContinuousController()], ids=lambda t: type(t).__name__)
+@both_laws
 def test_answers_are_in_float64_whatever_the_states_are_in(teacher):
     x0, xT = torch.rand(2, 6, 2, generator=torch.Generator().manual_seed(0))
     controls = teacher.solve(x0, xT)
-    assert controls.dtype == torch.float64 and torch.equal(controls, teacher.solve(x0.double(), xT.double()))
+    assert controls.dtype == torch.float64
+    assert torch.equal(controls, teacher.solve(x0.double(), xT.double()))
 
 
 # ---------------------------------------------------------------- the continuous law, sampled
@@ -93,11 +102,13 @@ def test_continuous_law_solves_the_boundary_value_problem():
     """Pontryagin: p' = v, v' = u = -q2 / 2, q1' = 0, q2' = -q1, with both ends of p and v given."""
     x0, xT, T = np.array([1.3, -0.7]), np.array([-0.4, 1.9]), 15 * 0.33
     time = np.linspace(0, T, 11)
-    solved = scipy.integrate.solve_bvp(lambda t, y: np.stack([y[1], -y[3] / 2, 0 * y[2], -y[2]]),
-                                       lambda start, end: np.concatenate([start[:2] - x0, end[:2] - xT]),
-                                       time, np.zeros((4, 11)), tol=1e-10)
+    solved = scipy.integrate.solve_bvp(
+        lambda t, y: np.stack([y[1], -y[3] / 2, 0 * y[2], -y[2]]),
+        lambda start, end: np.concatenate([start[:2] - x0, end[:2] - xT]),
+        time, np.zeros((4, 11)), tol=1e-10)
+    expected = -solved.sol(time)[3] / 2
     a, b = SampledContinuousController().coefficients(x0, xT)
-    np.testing.assert_allclose(float(a) + float(b) * time, -solved.sol(time)[3] / 2, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(float(a) + float(b) * time, expected, rtol=0, atol=1e-8)
 
 
 def test_continuous_law_arrives_and_detours_cost_energy():
@@ -106,12 +117,15 @@ def test_continuous_law_arrives_and_detours_cost_energy():
     T = horizon * system.dt
     for x0, xT in rng.uniform(-3, 3, size=(5, 2, 2)):
         a, b = map(float, SampledContinuousController(system, horizon).coefficients(x0, xT))
-        end = scipy.integrate.solve_ivp(lambda t, x, a=a, b=b: [x[1], a + b * t], (0, T), x0, rtol=1e-11, atol=1e-11).y[:, -1]
-        np.testing.assert_allclose(end, xT, rtol=0, atol=1e-9)
-        for degree in (2, 3, 4):  # Legendre polynomials of these degrees change neither the final velocity nor the position
+        law = np.polynomial.Polynomial([a, b])
+        driven = scipy.integrate.solve_ivp(lambda t, x, u=law: [x[1], u(t)], (0, T), x0,
+                                           rtol=1e-11, atol=1e-11)
+        np.testing.assert_allclose(driven.y[:, -1], xT, rtol=0, atol=1e-9)
+        # Legendre polynomials of these degrees change neither the final velocity nor the position.
+        for degree in (2, 3, 4):
             detour = np.polynomial.Legendre.basis(degree, domain=[0, T])
-            energies = [scipy.integrate.quad(lambda t, a=a, b=b, s=s, f=detour: (a + b * t + s * f(t))**2, 0, T)[0]
-                        for s in (-0.3, 0, 0.3)]
+            energies = [scipy.integrate.quad(lambda t, u=law, s=s, f=detour: (u(t) + s * f(t))**2,
+                                             0, T)[0] for s in (-0.3, 0, 0.3)]
             assert energies[1] < min(energies[0], energies[2])
 
 
@@ -119,7 +133,8 @@ def test_sampled_law_is_the_continuous_law_at_mid_step():
     teacher = SampledContinuousController(DoubleIntegrator(0.5), horizon=4)
     a, b = map(float, teacher.coefficients([1.0, 0.5], [-1.0, 2.0]))
     controls = teacher.solve([1.0, 0.5], [-1.0, 2.0])
-    np.testing.assert_allclose(controls[:, 0], [a + b * t for t in (0.25, 0.75, 1.25, 1.75)], rtol=1e-13)
+    expected = [a + b * t for t in (0.25, 0.75, 1.25, 1.75)]
+    np.testing.assert_allclose(controls[:, 0], expected, rtol=1e-13)
 
 
 def gaps(horizon, duration=15 * 0.33, side=2.0):
@@ -151,7 +166,8 @@ def test_sampled_law_costs_about_the_least_energy():
 
 def test_a_system_that_cannot_be_controlled_is_refused():
     two_carts_one_force = LinearSystem(np.eye(2), np.ones((2, 1)), dt=1)
-    with pytest.raises(ValueError, match=r"system=.* is not controllable: its controls reach 1 of 2 directions"):
+    message = r"system=.* is not controllable: its controls reach 1 of 2 directions"
+    with pytest.raises(ValueError, match=message):
         MinimumEnergyController(two_carts_one_force)
     with pytest.raises(ValueError, match="reach 0 of 1 directions"):
         MinimumEnergyController(LinearSystem([[1.0]], [[0.0]], dt=1))
@@ -177,7 +193,7 @@ def test_a_horizon_too_short_is_refused_with_the_shortest_that_would_do():
     ({"horizon": 2.0}, TypeError, r"horizon=2\.0 is not a whole number"),
     ({"system": "cart"}, TypeError, "system='cart' is not accepted"),
 ])
-def test_a_teacher_that_makes_no_sense_is_refused(teacher, arguments, error, reason):
+def test_invalid_arguments_of_a_teacher_are_refused(teacher, arguments, error, reason):
     with pytest.raises(error, match=reason):
         teacher(**arguments)
 
@@ -187,7 +203,7 @@ def test_the_continuous_law_is_refused_for_another_system():
         SampledContinuousController(LinearSystem(np.eye(2), np.eye(2), dt=1))
 
 
-@pytest.mark.parametrize("teacher", [MinimumEnergyController(), SampledContinuousController()], ids=lambda t: type(t).__name__)
+@both_laws
 @pytest.mark.parametrize(("bad", "error", "reason"), [
     ([0.0, float("nan")], ValueError, "holds NaN or infinite values"),
     ([float("inf"), 0.0], ValueError, "holds NaN or infinite values"),
@@ -196,7 +212,7 @@ def test_the_continuous_law_is_refused_for_another_system():
     (torch.zeros(2, dtype=torch.int64), TypeError, r"has dtype torch\.int64"),
     ("here", TypeError, "cannot be read as an array of numbers"),
 ])
-def test_states_that_make_no_sense_are_refused_by_name(teacher, bad, error, reason):
+def test_invalid_states_are_refused_by_name(teacher, bad, error, reason):
     with pytest.raises(error, match=f"initial_state {reason}"):
         teacher.solve(bad, [0.0, 0.0])
     with pytest.raises(error, match=f"target_state {reason}"):
@@ -204,12 +220,14 @@ def test_states_that_make_no_sense_are_refused_by_name(teacher, bad, error, reas
 
 
 def test_starts_and_targets_that_do_not_pair_are_refused():
-    with pytest.raises(ValueError, match=r"target_state has shape \[4, 2\], which does not fit initial_state's \[3, 2\]"):
+    message = r"target_state has shape \[4, 2\], which does not fit initial_state's \[3, 2\]"
+    with pytest.raises(ValueError, match=message):
         MinimumEnergyController().solve(np.zeros((3, 2)), np.zeros((4, 2)))
 
 
 @pytest.mark.parametrize(("system", "horizon"), [
-    (DoubleIntegrator(1e-9), 15), (DoubleIntegrator(1e-8), 2), (LinearSystem([[2.0, 0.1], [0, 1]], [[0.0], [0.1]], 0.1), 200)])
+    (DoubleIntegrator(1e-9), 15), (DoubleIntegrator(1e-8), 2),
+    (LinearSystem([[2.0, 0.1], [0, 1]], [[0.0], [0.1]], 0.1), 200)])
 def test_a_law_that_would_miss_by_rounding_is_refused(system, horizon):
     with pytest.raises(ValueError, match=rf"horizon={horizon} with system=.* is too badly scaled"):
         MinimumEnergyController(system, horizon)
