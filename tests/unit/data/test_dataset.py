@@ -1,3 +1,5 @@
+"""A dataset is the same for the same seed, holds true answers, and no damaged file is read."""
+
 import pathlib
 import pickle
 
@@ -19,9 +21,10 @@ def saved(dataset, tmp_path):
 
 
 def resaved(path, **changes):
-    """The arrays of ``path`` with some changed (or left out: None), written by NumPy and not by the library."""
+    """The arrays of ``path`` with some changed (or left out: None), written by NumPy."""
     arrays = {**np.load(path), **changes}
-    np.savez(path.with_name("resaved.npz"), **{name: value for name, value in arrays.items() if value is not None})
+    kept = {name: value for name, value in arrays.items() if value is not None}
+    np.savez(path.with_name("resaved.npz"), **kept)
     return path.with_name("resaved.npz")
 
 
@@ -61,8 +64,9 @@ def test_states_are_uniform_in_the_box_and_independent(side):
 
 
 def arrival_errors(dataset):
-    """How far each stored answer ends from its target, by NumPy and a plain loop over the time steps."""
-    A, B, x = dataset.system.A.numpy(), dataset.system.B.numpy(), dataset.initial_states.numpy()
+    """Final errors of the stored answers, by NumPy and a plain loop over the time steps."""
+    A, B = dataset.system.A.numpy(), dataset.system.B.numpy()
+    x = dataset.initial_states.numpy()
     for k in range(dataset.horizon):
         x = x @ A.T + dataset.controls.numpy()[:, k] @ B.T
     return np.abs(x - dataset.target_states.numpy()).max(axis=1)
@@ -76,10 +80,12 @@ def test_every_stored_answer_arrives(tmp_path):
 
 
 def test_a_dataset_of_another_system_holds_that_system():
-    system = LinearSystem([[1.0, 0.1, 0.0], [0.0, 1.0, 0.1], [0.0, 0.0, 0.9]], [[0.0, 0.1], [0.1, 0.0], [0.2, 0.3]], dt=0.1)
-    dataset = generate_dataset(20, teacher=MinimumEnergyController(system, horizon=7), state_range=1)
+    system = LinearSystem([[1.0, 0.1, 0.0], [0.0, 1.0, 0.1], [0.0, 0.0, 0.9]],
+                          [[0.0, 0.1], [0.1, 0.0], [0.2, 0.3]], dt=0.1)
+    dataset = generate_dataset(20, teacher=MinimumEnergyController(system, 7), state_range=1)
     assert dataset.controls.shape == (20, 7, 2) and arrival_errors(dataset).max() <= 1e-9
-    assert torch.equal(dataset.system.A, system.A) and torch.equal(dataset.system.B, system.B) and dataset.system.dt == 0.1
+    assert torch.equal(dataset.system.A, system.A) and torch.equal(dataset.system.B, system.B)
+    assert dataset.system.dt == 0.1
 
 
 def test_a_round_trip_changes_nothing(dataset, saved):
@@ -88,22 +94,24 @@ def test_a_round_trip_changes_nothing(dataset, saved):
         assert torch.equal(getattr(loaded, name), getattr(dataset, name))
     assert loaded.system.same_as(dataset.system)
     assert loaded.origin == dataset.origin
-    assert (loaded.dt, loaded.horizon, loaded.state_range, loaded.target_range, loaded.seed, type(loaded.teacher)) == (
-        0.33, 15, 2.5, 2.5, 1, MinimumEnergyController)
+    assert (loaded.dt, loaded.horizon, loaded.seed) == (0.33, 15, 1)
+    assert (loaded.state_range, loaded.target_range) == (2.5, 2.5)
+    assert type(loaded.teacher) is MinimumEnergyController
 
 
 def test_the_file_holds_the_names_and_shapes_of_the_description(saved):
     with np.load(saved, allow_pickle=False) as archive:
-        shapes = {name: archive[name].shape for name in ("initial_states", "target_states", "controls")}
+        assert archive["initial_states"].shape == archive["target_states"].shape == (64, 2)
+        assert archive["controls"].shape == (64, 15, 1)
         assert archive["controls"].dtype == np.float64
-    assert shapes == {"initial_states": (64, 2), "target_states": (64, 2), "controls": (64, 15, 1)}
 
 
 def test_an_item_is_one_problem_and_a_slice_several(dataset):
     item, several = dataset[3], dataset[2:5]
     assert {name: tuple(value.shape) for name, value in item.items()} == {
         "initial_state": (2,), "target_state": (2,), "controls": (15, 1)}
-    assert all(torch.equal(several[name][1], item[name]) for name in item) and several["controls"].shape == (3, 15, 1)
+    assert all(torch.equal(several[name][1], item[name]) for name in item)
+    assert several["controls"].shape == (3, 15, 1)
 
 
 def test_mean_energy_is_the_mean_of_the_sums_of_squares(dataset):
@@ -134,19 +142,22 @@ def test_a_text_file_a_single_array_and_a_folder_are_refused(tmp_path):
 
 def test_a_foreign_npz_is_refused_with_what_it_lacks(saved, tmp_path):
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
-    refused(tmp_path / "foreign.npz", "is not a dataset of this course: it lacks controls, fingerprint")
+    refused(tmp_path / "foreign.npz",
+            "is not a dataset of this course: it lacks controls, fingerprint")
     refused(resaved(saved, seed=None, fingerprint=None), "it lacks fingerprint, seed$")
 
 
-@pytest.mark.parametrize(("name", "index"), [("initial_states", (3, 1)), ("controls", (63, 14, 0)), ("A", (0, 1))])
+@pytest.mark.parametrize(("name", "index"), [
+    ("initial_states", (3, 1)), ("controls", (63, 14, 0)), ("A", (0, 1))])
 def test_a_changed_value_is_refused(saved, name, index):
     changed = np.load(saved)[name]
     changed[index] = np.nextafter(changed[index], 9)
     refused(resaved(saved, **{name: changed}), "was changed after it was saved")
 
 
-@pytest.mark.parametrize("change", [{"dt": np.array(0.34)}, {"seed": np.array(2)}, {"state_range": np.array(1.0)},
-                                    {"target_range": np.array(0.0)}, {"fingerprint": np.array("0" * 64)}], ids=str)
+@pytest.mark.parametrize("change", [
+    {"dt": np.array(0.34)}, {"seed": np.array(2)}, {"state_range": np.array(1.0)},
+    {"target_range": np.array(0.0)}, {"fingerprint": np.array("0" * 64)}], ids=str)
 def test_a_changed_origin_is_refused(saved, change):
     refused(resaved(saved, **change), "was changed after it was saved")
 
@@ -154,14 +165,18 @@ def test_a_changed_origin_is_refused(saved, change):
 @pytest.mark.parametrize(("change", "reason"), [
     ({"controls": np.full((64, 15, 1), np.nan)}, "controls holds NaN or infinite values"),
     ({"A": np.array([[1, np.inf], [0, 1]])}, "A holds NaN or infinite values"),
-    ({"teacher": np.array("somebody")}, "teacher='somebody' is unknown; accepted are 'MinimumEnergyController'"),
+    ({"teacher": np.array("somebody")},
+     "teacher='somebody' is unknown; accepted are 'MinimumEnergyController'"),
     ({"A": None}, "'A'"),
     ({"extra": np.array(1.0)}, "extra"),
     ({"version": np.array(2)}, "has format version 2; this library reads version 1"),
     ({"horizon": np.array(14)}, r"controls has shape \[64, 15, 1\]; needs \[64, 14, 1\]"),
-    ({"target_states": np.zeros((63, 2))}, r"target_states has shape \[63, 2\]; needs \[64, 2\]"),
-    ({"initial_states": np.zeros((0, 2)), "target_states": np.zeros((0, 2)), "controls": np.zeros((0, 15, 1))}, "is empty"),
-    ({"initial_states": np.zeros((64, 2), dtype=int)}, r"initial_states has dtype torch\.int64"),
+    ({"target_states": np.zeros((63, 2))},
+     r"target_states has shape \[63, 2\]; needs \[64, 2\]"),
+    ({"initial_states": np.zeros((0, 2)), "target_states": np.zeros((0, 2)),
+      "controls": np.zeros((0, 15, 1))}, "is empty"),
+    ({"initial_states": np.zeros((64, 2), dtype=int)},
+     r"initial_states has dtype torch\.int64"),
     ({"initial_states": np.array(["a", "b"])}, "refused"),
     ({"dt": np.zeros(3)}, "refused"),
 ], ids=lambda value: value if isinstance(value, str) else "")
@@ -181,30 +196,34 @@ class Evil:
 
 def test_a_malicious_file_is_refused_and_not_executed(saved, tmp_path):
     witness = tmp_path / "executed"
-    refused(resaved(saved, controls=np.array([Evil(witness)], dtype=object)), "cannot be read as an npz file.*pickle")
+    evil = np.array([Evil(witness)], dtype=object)
+    refused(resaved(saved, controls=evil), "cannot be read as an npz file.*pickle")
     (tmp_path / "bare.npz").write_bytes(pickle.dumps(Evil(witness)))
     refused(tmp_path / "bare.npz", "cannot be read as an npz file")
     assert not witness.exists()
     np.load(tmp_path / "resaved.npz", allow_pickle=True)["controls"]
-    assert witness.exists()  # so the file was malicious indeed
+    assert witness.exists()  # the file was malicious indeed
 
 
 def test_no_turned_bit_gets_through(tmp_path):
-    """Refused by ValueError, or read with the contents it had (a date in the zip's directory may change)."""
+    """Refused by ValueError, or read with the same contents (the zip's directory holds dates)."""
     whole_set, rng = generate_dataset(2), np.random.default_rng(0)
     whole_set.save(tmp_path / "a.npz")
     whole = (tmp_path / "a.npz").read_bytes()
-    for i in range(0, len(whole), 2):
-        (tmp_path / "b.npz").write_bytes(whole[:i] + bytes([whole[i] ^ (1 << rng.integers(8))]) + whole[i + 1:])
+    for i in rng.choice(len(whole), 200, replace=False):
+        turned = bytes([whole[i] ^ (1 << rng.integers(8))])
+        (tmp_path / "b.npz").write_bytes(whole[:i] + turned + whole[i + 1:])
         try:
             loaded = LQRDataset.load(tmp_path / "b.npz")
         except ValueError:
             continue
-        assert torch.equal(loaded.controls, whole_set.controls) and loaded.origin == whole_set.origin
+        assert torch.equal(loaded.controls, whole_set.controls)
+        assert loaded.origin == whole_set.origin
 
 
 def test_a_missing_file_is_refused_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.npz does not exist; make it with: python -m trc_lib generate"):
+    with pytest.raises(FileNotFoundError, match=r"none\.npz does not exist; make it with: python "
+                                                "-m trc_lib generate"):
         LQRDataset.load(tmp_path / "none.npz")
 
 
