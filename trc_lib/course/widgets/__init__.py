@@ -1,10 +1,15 @@
-"""The same pictures with sliders on: thin shells over `plots` and `model`."""
+"""The pictures of the course with controls: each function makes one widget."""
 
 from trc_lib.course.widgets.error_map import error_map
 from trc_lib.course.widgets.microscope import microscope
 from trc_lib.course.widgets.phase_plane import phase_plane
-from trc_lib.course.widgets.shell import explore, live_picture, png
-from trc_lib.course.widgets.steering import dataset_browser, playground, teacher_explorer, time_machine
+from trc_lib.course.widgets.shell import live_picture
+from trc_lib.course.widgets.steering import (
+    dataset_browser,
+    playground,
+    teacher_explorer,
+    time_machine,
+)
 
-__all__ = ["dataset_browser", "error_map", "explore", "live_picture", "microscope", "phase_plane", "playground", "png",
-           "teacher_explorer", "time_machine"]
+__all__ = ["dataset_browser", "error_map", "live_picture", "microscope", "phase_plane",
+           "playground", "teacher_explorer", "time_machine"]

@@ -1,103 +1,105 @@
-"""The phase-plane explorer: an oscillator's start on sliders; optimum, network cycle by cycle, and what it does by itself."""
+"""The phase-plane explorer: optimum, network and free motion of an oscillator from any start."""
 
-import ipywidgets
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from trc_lib import validation
 from trc_lib.course import plots
-from trc_lib.course.widgets.canvas import Canvas, set_controls
-from trc_lib.course.widgets.shell import LABEL, Shell, slider
+from trc_lib.course.widgets.canvas import Canvas
+from trc_lib.course.widgets.shell import Shell, cycle_player, slider
 from trc_lib.evaluation import final_error
 
-SECONDS_TO_SETTLE = 60  # after which an oscillator that is left alone runs on its limit cycle, which takes no longer than that
+LIMIT = 2.0  # half the side of the square of starts
+SETTLING = 60  # seconds until free motion is on the limit cycle, and longer than one round of it
 
 
 def limit_cycle(system, start=(2.0, 0.0)):
-    """One round and a little more of where ``system`` ends up without control, ``[steps, 2]``; a point where it comes to rest."""
-    still = torch.zeros(round(3 * SECONDS_TO_SETTLE / system.dt), system.control_dim, dtype=torch.float64)
-    states = system.rollout_unchecked(torch.tensor(start, dtype=torch.float64), still)[round(SECONDS_TO_SETTLE / system.dt):].numpy()
-    upwards = ((states[:-1, 0] < 0) & (states[1:, 0] >= 0)).nonzero()[0]                        # through x = 0, to the right
+    """Free motion ``[steps, 2]`` once round the limit cycle; a single state if at rest."""
+    settling = round(SETTLING / system.dt)
+    free = torch.zeros(3 * settling, system.control_dim, dtype=torch.float64)
+    start = torch.tensor(start, dtype=torch.float64)
+    states = system.rollout_unchecked(start, free)[settling:].numpy()
+    upwards = np.flatnonzero((states[:-1, 0] < 0) & (states[1:, 0] >= 0))
     return states[upwards[0]:upwards[1] + 2] if len(upwards) > 1 else states[-1:]
 
 
 class PhasePlane:
-    """The picture for a start on a grid; everything is solved beforehand, so that a slider only looks up.
+    """The picture for a start on a grid; all starts are solved beforehand, so that it is fast.
 
     Args:
         model: a `TinyRecursiveControl` of a system with two states and one control.
-        teacher: who knows the optimum.
-        limit: half the side of the square of starts. points: starts along each side. H_cycles: how many cycles to run.
+        teacher: gives the optimum.
+        points: starts along each side of the grid.
+        H_cycles: how many cycles to run.
     """
 
-    def __init__(self, model, teacher, limit=2.0, points=21, H_cycles=6):
-        validation.whole("points", points, at_least=2)
-        validation.positive("limit", limit)
+    def __init__(self, model, teacher, points=21, H_cycles=6):
+        self.points = validation.whole("points", points, at_least=2)
         if not teacher.system.same_as(model.system):
-            raise ValueError(f"teacher is for another system, {teacher.system!r}, than the model, {model.system!r}")
-        self.model, self.teacher, self.limit, self.points = model.cpu().eval(), teacher, limit, points
-        axis = torch.linspace(-limit, limit, points, dtype=torch.float64)
-        starts = torch.cartesian_prod(axis, axis)                                               # [points**2, 2]
-        targets, system = torch.zeros_like(starts), model.system
-        optimum, _ = teacher.try_solve(starts, targets)                                           # NaN where it found none
-        with torch.no_grad():
-            cycles = model(starts, targets, H_cycles)["cycle_controls"].double()                # [H + 1, points**2, N, 1]
-        best = teacher.cost(starts, targets, optimum)
-        self.gaps = (teacher.cost(starts, targets, cycles) / best - 1).numpy()                  # [H + 1, points**2]
-        self.errors = final_error(system, starts, targets, cycles).numpy()
-        self.runs = {"network": (system.rollout_unchecked(starts, cycles).numpy(), cycles.numpy()),
-                     "optimum": (system.rollout_unchecked(starts, optimum).numpy()[None], optimum.numpy()[None]),
-                     "no push at all": (system.rollout_unchecked(starts, torch.zeros_like(optimum)).numpy()[None], None)}
+            raise ValueError(f"teacher is for another system, {teacher.system!r}, than the model, "
+                             f"{model.system!r}")
+        self.system = system = model.cpu().eval().system
+        axis = torch.linspace(-LIMIT, LIMIT, points, dtype=torch.float64)
+        starts = torch.cartesian_prod(axis, axis)                             # [points**2, 2]
+        targets = torch.zeros_like(starts)
+        optimum, _ = teacher.try_solve(starts, targets)                       # NaN if unsolved
+        with torch.no_grad():                                    # [H + 1, points**2, N, 1]
+            cycles = model(starts, targets, H_cycles)["cycle_controls"].double()
+        least = teacher.cost(starts, targets, optimum)
+        self.gaps = teacher.cost(starts, targets, cycles) / least - 1         # [H + 1, points**2]
+        self.errors = final_error(system, starts, targets, cycles)
+        self.controls = {"no push at all": torch.zeros_like(optimum)[None], "network": cycles,
+                         "optimum": optimum[None]}
+        self.states = {name: system.rollout_unchecked(starts, controls)
+                       for name, controls in self.controls.items()}
 
         figure = Figure(figsize=(11, 4.8), layout="constrained")
         left, right = figure.subplots(1, 2)
-        self.parts, edges = {}, system.dt * np.arange(model.config.horizon + 1)
         left.plot(*limit_cycle(system).T, color="0.8", linewidth=6, zorder=0, label="limit cycle")
-        for name in ("no push at all", "network", "optimum"):
-            self.parts["states", name], = left.plot([], [], label=name, **({"linewidth": 2.4} | plots.LOOKS[name]))
-        self.parts["start"], = left.plot([], [], "o", color="black", markersize=8, zorder=6)
-        left.plot([0], [0], "x", color="black", markersize=10, markeredgewidth=2.5, zorder=6)
-        left.set(xlabel=f"position{system.units[0]}", ylabel=f"velocity{system.units[1]}", xlim=(-3.2, 3.2), ylim=(-4, 4),
-                 title="where it goes (dot: start, cross: rest)")
+        moving = {}
+        for name in self.controls:
+            look = {"linewidth": 2.4} | plots.LOOKS[name]
+            moving["states", name], = left.plot([], [], label=name, **look)
+        moving["start"], = left.plot([], [], "o", color="black", markersize=8, zorder=6)
+        left.plot(0, 0, **plots.CROSS)
+        plots.label_phase_plane(left, system.units, "where it goes (dot: start, cross: rest)",
+                                xlim=(-3.2, 3.2), ylim=(-4, 4))
         left.legend(loc="upper right", fontsize="small")
         for name in ("network", "optimum"):
-            look = {"linewidth": 2.4} | plots.LOOKS[name]
-            self.parts["controls", name] = right.stairs(edges[1:], edges, baseline=None, **look)
-        reach = 1.1 * float(system.control_limit.max()) if system.control_limit is not None else 4.0
-        right.set(xlabel="time (s)", ylabel=f"control u{system.units[2]}", ylim=(-reach, reach), title="what pushes it")
-        self.text = figure.suptitle(" ", x=0.01, ha="left", fontsize=12)
-        self.canvas = Canvas(figure, [*self.parts.values(), self.text])
+            moving["controls", name] = plots.draw_controls(
+                right, system.dt, torch.zeros(teacher.horizon), **plots.LOOKS[name])
+        reach = 4.0 if system.control_limit is None else 1.1 * float(system.control_limit.max())
+        plots.label_controls(right, system.units, "what pushes it", ylim=(-reach, reach))
+        self.canvas = Canvas(figure, moving)
 
     def index(self, position, velocity):
         """The number of the start on the grid that is nearest to [position, velocity]."""
-        step = 2 * self.limit / (self.points - 1)
-        row, column = (int(np.clip(round((value + self.limit) / step), 0, self.points - 1)) for value in (position, velocity))
+        nearest = (np.array([position, velocity]) + LIMIT) / (2 * LIMIT) * (self.points - 1)
+        row, column = nearest.round().clip(0, self.points - 1).astype(int)
         return row * self.points + column
 
     def draw(self, start_position, start_velocity, cycle):
         """The picture after ``cycle`` cycles from the nearest start of the grid, as PNG bytes."""
-        i = self.index(start_position, start_velocity)
-        for name, (states, controls) in self.runs.items():
+        i, moving = self.index(start_position, start_velocity), self.canvas.moving
+        for name, controls in self.controls.items():
             h = cycle if name == "network" else 0
-            self.parts["states", name].set_data(*states[h, i].T)
-            if controls is not None:
-                set_controls(self.parts["controls", name], controls[h, i], self.model.system.dt)
-        start = self.runs["network"][0][0, i, 0]
-        self.parts["start"].set_data(start[:1], start[1:])
-        gap = self.gaps[cycle, i]
-        cost = f"costs {100 * gap:.3f} % more than the optimum" if np.isfinite(gap) else "no optimum to compare with"
-        self.text.set_text(f"after cycle {cycle}: {cost}, ends {self.errors[cycle, i]:.4f} from rest")
-        return self.canvas.png()
+            moving["states", name].set_data(*self.states[name][h, i].T)
+            if name != "no push at all":
+                moving["controls", name].set_data(*plots.levels(self.system.dt, controls[h, i]))
+        moving["start"].set_data(*self.states["network"][0, i, :1].T)
+        gap, error = self.gaps[cycle, i], self.errors[cycle, i]
+        cost = (f"costs {100 * gap:.3f} % more than the optimum" if gap.isfinite()
+                else "no optimum to compare with")
+        return self.canvas.png(f"after cycle {cycle}: {cost}, ends {error:.4f} from rest")
 
 
-def phase_plane(model, teacher, limit=2.0, points=21, H_cycles=6):
-    """The widget: start on two sliders, cycle on a third."""
-    plane = PhasePlane(model, teacher, limit, points, H_cycles)
-    step = 2 * limit / (points - 1)
-    controls = {"start_position": slider(1.0, -limit, limit, step, f"start position{model.system.units[0]}"),
-                "start_velocity": slider(1.0, -limit, limit, step, f"start velocity{model.system.units[1]}"),
-                "cycle": ipywidgets.IntSlider(value=0, min=0, max=H_cycles, description="H cycle", style=LABEL)}
-    play = ipywidgets.Play(value=0, min=0, max=H_cycles, interval=700, description="play the cycles")
-    ipywidgets.jslink((play, "value"), (controls["cycle"], "value"))
-    return Shell(plane.draw, controls, extra=(play,))
+def phase_plane(model, teacher, points=21, H_cycles=6):
+    """The widget: sliders for the start and the cycle; arguments as for `PhasePlane`."""
+    plane, units = PhasePlane(model, teacher, points, H_cycles), model.system.units
+    step = 2 * LIMIT / (points - 1)
+    cycle, play = cycle_player(H_cycles)
+    return Shell(plane.draw, {
+        "start_position": slider(1.0, -LIMIT, LIMIT, step, f"start position{units[0]}"),
+        "start_velocity": slider(1.0, -LIMIT, LIMIT, step, f"start velocity{units[1]}"),
+        "cycle": cycle}, (play,))

@@ -1,79 +1,79 @@
-"""The picture that most widgets share: controls, position and phase plane of a few runs, fast to change."""
+"""The picture of most widgets: controls, position and phase plane of a few runs."""
 
 import functools
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from trc_lib.course.widgets.canvas import Canvas, set_controls
+from trc_lib.course import plots
+from trc_lib.course.widgets.canvas import Canvas
 
-VIEWS = ((0.6, 1.8, 1.0), (1.7, 4.5, 2.7), (4.2, 11.0, 5.5))  # half ranges of control, position, velocity: close, middle, far
+# Half ranges of control, position and velocity: close, middle, far.
+VIEWS = ((0.6, 1.8, 1.0), (1.7, 4.5, 2.7), (4.2, 11.0, 5.5))
 
 
 def closest_view(controls, states):
-    """The first of `VIEWS` that holds controls ``[N, 1]`` and states ``[N + 1, 2]``; the last if none does."""
-    reach = [np.abs(np.asarray(values)).max() for values in (controls, *np.asarray(states).T)]
-    return next((view for view in VIEWS if all(have <= half for have, half in zip(reach, view))), VIEWS[-1])
+    """The first of `VIEWS` that holds controls ``[N, 1]`` and states ``[N + 1, 2]``."""
+    reach = [float(abs(values).max()) for values in (controls, *states.T)]
+    return next((view for view in VIEWS if np.all(reach <= np.array(view))), VIEWS[-1])
 
 
 class SteeringScene:
-    """Runs of a cart by label, each with its look; `draw` shows them.
+    """Runs of a cart by label.
 
     Args:
         looks: ``{label: look}``, in the order in which they are drawn.
-        duration: seconds that the time axes show.
-        cloud: points ``[n, 2]`` for a fourth panel, in which `draw` marks one; none if None.
-        cloud_labels: what the axes of that panel are called.
+        duration: seconds on the time axes.
+        cloud: starts ``[n, 2]`` for a fourth panel, in which `draw` marks its start; none if None.
     """
 
-    def __init__(self, looks, duration, cloud=None, cloud_labels=("", "")):
-        self.looks, self.duration, self.cloud, self.cloud_labels = looks, duration, cloud, cloud_labels
-        self.build = functools.lru_cache(maxsize=None)(self._build)
+    def __init__(self, looks, duration, cloud=None):
+        self.looks, self.duration, self.cloud = looks, duration, cloud
+        self.build = functools.cache(self._build)
 
     def _build(self, view):
         control_range, position_range, velocity_range = view
-        panels = 3 + (self.cloud is not None)
-        figure = Figure(figsize=(12, 3.9 if panels == 3 else 3.6), layout="constrained")
-        left, middle, right, *rest = figure.subplots(1, panels)
-        parts = {}
+        figure = Figure(figsize=(12, 3.9 if self.cloud is None else 3.6), layout="constrained")
+        panels = figure.subplots(1, 3 if self.cloud is None else 4)
+        left, middle, right = panels[:3]
+        moving, still = {}, np.zeros((2, 2))
         for label, look in self.looks.items():
-            parts["controls", label] = left.stairs([0], [0, 1], baseline=None, label=label, **({"linewidth": 2.4} | look))
-            parts["position", label], = middle.plot([], [], **look)
-            parts["phase", label], = right.plot([], [], marker="o", markersize=3, **look)
-        cross = {"color": "black", "markersize": 10, "markeredgewidth": 2.5, "zorder": 6}
-        parts["target in time"], = middle.plot([], [], "x", **cross)
-        parts["target"], = right.plot([], [], "x", **cross)
-        left.set(xlabel="time (s)", ylabel="control u (m/s²)", title="controls",
-                 xlim=(0, self.duration), ylim=(-control_range, control_range))
-        middle.set(xlabel="time (s)", ylabel="position (m)", title="position",
-                   xlim=(0, 1.04 * self.duration), ylim=(-position_range, position_range))
-        right.set(xlabel="position (m)", ylabel="velocity (m/s)", title="phase plane",
-                  xlim=(-position_range, position_range), ylim=(-velocity_range, velocity_range))
+            moving["controls", label], moving["position", label], moving["phase", label] = (
+                plots.draw_run(panels[:3], 1, still, still[1:, :1], label, look))
+        moving["target in time"], = middle.plot([], [], **plots.CROSS)
+        moving["target"], = right.plot([], [], **plots.CROSS)
+        positions, velocities = (-position_range, position_range), (-velocity_range, velocity_range)
+        plots.label_controls(left, xlim=(0, self.duration), ylim=(-control_range, control_range))
+        plots.label_positions(middle, xlim=(0, 1.04 * self.duration), ylim=positions)
+        plots.label_phase_plane(right, xlim=positions, ylim=velocities)
         left.legend(loc="upper right")
-        for axes in rest:
+        for axes in panels[3:]:
             axes.plot(*self.cloud.T, ".", markersize=2, color="0.75")
-            parts["here"], = axes.plot([], [], "o", markersize=9, markerfacecolor="none", markeredgewidth=2.5, color="black")
-            axes.set(xlabel=self.cloud_labels[0], ylabel=self.cloud_labels[1], title="where it lies")
-        parts["text"] = figure.suptitle(" ", x=0.01, ha="left", fontsize=12)
-        return parts, Canvas(figure, parts.values())
+            moving["start"], = axes.plot([], [], "o", markersize=9, markerfacecolor="none",
+                                          markeredgewidth=2.5, color="black")
+            axes.set(xlabel="start position (m)", ylabel="start velocity (m/s)",
+                     title="where it lies")
+        return Canvas(figure, moving)
 
-    def draw(self, dt, runs, target, text, here=None):
+    def draw(self, system, start, controls, target, text):
         """The picture as PNG bytes.
 
         Args:
-            dt: seconds a step.
-            runs: ``{label: (states [N + 1, 2], controls [N, 1])}``; the axes fit the last of them.
-            target: [p, v]. text: the line above. here: the point to mark in the cloud.
+            system: a `System`.
+            start, target: ``[2]``.
+            controls: ``{label: [N, 1]}``; the axes fit the last.
+            text: the line above.
         """
-        parts, canvas = self.build(closest_view(*reversed(list(runs.values())[-1])))
-        for label, (states, controls) in runs.items():
-            states, time = np.asarray(states), dt * np.arange(len(states))
-            set_controls(parts["controls", label], controls, dt)
-            parts["position", label].set_data(time, states[:, 0])
-            parts["phase", label].set_data(*states.T)
-        parts["target in time"].set_data([time[-1]], target[:1])
-        parts["target"].set_data(target[:1], target[1:])
-        if here is not None:
-            parts["here"].set_data(here[:1], here[1:])
-        parts["text"].set_text(text)
-        return canvas.png()
+        runs = {label: (u, system.rollout(start, u)) for label, u in controls.items()}
+        canvas = self.build(closest_view(*list(runs.values())[-1]))
+        moving = canvas.moving
+        for label, (u, states) in runs.items():
+            time = system.dt * np.arange(len(states))
+            moving["controls", label].set_data(*plots.levels(system.dt, u))
+            moving["position", label].set_data(time, states[:, 0])
+            moving["phase", label].set_data(*states.T)
+        moving["target in time"].set_data(time[-1:], target[:1])
+        moving["target"].set_data(target[:1], target[1:])
+        if self.cloud is not None:
+            moving["start"].set_data(start[:1], start[1:])
+        return canvas.png(text)

@@ -1,4 +1,4 @@
-"""What every widget is made of: controls above, a picture below, and words where something goes wrong."""
+"""What every widget is made of: controls above, a picture below, error messages under it."""
 
 import html
 import io
@@ -8,11 +8,9 @@ import ipywidgets
 from trc_lib.systems import System
 from trc_lib.training.compute import one_thread
 
-LABEL = {"description_width": "initial"}
-
 
 class Picture(ipywidgets.Image):
-    """An image in PNG, as wide as there is room, whose text in a notebook's output is not its bytes."""
+    """A PNG, as wide as there is room; its repr, which notebooks store, leaves out the bytes."""
 
     def __init__(self):
         super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%"))
@@ -25,20 +23,19 @@ class Shell(ipywidgets.VBox):
     """Controls above a picture that follows them.
 
     Args:
-        draw: a plain function from the controls' values, by name, to PNG bytes.
+        draw: a function from the controls' values, by name, to PNG bytes.
         controls: ipywidgets by the names of ``draw``'s arguments.
-        extra: widgets to stand beside the controls that ``draw`` does not take, such as buttons.
+        extra: widgets beside the controls that ``draw`` does not take, such as buttons.
     """
 
     def __init__(self, draw, controls, extra=()):
-        self.draw, self.controls = draw, controls
-        self.picture = Picture()
-        self.trouble = ipywidgets.HTML()
-        self.waiting = False
+        self.draw, self.controls, self.waiting = draw, controls, False
+        self.picture, self.trouble = Picture(), ipywidgets.HTML()
         for control in controls.values():
-            control.style.description_width = "initial"
+            control.style.description_width = "initial"  # as wide as the text
             control.observe(self.redraw, names="value")
-        row = ipywidgets.HBox([*controls.values(), *extra], layout=ipywidgets.Layout(flex_flow="row wrap"))
+        row = ipywidgets.HBox([*controls.values(), *extra],
+                              layout=ipywidgets.Layout(flex_flow="row wrap"))
         super().__init__([row, self.picture, self.trouble])
         self.redraw()
 
@@ -47,14 +44,14 @@ class Shell(ipywidgets.VBox):
         return {name: control.value for name, control in self.controls.items()}
 
     def redraw(self, _=None):
-        """Draw anew; what goes wrong stands in words under the picture, which stays as it was."""
+        """Draw the picture; if that fails, keep the old one and show the error under it."""
         if self.waiting:
             return
         try:
             with one_thread():
                 self.picture.value = self.draw(**self.values())
             self.trouble.value = ""
-        except Exception as error:  # whatever it is, the learner shall read it
+        except Exception as error:  # an exception in a callback is not shown in a notebook
             self.trouble.value = f"<b>{type(error).__name__}:</b> {html.escape(str(error))}"
 
     def set(self, **values):
@@ -68,47 +65,58 @@ class Shell(ipywidgets.VBox):
         self.redraw()
 
 
-def explore(draw, **controls):
-    """A picture that follows its controls: ``draw`` is a plain function from their values to a `Figure`."""
-    return Shell(lambda **values: png(draw(**values)), controls)
-
-
 def live_picture(draw):
-    """A picture that is drawn anew with each call: show ``.picture`` and hand the function to whoever has news.
+    """A function that redraws its picture, the attribute ``picture``, with each call.
 
     Args:
-        draw: a plain function from whatever the news is to a matplotlib `Figure`.
+        draw: a function from the argument of a call to a matplotlib `Figure`.
     """
-    picture = Picture()
-
     def update(news):
-        picture.value = png(draw(news))
+        stream = io.BytesIO()
+        draw(news).savefig(stream, format="png")
+        update.picture.value = stream.getvalue()
 
-    update.picture = picture
+    update.picture = Picture()
     return update
 
 
-def png(figure):
-    """The bytes of a figure as PNG."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return stream.getvalue()
-
-
 def slider(value, low, high, step, description):
-    """A slider for a physical quantity; the description says its unit."""
-    return ipywidgets.FloatSlider(value=value, min=low, max=high, step=step, description=description, readout_format=".2f",
-                                  style=LABEL, layout=ipywidgets.Layout(width="310px"))
+    """A slider for a physical quantity; the description states its unit."""
+    return ipywidgets.FloatSlider(
+        value=value, min=low, max=high, step=step, description=description,
+        readout_format=".2f", layout=ipywidgets.Layout(width="310px"))
+
+
+def counter(description, high, value=0, low=0):
+    """A slider for a whole number."""
+    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description)
+
+
+def cycle_player(H_cycles):
+    """A slider for a cycle, and a button that plays through all."""
+    cycle = counter("H cycle", H_cycles)
+    play = ipywidgets.Play(max=H_cycles, interval=700, description="play the cycles")
+    ipywidgets.jslink((play, "value"), (cycle, "value"))
+    return cycle, play
 
 
 def choice(options, description):
-    """One of a few words, on a slider: in JupyterLab a drop-down list loses its keys to the notebook's own shortcuts."""
-    return ipywidgets.SelectionSlider(options=options, value=options[0], description=description, style=LABEL,
+    """A slider over words; JupyterLab's shortcuts take the keys of a drop-down list."""
+    return ipywidgets.SelectionSlider(options=options, value=options[0], description=description,
                                       layout=ipywidgets.Layout(width="310px"))
 
 
-def state_sliders(limit=2.5, target_position=1.0, units=System.units):
-    """Four sliders for a start and a target, by the names that every callback uses; ``units`` are those of a `System`."""
-    quantities = (("start_position", 0.0, units[0]), ("start_velocity", 0.0, units[1]),
-                  ("target_position", target_position, units[0]), ("target_velocity", 0.0, units[1]))
-    return {name: slider(value, -limit, limit, 0.1, name.replace("_", " ") + unit) for name, value, unit in quantities}
+def button(description, act, width=None):
+    """A button that calls ``act``, a function without arguments."""
+    made = ipywidgets.Button(description=description, layout=ipywidgets.Layout(width=width))
+    made.on_click(lambda _: act())
+    return made
+
+
+def state_sliders(target_position=1.0, units=System.units):
+    """Sliders for start and target by the names that ``draw`` uses; ``units`` of a `System`."""
+    return {name: slider(value, -2.5, 2.5, 0.1, name.replace("_", " ") + unit)
+            for name, value, unit in (("start_position", 0.0, units[0]),
+                                      ("start_velocity", 0.0, units[1]),
+                                      ("target_position", target_position, units[0]),
+                                      ("target_velocity", 0.0, units[1]))}
