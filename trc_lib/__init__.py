@@ -1,4 +1,3 @@
-"""The library under the Tiny Recursive Control course; its floors, from the ground up:
-systems, teachers, datasets, model, training, evaluation (with baselines), plots, widgets, course."""
+"""Tiny recursive control: systems, teachers, data, networks and training; the course on top."""
 
 __version__ = "0.2.0"
