@@ -1,1 +1,1 @@
-"""Checks of the exercises: each takes the learner's function and returns a `CheckResult` that says what is wrong."""
+"""Checks of the exercises: each takes the learner's function and returns a `CheckResult`."""

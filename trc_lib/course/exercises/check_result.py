@@ -1,89 +1,152 @@
-"""What a check says: a result that shows itself in the notebook, and never fails it."""
+"""What a check returns, and the functions that all checks share.
 
+A check never raises: a wrong answer is shown in the notebook, and the notebook runs on.
+"""
+
+import copy
 import dataclasses
 import functools
 import traceback
 
 import numpy as np
+import torch
 
 
 class Wrong(Exception):
-    """Raised inside a check: the answer is wrong, and this is what is wrong with it."""
+    """Raised inside a check; its text says what is wrong with the answer."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CheckResult:
-    """Whether an answer is right (None: not attempted), and what there is to say about it."""
+    """Whether an answer is right (None: not attempted), and a message to the learner."""
 
     passed: bool | None
     message: str
 
     def __repr__(self):
-        return f"{ {True: 'Right', False: 'Not yet', None: 'Not attempted'}[self.passed] }: {self.message}"
+        verdict = {True: "Right", False: "Not yet", None: "Not attempted"}[self.passed]
+        return f"{verdict}: {self.message}"
 
 
 def exercise(check):
-    """Make a check of a function that tries the learner's answer and raises `Wrong`, or returns praise.
+    """Make a check of a function that takes an answer and returns praise or raises `Wrong`.
 
-    The check then returns a `CheckResult`. An answer that raises NotImplementedError, or gives None, was not attempted;
-    one that raises anything else is wrong, and its line is shown.
+    The check returns a `CheckResult`. An answer that raises NotImplementedError, or returns None
+    or an ellipsis, was not attempted. One that raises anything else is wrong: its line is shown.
     """
 
     @functools.wraps(check)
     def checked(answer):
+        def attempted(*arguments):
+            given = answer(*arguments)
+            if given is None or given is ...:
+                raise NotImplementedError
+            return given
+
         try:
-            return CheckResult(True, check(_attempted(answer)))
+            return CheckResult(True, check(attempted))
         except NotImplementedError:
             return CheckResult(None, "fill in the function above, and run the cell again.")
         except Wrong as wrong:
             return CheckResult(False, str(wrong))
-        except Exception as error:  # whatever the learner's code did
+        except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
             own = [frame for frame in frames if frame.filename == answer.__code__.co_filename]
-            place = (own or frames)[-1]  # the last line of the learner's own, not one inside a library
-            return CheckResult(False, f"line {place.lineno} of {place.name}, `{place.line}`, raises {type(error).__name__}: {error}")
+            place = (own or frames)[-1]  # the learner's last line, rather than one in a library
+            where = f"line {place.lineno} of {place.name}, `{place.line}`"
+            return CheckResult(False, f"{where}, raises {type(error).__name__}: {error}")
 
     return checked
 
 
-def _attempted(answer):
-    """The learner's function, for which None and ... count as not attempted."""
+def on_copies(answer, **arguments):
+    """Call the answer with copies of the arguments, in this order.
 
-    @functools.wraps(answer)
-    def called(*arguments, **options):
-        given = answer(*arguments, **options)
-        if given is None or given is ...:
-            raise NotImplementedError
-        return given
+    Raises:
+        Wrong: An argument was changed in place; its name is in the message.
+    """
+    copies = [copy.deepcopy(value) for value in arguments.values()]
+    given = answer(*copies)
+    for (name, before), after in zip(arguments.items(), copies):
+        if not np.array_equal(before, after):
+            raise Wrong(f"{name} was changed in place (by += or [...] =), but the caller still "
+                        "needs it. Make a new array, or work on a copy.")
+    return given
 
-    return called
+
+def several(given, *names):
+    """The parts of an answer, which should be a tuple or list with one part for each name."""
+    if not isinstance(given, (tuple, list)) or len(given) != len(names):
+        count = {2: "two", 3: "three"}[len(names)]
+        raise Wrong(f"Return {count} things: {', '.join(names)}.")
+    return given
 
 
-def as_array(given, shape, what):
-    """What the learner gave as a float64 NumPy array of ``shape``, or `Wrong`, saying what it is instead."""
-    import torch
+def as_array(given, shape, what, hints=None):
+    """What the learner gave, as a float64 array of ``shape``.
 
+    Args:
+        given: A number, list, array or tensor.
+        what: Its name in messages.
+        hints: The message for each wrong shape that has a known cause.
+    """
     if torch.is_tensor(given):
         given = given.detach().cpu().numpy()
     try:
         array = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError):
-        raise Wrong(f"{what} should be an array of numbers, not {type(given).__name__}.") from None
+        wanted = "an array of numbers" if shape else "a number"
+        raise Wrong(f"{what} should be {wanted}, not {type(given).__name__}.") from None
     if array.shape != tuple(shape):
-        raise Wrong(f"{what} has shape {list(array.shape)}; it should have {list(shape)}.")
+        general = f"{what} has shape {list(array.shape)}; it should have {list(shape)}."
+        raise Wrong((hints or {}).get(array.shape, general))
     if not np.isfinite(array).all():
         raise Wrong(f"{what} holds NaN or infinite values.")
     return array
 
 
-def same(given, right):
-    """Whether two arrays agree but for rounding, which is measured by the largest entry that is right."""
-    right = np.asarray(right, dtype=np.float64)
-    return given.shape == right.shape and np.allclose(given, right, rtol=0, atol=1e-8 * max(1, np.abs(right).max()))
+def as_number(given, what):
+    """What the learner gave, as a float."""
+    return as_array(given, (), what).item()
 
 
-def recognise(given, mistakes):
-    """Raise `Wrong` with the message of the first of the pairs (outcome, message) whose outcome is what was given."""
-    for outcome, message in mistakes:
-        if same(given, outcome):
-            raise Wrong(message)
+def same(given, right, tolerance=1e-8):
+    """Whether two arrays agree, to a tolerance relative to the largest right entry (at least 1)."""
+    given, right = np.asarray(given), np.asarray(right, dtype=np.float64)
+    scale = max(1, np.abs(right).max())
+    return given.shape == right.shape and np.allclose(given, right, rtol=0, atol=tolerance * scale)
+
+
+def first(*faults):
+    """The message of the first of the faults (condition, message) that holds, or None."""
+    return next((message for holds, message in faults if holds), None)
+
+
+def refuse(*faults):
+    """Raise `Wrong` with the message of the first of the faults that holds, if any."""
+    if message := first(*faults):
+        raise Wrong(message)
+
+
+def recognise(given, mistakes, tolerance=1e-8, where=""):
+    """Raise `Wrong` with the message of the first mistake whose outcome was given.
+
+    Args:
+        mistakes: Rows (outcome, message), or (outcome, ..., message) if a mistake has several.
+        where: What comes before every message.
+    """
+    for *outcomes, message in mistakes:
+        if any(same(given, outcome, tolerance) for outcome in outcomes):
+            raise Wrong(where + message)
+
+
+def judge(given, right, mistakes, otherwise, tolerance=1e-8, where=""):
+    """Raise `Wrong` unless the answer is right: as `recognise`, else with ``otherwise``."""
+    if same(given, right, tolerance):
+        return
+    recognise(given, mistakes, tolerance, where)
+    if same(given, right, 1e-5):
+        off = np.abs(given - right).max()
+        raise Wrong(f"{where}Right but for rounding: off by up to {off:.0e}, as after a conversion "
+                    "to float32. Compute in float64.")
+    raise Wrong(where + otherwise)

@@ -1,4 +1,4 @@
-"""Answers to chapter 2's exercises: right ones, and those that learners plausibly give, with a word of what they are told."""
+"""Answers to chapter 2's exercises: right ones, and wrong ones with a part of the message."""
 
 import numpy as np
 import scipy.spatial
@@ -40,52 +40,71 @@ def scaled_loss(scaled, targets, sigma):
     return ((scaled - targets / sigma) ** 2).mean()
 
 
-RIGHT = [
-    (dataset.control_bounds, control_bounds),
-    (dataset.control_bounds, lambda G, a, b: np.maximum(*(np.abs((np.where(up, b, a) * G).sum(1)) for up in (G > 0, G < 0)))),
-    (dataset.leaked, leaked),
-    (dataset.leaked, lambda train, test: [i for i, row in enumerate(same(train, test).all(2)) if row.any()][::-1]),
-    (dataset.physical_loss, physical_loss),
-    (dataset.physical_loss, lambda s, t, sigma: ((s - t / sigma) ** 2 * sigma**2).mean()),
-]
+RIGHT = {
+    dataset.control_bounds: [
+        control_bounds,
+        lambda G, a, b: np.maximum(*(np.abs((np.where(up, b, a) * G).sum(1))
+                                     for up in (G > 0, G < 0))),
+    ],
+    dataset.leaked: [
+        leaked,
+        lambda train, test: [i for i, row in enumerate(same(train, test).all(2))
+                             if row.any()][::-1],
+    ],
+    dataset.physical_loss: [
+        physical_loss,
+        lambda s, t, sigma: ((s - t / sigma) ** 2 * sigma**2).mean(),
+    ],
+}
 
-WRONG = [
-    (dataset.control_bounds, lambda G, a, b: np.abs(G) @ (b - a) / 2, "centre"),
-    (dataset.control_bounds, lambda G, a, b: control_bounds(G, a, b, wide=1), "half of high"),
-    (dataset.control_bounds, lambda G, a, b: np.maximum(np.abs(G @ a), np.abs(G @ b)), "only two"),
-    (dataset.control_bounds, lambda G, a, b: np.abs(G @ b), "only one"),
-    (dataset.control_bounds, lambda G, a, b: G @ (a + b) / 2 + np.abs(G) @ (b - a) / 2, "with its sign"),
-    (dataset.control_bounds, lambda G, a, b: np.abs(G) @ np.maximum(np.abs(a), np.abs(b)), "loose"),
-    (dataset.control_bounds, lambda G, a, b: (np.abs(G) * np.maximum(np.abs(a), np.abs(b))).max(1), "add up"),
-    (dataset.control_bounds, lambda G, a, b: np.full(len(G), control_bounds(G, a, b).max()), "Each control"),
-    (dataset.control_bounds, sampled_bounds, "not a bound"),
-    (dataset.control_bounds, lambda G, a, b: np.linalg.norm(G, axis=1) * np.hypot(np.abs(a), np.abs(b)).max() * 4, "not exact"),
-    (dataset.control_bounds, lambda G, a, b: control_bounds(G, a, b)[:, None], "shape"),
-    (dataset.leaked, lambda train, test: np.flatnonzero((test[:, None] == train).all(2).any(1)), "exact copies"),
-    (dataset.leaked, lambda train, test: leaked(test, train), "training set"),
-    (dataset.leaked, lambda train, test: leaked(train, test, tolerance=0.01), "too wide"),
-    (dataset.leaked, lambda train, test: np.flatnonzero(same(train, test)[:, :, :2].all(2).any(1)), "another target"),
-    (dataset.leaked, lambda train, test: np.flatnonzero(np.isin(test, train).all(1)), "another target"),
-    (dataset.leaked, lambda train, test: same(train, test).all(2).any(1), "mask"),
-    (dataset.leaked, lambda train, test: np.where(same(train, test).all(2).any(1)), "tuple"),
-    (dataset.leaked, lambda train, test: np.nonzero(same(train, test).all(2))[0], "more than once"),
-    (dataset.leaked, lambda train, test: np.setdiff1d(np.arange(len(test)), leaked(train, test)), "other way round"),
-    (dataset.leaked, same_row, "none"),
-    (dataset.leaked, lambda train, test: leaked(train, test)[1:], "missed"),
-    (dataset.leaked, lambda train, test: test[leaked(train, test)], "one-dimensional"),
-    (dataset.leaked, lambda train, test: leaked(train, test) / 1, "whole numbers"),
-    *[(dataset.leaked, lambda train, test, d=d: rounded(train, test, d), "cuts neighbours") for d in (4, 5, 6)],
-    (dataset.physical_loss, lambda s, t, sigma: ((s - t) ** 2).mean(), "forgotten"),
-    (dataset.physical_loss, scaled_loss, "in units of sigma²"),
-    (dataset.physical_loss, lambda *a: physical_loss(*a, power=-1), "multiply"),
-    (dataset.physical_loss, lambda *a: physical_loss(*a, power=2), "sigma twice"),
-    (dataset.physical_loss, lambda s, t, sigma: (sigma * (s - t / sigma) ** 2).mean(), "must be squared"),
-    (dataset.physical_loss, lambda s, t, sigma: scaled_loss(s, t, sigma) * (sigma**2).mean(), "no one factor"),
-    (dataset.physical_loss, lambda *a: np.sqrt(physical_loss(*a)), "root"),
-    (dataset.physical_loss, lambda s, t, sigma: np.abs(s * sigma - t).mean(), "|error|"),
-    (dataset.physical_loss, lambda s, t, sigma: (s * sigma - t).mean() ** 2, "cancel"),
-    (dataset.physical_loss, lambda s, t, sigma: ((s * sigma - t) ** 2).sum(), "sum"),
-    (dataset.physical_loss, lambda s, t, sigma: ((s * sigma - t) ** 2).sum(axis=(1, 2)).mean(), "steps and controls"),
-    (dataset.physical_loss, lambda s, t, sigma: ((s * sigma - t) ** 2).mean(axis=0), "shape"),
-    (dataset.physical_loss, lambda *a: 7 * physical_loss(*a), "7 times"),
-]
+WRONG = {
+    dataset.control_bounds: [
+        (lambda G, a, b: np.abs(G) @ (b - a) / 2, "centre"),
+        (lambda G, a, b: control_bounds(G, a, b, wide=1), "half of high"),
+        (lambda G, a, b: np.maximum(np.abs(G @ a), np.abs(G @ b)), "only two"),
+        (lambda G, a, b: np.abs(G @ b), "one of the 16 corners"),
+        (lambda G, a, b: G @ (a + b) / 2 + np.abs(G) @ (b - a) / 2, "with its sign"),
+        (lambda G, a, b: np.abs(G) @ np.maximum(np.abs(a), np.abs(b)), "loose"),
+        (lambda G, a, b: (np.abs(G) * np.maximum(np.abs(a), np.abs(b))).max(1), "add up"),
+        (lambda G, a, b: np.full(len(G), control_bounds(G, a, b).max()), "Each control"),
+        (sampled_bounds, "not a bound"),
+        (lambda G, a, b: np.linalg.norm(G, axis=1) * np.hypot(np.abs(a), np.abs(b)).max() * 4,
+         "not exact"),
+        (lambda G, a, b: control_bounds(G, a, b)[:, None], "shape"),
+    ],
+    dataset.leaked: [
+        (lambda train, test: np.flatnonzero((test[:, None] == train).all(2).any(1)),
+         "exact copies"),
+        (lambda train, test: leaked(test, train), "training set"),
+        (lambda train, test: leaked(train, test, tolerance=0.01), "too wide"),
+        (lambda train, test: np.flatnonzero(same(train, test)[:, :, :2].all(2).any(1)),
+         "another target"),
+        (lambda train, test: np.flatnonzero(np.isin(test, train).all(1)), "another target"),
+        (lambda train, test: same(train, test).all(2).any(1), "mask"),
+        (lambda train, test: np.where(same(train, test).all(2).any(1)), "tuple"),
+        (lambda train, test: np.nonzero(same(train, test).all(2))[0], "more than once"),
+        (lambda train, test: np.setdiff1d(np.arange(len(test)), leaked(train, test)),
+         "other way round"),
+        (same_row, "none"),
+        (lambda train, test: leaked(train, test)[1:], "missed"),
+        (lambda train, test: test[leaked(train, test)], "one-dimensional"),
+        (lambda train, test: leaked(train, test) / 1, "whole numbers"),
+        *[(lambda train, test, d=d: rounded(train, test, d), "separates neighbours")
+          for d in (4, 5, 6)],
+    ],
+    dataset.physical_loss: [
+        (lambda s, t, sigma: ((s - t) ** 2).mean(), "forgotten"),
+        (scaled_loss, "in units of sigma²"),
+        (lambda *a: physical_loss(*a, power=-1), "multiply"),
+        (lambda *a: physical_loss(*a, power=2), "sigma twice"),
+        (lambda s, t, sigma: (sigma * (s - t / sigma) ** 2).mean(), "must be squared"),
+        (lambda s, t, sigma: scaled_loss(s, t, sigma) * (sigma**2).mean(), "No single factor"),
+        (lambda *a: np.sqrt(physical_loss(*a)), "root"),
+        (lambda s, t, sigma: np.abs(s * sigma - t).mean(), "|error|"),
+        (lambda s, t, sigma: (s * sigma - t).mean() ** 2, "cancel"),
+        (lambda s, t, sigma: ((s * sigma - t) ** 2).sum(), "sum"),
+        (lambda s, t, sigma: ((s * sigma - t) ** 2).sum(axis=(1, 2)).mean(), "steps and controls"),
+        (lambda s, t, sigma: ((s * sigma - t) ** 2).mean(axis=0), "shape"),
+        (lambda *a: 7 * physical_loss(*a), "7 times"),
+    ],
+}

@@ -1,4 +1,4 @@
-"""Answers to chapter 1's exercises: right ones, and those that learners plausibly give, with a word of what they are told."""
+"""Answers to chapter 1's exercises: right ones, and wrong ones with a part of the message."""
 
 import math
 
@@ -30,7 +30,7 @@ def least_cost(C, d, r, power=1.0):
 
 
 def wasteful(A, B, N, x0, xT):
-    """Arrives with pushes in the last steps only."""
+    """Arrives with controls in the last steps only."""
     u = np.zeros((N, B.shape[1]))
     used = len(A) // B.shape[1] + 1
     x = np.linalg.matrix_power(A, N - used) @ x0
@@ -58,67 +58,79 @@ def mixed_up(A, B, N, x0, xT):
     return least_energy(A, B, N, x0, xT).reshape(B.shape[1], N).T
 
 
-RIGHT = [
-    (teacher.null_projector, null_projector),
-    (teacher.null_projector, lambda C: np.eye(C.shape[1]) - np.linalg.pinv(C) @ C),
-    (teacher.null_projector, lambda C: scipy.linalg.null_space(C) @ scipy.linalg.null_space(C).T),
-    (teacher.null_projector, lambda C: torch.from_numpy(null_projector(C)).requires_grad_()),
-    (teacher.enough_steps, enough_steps),
-    (teacher.least_energy, least_energy),
-    (teacher.least_cost, least_cost),
-    (teacher.least_cost, lambda C, d, r: np.linalg.pinv(C / np.sqrt(r)) @ d / np.sqrt(r)),
-]
+RIGHT = {
+    teacher.null_projector: [
+        null_projector,
+        lambda C: np.eye(C.shape[1]) - np.linalg.pinv(C) @ C,
+        lambda C: scipy.linalg.null_space(C) @ scipy.linalg.null_space(C).T,
+        lambda C: torch.from_numpy(null_projector(C)).requires_grad_(),
+    ],
+    teacher.enough_steps: [enough_steps],
+    teacher.least_energy: [least_energy],
+    teacher.least_cost: [
+        least_cost,
+        lambda C, d, r: np.linalg.pinv(C / np.sqrt(r)) @ d / np.sqrt(r),
+    ],
+}
 
-WRONG = [
-    (teacher.null_projector, lambda C: np.linalg.pinv(C) @ C, "row space"),
-    (teacher.null_projector, lambda C: scipy.linalg.null_space(C), "basis"),
-    (teacher.null_projector, lambda C: np.eye(C.shape[1]) - C.T @ C, "orthonormal"),
-    (teacher.null_projector, lambda C: np.eye(len(C)) - C @ np.linalg.pinv(C), "states"),
-    (teacher.null_projector, lambda C: -null_projector(C), "sign"),
-    (teacher.null_projector, lambda C: 2 * null_projector(C), "twice"),
-    (teacher.null_projector, lambda C: np.eye(C.shape[1]), "moves the end"),
-    (teacher.null_projector, slanted_projector, "slanted"),
-    (teacher.null_projector, one_direction, "too much"),
-    (teacher.null_projector, lambda C: null_projector(C.astype(np.float32)), "float32"),
-    (teacher.null_projector, lambda C: "P", "array of numbers"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, rounded=math.floor), "Round up"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, rounded=round), "nearest"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, rounded=float), "whole"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, power=1), "root"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, coast=0), "forget v_0 T"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, turn=0), "½ Δv T is missing"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, turn=0.5), "sign"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, coast=0, turn=0), "velocities"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p) + 1, "one step too many"),
-    (teacher.enough_steps, lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
-    (teacher.enough_steps, lambda *p: enough_steps(*p, least=0), "at least 1"),
-    (teacher.enough_steps, lambda *p: 15, "is enough, but so is"),
-    (teacher.enough_steps, lambda *p: 1, "misses by"),
-    (teacher.enough_steps, lambda *p: -1, "no number of steps"),
-    (teacher.least_energy, lambda *p: least_energy(*p, order=-1), "order"),
-    (teacher.least_energy, lambda *p: least_energy(*p, sign=-1), "sign"),
-    (teacher.least_energy, lambda *p: least_energy(*p, drift=-1), "drifts for N steps, not N − 1"),
-    (teacher.least_energy, lambda *p: least_energy(*p, drift=1), "drifts for N steps, not N + 1"),
-    (teacher.least_energy, lambda *p: least_energy(*p, first=1), "not multiplied by A"),
-    (teacher.least_energy, lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT), "forgotten"),
-    (teacher.least_energy, lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT - x0), "drifts to A^N x0"),
-    (teacher.least_energy, lambda A, B, N, x0, xT: least_energy(A, B, N - 1, x0, xT), "one step is missing"),
-    (teacher.least_energy, lambda *p: least_energy(*p).ravel(), "reshape"),
-    (teacher.least_energy, lambda *p: least_energy(*p).T, "axes are swapped"),
-    (teacher.least_energy, mixed_up, "mixed"),
-    (teacher.least_energy, wasteful, "times the least energy"),
-    (teacher.least_energy, lazy, "% energy"),
-    (teacher.least_energy, lambda *p: 0.9 * least_energy(*p), "miss by"),
-    (teacher.least_energy, lambda *p: least_energy(*p).astype(np.float32), "float32"),
-    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=0), "no effect"),
-    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=-1), "wrong way round"),
-    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=2), "root is missing"),
-    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r, power=0.5), "root too many"),
-    (teacher.least_cost, lambda C, d, r: np.sqrt(r) * least_cost(C, d, r), "Undo"),
-    (teacher.least_cost, lambda C, d, r: np.linalg.pinv(C) @ d / r, "inside the inverse"),
-    (teacher.least_cost, lambda C, d, r: np.linalg.pinv(C) @ d / np.sqrt(r), "columns of C"),
-    (teacher.least_cost, lambda C, d, r: -least_cost(C, d, r), "sign"),
-    (teacher.least_cost, lambda C, d, r: 2 * least_cost(C, d, r), "should be d"),
-    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r + 1), "costs"),
-    (teacher.least_cost, lambda C, d, r: least_cost(C, d, r)[:, None], "shape"),
-]
+WRONG = {
+    teacher.null_projector: [
+        (lambda C: np.linalg.pinv(C) @ C, "row space"),
+        (lambda C: scipy.linalg.null_space(C), "basis"),
+        (lambda C: np.eye(C.shape[1]) - C.T @ C, "orthonormal"),
+        (lambda C: np.eye(len(C)) - C @ np.linalg.pinv(C), "states"),
+        (lambda C: -null_projector(C), "sign"),
+        (lambda C: 2 * null_projector(C), "twice"),
+        (lambda C: np.eye(C.shape[1]), "moves the end"),
+        (slanted_projector, "oblique"),
+        (one_direction, "too much"),
+        (lambda C: null_projector(C.astype(np.float32)), "float32"),
+        (lambda C: "P", "array of numbers"),
+    ],
+    teacher.enough_steps: [
+        (lambda *p: enough_steps(*p, rounded=math.floor), "Round up"),
+        (lambda *p: enough_steps(*p, rounded=round), "nearest"),
+        (lambda *p: enough_steps(*p, rounded=float), "whole"),
+        (lambda *p: enough_steps(*p, power=1), "root"),
+        (lambda *p: enough_steps(*p, coast=0), "forget v_0 T"),
+        (lambda *p: enough_steps(*p, turn=0), "½ Δv T is missing"),
+        (lambda *p: enough_steps(*p, turn=0.5), "sign"),
+        (lambda *p: enough_steps(*p, coast=0, turn=0), "velocities"),
+        (lambda *p: enough_steps(*p) + 1, "One step too many"),
+        (lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
+        (lambda *p: enough_steps(*p, least=0), "at least 1"),
+        (lambda *p: 15, "is enough, but so is"),
+        (lambda *p: 1, "has a final error"),
+        (lambda *p: -1, "no number of steps"),
+    ],
+    teacher.least_energy: [
+        (lambda *p: least_energy(*p, order=-1), "order"),
+        (lambda *p: least_energy(*p, sign=-1), "sign"),
+        (lambda *p: least_energy(*p, drift=-1), "drifts for N steps, not N − 1"),
+        (lambda *p: least_energy(*p, drift=1), "drifts for N steps, not N + 1"),
+        (lambda *p: least_energy(*p, first=1), "not multiplied by A"),
+        (lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT), "forgotten"),
+        (lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT - x0), "drifts to A^N x0"),
+        (lambda A, B, N, x0, xT: least_energy(A, B, N - 1, x0, xT), "One step is missing"),
+        (lambda *p: least_energy(*p).ravel(), "reshape"),
+        (lambda *p: least_energy(*p).T, "axes are swapped"),
+        (mixed_up, "mixed"),
+        (wasteful, "times the least energy"),
+        (lazy, "more than the least energy"),
+        (lambda *p: 0.9 * least_energy(*p), "have a final error"),
+        (lambda *p: least_energy(*p).astype(np.float32), "float32"),
+    ],
+    teacher.least_cost: [
+        (lambda C, d, r: least_cost(C, d, r, power=0), "no effect"),
+        (lambda C, d, r: least_cost(C, d, r, power=-1), "wrong way round"),
+        (lambda C, d, r: least_cost(C, d, r, power=2), "root is missing"),
+        (lambda C, d, r: least_cost(C, d, r, power=0.5), "root too many"),
+        (lambda C, d, r: np.sqrt(r) * least_cost(C, d, r), "Undo"),
+        (lambda C, d, r: np.linalg.pinv(C) @ d / r, "inside the inverse"),
+        (lambda C, d, r: np.linalg.pinv(C) @ d / np.sqrt(r), "columns of C"),
+        (lambda C, d, r: -least_cost(C, d, r), "sign"),
+        (lambda C, d, r: 2 * least_cost(C, d, r), "should be d"),
+        (lambda C, d, r: least_cost(C, d, r + 1), "costs"),
+        (lambda C, d, r: least_cost(C, d, r)[:, None], "shape"),
+    ],
+}
