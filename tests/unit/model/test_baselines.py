@@ -1,4 +1,4 @@
-"""The multilayer perceptron."""
+"""The linear map and the multilayer perceptron."""
 
 import dataclasses
 
@@ -8,8 +8,20 @@ import torch
 
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.model.baselines import MLP, MLPConfig
+from trc_lib.model.baselines import MLP, LinearMap, MLPConfig
+from trc_lib.problems import bounded_inputs
 from trc_lib.training import TrainConfig, train
+
+
+def test_the_linear_map_is_the_least_squares_fit_clamped_to_the_limits():
+    problem = bounded_inputs()
+    data, unseen = problem.dataset(60, seed=0), problem.dataset(20, seed=1)
+    x = np.concatenate([data.initial_states, data.target_states], axis=1)
+    W = np.linalg.lstsq(x, data.controls.numpy()[..., 0], rcond=None)[0]
+    expected = np.concatenate([unseen.initial_states, unseen.target_states], axis=1) @ W
+    assert np.abs(expected).max() > 1
+    found = LinearMap(data).solve(unseen.initial_states, unseen.target_states)
+    np.testing.assert_allclose(found[..., 0], expected.clip(-1, 1), rtol=0, atol=1e-9)
 
 
 def test_an_mlp_is_its_formula_and_keeps_its_units(dataset):
@@ -39,7 +51,7 @@ def test_an_mlp_is_as_wide_as_its_budget_allows(numbers):
 def test_an_mlp_learns_is_saved_and_is_not_taken_for_another_network(
         dataset, other_dataset, tmp_path):
     model = MLP(MLPConfig(width=32, depth=1))
-    config = TrainConfig(epochs=20, batch_size=16, lr=1e-2)
+    config = TrainConfig(epochs=10, batch_size=16, lr=1e-2)
     before = evaluate(model, other_dataset)[-1].control_mse
     history = train(model, dataset, other_dataset, config, tmp_path, progress=False)
     assert history.best["eval_loss"] < 0.1 * before
