@@ -11,7 +11,7 @@ import pytest
 # The method, but for the configurations: they check their fields themselves, and accept NumPy's integers.
 ROOMS = ("validation", "io", "systems", "costs", "evaluation", "teachers", "data", "problems",
          *(f"model.{name}" for name in ("ablations", "baselines", "checkpoints", "feedback", "learner", "recursion", "trace")),
-         *(f"training.{name}" for name in ("batches", "compute", "loop", "ranks", "state")))
+         *(f"training.{name}" for name in ("batches", "compute", "loop", "objectives", "ranks", "state")))
 jaxtyping.install_import_hook([f"trc_lib.{room}" for room in ROOMS], "beartype.beartype")
 
 # What the unit tests find on PATH, beside the folder of their own Python: make, git, the coreutils.
