@@ -4,7 +4,14 @@ import itertools
 
 import numpy as np
 
-from trc_lib.course.exercises.check_result import as_array, as_number, exercise, judge, refuse
+from trc_lib.course.exercises.check_result import (
+    as_array,
+    as_number,
+    exercise,
+    first,
+    judge,
+    refuse,
+)
 
 
 @exercise
@@ -38,10 +45,12 @@ def control_bounds(answer):
              "That is the largest single term; the terms of one control add up."),
             (right.max() * np.ones(rows),
              "That is the largest of the bounds for all steps. Each control has its own."),
-        ], (f"That is not a bound: you say |u_{k}| ≤ {bound[k]:.3f}, and at a corner of the box it "
-            f"is {right[k]:.3f}. (Samples are rarely near a corner.)") if bound[k] < right[k] else
-           (f"That is a bound, but not exact: you say |u_{k}| ≤ {bound[k]:.3f}, "
-            f"{bound[k] / right[k] - 1:.0%} above the largest that occurs, {right[k]:.3f}."))
+        ], first(
+            (bound[k] < right[k],
+             f"That is not a bound: you say |u_{k}| ≤ {bound[k]:.3f}, and at a corner of the box "
+             f"it is {right[k]:.3f}. (Samples are rarely near a corner.)"),
+            (True, f"That is a bound, but not exact: you say |u_{k}| ≤ {bound[k]:.3f}, "
+                   f"{bound[k] / right[k] - 1:.0%} above the largest, {right[k]:.3f}.")))
     return "two products instead of 2^d corners. No control in data from this box is larger."
 
 

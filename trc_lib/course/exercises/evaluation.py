@@ -72,7 +72,7 @@ def miss_and_waste(answer):
         refuse((same(a, np.sqrt(terminal), 1e-6) or same(b, np.sqrt(excess), 1e-6),
                 "These are lengths; return their squares. Only squares add up (Pythagoras)."))
         recognise(a, [
-            (terminal / N, f"You average over the {N} components; sum them, to get an energy."),
+            (terminal / N, f"You average over the {N} components; an energy is a sum of squares."),
             (((d @ C.T) ** 2).sum(axis=1), "Your terminal error is |C d|², an error of the final "
                                            "state. Return the part of d that causes it."),
             (((d @ C.T @ C) ** 2).sum(axis=1),

@@ -287,6 +287,7 @@ TINY = 1e-12
 
 
 def _size(e):
+    """The size of each error, [n, 1]."""
     return np.sqrt((e**2).sum(axis=1, keepdims=True) + TINY)
 
 
@@ -314,29 +315,27 @@ def proportional(answer):
         refuse((e is zero and not all(torch.isfinite(value).all() for value in given),
                 "Right, but not where the error is exactly zero: there it gives NaN or infinity "
                 "(0 / 0, log 0). Add 1e-12 *under* the root."))
-        signal = as_array(given[0], (n, 3), "The signal", {
+        as_array(given[0], (n, 3), "The signal", {
             (n, N): "The two are swapped: first the signal, then the correction.",
             (n, 2): "The signal has two columns; the logarithm of the size, over 4, is the third.",
         })
-        correction = as_array(given[1], (n, N), "The correction")
-        if check is _check_gradient:
-            _check_gradient(given, error, e, d)
-        else:
-            check(signal, correction, e, d)
+        as_array(given[1], (n, N), "The correction")
+        check(given, error, d)
     return "at zero error the correction is zero: controls that arrive are not changed."
 
 
-def _check_at_zero(signal, correction, e, d):
-    direction, log_size, moved = _parts(e, d)
-    size = _size(e)
+def _check_at_zero(given, error, d):
+    signal, correction, e = (value.detach().numpy() for value in (*given, error))
+    direction, log_size, _ = _parts(e, d)
     if not (same(signal, np.hstack([direction, log_size]), CLOSE)
-            and same(correction / size, moved / size, CLOSE)):
+            and same(correction / _size(e), d, CLOSE)):
         raise Wrong("Where the error is exactly zero, the size is the root of 1e-12, the direction "
                     f"0, and the third column {math.log(1e-6) / 4:.2f}; your answer treats it as a "
                     "separate case.")
 
 
-def _check_values(signal, correction, e, d):
+def _check_values(given, error, d):
+    signal, correction, e = (value.detach().numpy() for value in (*given, error))
     direction, log_size, _ = _parts(e, d)
     size, norm, mine = _size(e), np.sqrt((e**2).sum(axis=1, keepdims=True)), signal[:, :2]
     if not same(mine, direction, CLOSE):
@@ -379,7 +378,7 @@ def _check_values(signal, correction, e, d):
        f"{signal[0, 2]:.3f}.", CLOSE)
     judge(correction / size, d, [
         (d / size, "The correction is still the decoder's output: multiply it by the size."),
-        (d / size**2, "Multiply by the size, do not divide: a small error, a small correction."),
+        (d / size**2, "Multiply by the size, do not divide: small errors need small corrections."),
         (1 + d / size, "You add the size to the decoder's output; multiply the two."),
         (size * d, "You multiply by the squared size; multiply by the size."),
         (log_size / size * d, "You multiply by the logarithm; multiply by the size."),
@@ -410,8 +409,8 @@ def _differences(function, e):
     return slopes
 
 
-def _check_gradient(given, error, e, d):
-    r = np.random.default_rng(4)
+def _check_gradient(given, error, d):
+    r, e = np.random.default_rng(4), error.detach().numpy()
     weights = [r.normal(size=tuple(value.shape)) for value in given]
     slopes = []
     for value, w in zip(given, weights):

@@ -66,9 +66,7 @@ def null_projector(answer):
                            "should change nothing. Are the columns of your basis of length one?"),
             (oblique > 1e-8, "P is a projector, but an oblique one: P and Pᵀ differ by "
                              f"{oblique:.2g}, so Pythagoras does not hold. Remove the row space."),
-            (True,
-             f"P removes too much: its trace is {np.trace(P):.1f}, not {N - n} (of {N})."),
-        ))
+            (True, f"P removes too much: its trace is {np.trace(P):.1f}, not {N - n} (of {N}).")))
     return ("P P = P and C P = 0. Its trace is N − n, for the cart 13 of 15: so many directions of "
             "u only cost energy.")
 
@@ -188,9 +186,10 @@ def least_energy(answer):
              "Off by one: your blocks of C are A^N B to A B. The last one is not multiplied by A."),
             (right.reshape(m, N).T, f"Steps and controls are mixed: all {m} controls of step 0 "
                                     f"come first. Reshape to [{N}, {m}] without a transpose."),
-        ], f"{system} have a final error of {error:.2g}." if error > 1e-7 else
-           f"{system} arrive, but take {excess} the least energy: are they in the row space of C, "
-           "Cᵀ times something?")
+        ], first(
+            (error > 1e-7, f"{system} have a final error of {error:.2g}."),
+            (True, f"{system} arrive, but take {excess} the least energy: are they in the row "
+                   "space of C, Cᵀ times something?")))
     return ("three lines serve every controllable linear system. Only C depends on the system; the "
             "geometry is the same.")
 
@@ -225,7 +224,8 @@ def least_cost(answer):
             (plain / r, "You scale the plain solution, which then no longer arrives. 1/r belongs "
                         "inside the inverse as well: C R⁻¹ Cᵀ."),
             (plain / np.sqrt(r), "That does not arrive. Divide the columns of C by √r, too."),
-        ], f"C u should be d, and is {error:.2g} away from it." if error > 1e-7 else
-           f"Your u arrives, but costs {more:.1%} more than needed: R u, not u itself, must be Cᵀ "
-           "times something.")
+        ], first(
+            (error > 1e-7, f"C u should be d, and is {error:.2g} away from it."),
+            (True, f"Your u arrives, but costs {more:.1%} more than needed: R u, not u itself, "
+                   "must be Cᵀ times something.")))
     return "the same law in another norm: lengths are weighted by r, and equal weights cancel out."

@@ -73,7 +73,7 @@ def cycle_loss(answer):
 
 # ------------------------------------------------------------------ reading a log
 
-KINDS = {
+KINDS = {  # each diagnosis, and what such a log shows
     "learning": "both losses fall together and end together; a high first train loss or a bump on "
                 "the way changes nothing",
     "overfitting": "the eval loss falls first, and rises again while the train loss still falls",
@@ -159,7 +159,7 @@ def schedule(answer):
         (rates(cosine(step / total)),
          "Your cosine counts from step 0, so the rate drops at once. Use step − warm_steps."),
         (rates(cosine((step - warm) / total)),
-         "Your cosine never gets down to zero: it takes total_steps − warm_steps steps."),
+         "Your cosine does not reach zero: divide by the steps left, total_steps − warm_steps."),
         (rates(2 * cosine(share)),
          "The factor ½ is missing: 1 + cos goes from 2 to 0, so the rate jumps to twice lr."),
         (rates(np.cos(np.pi * share)),

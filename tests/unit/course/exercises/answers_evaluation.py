@@ -48,7 +48,11 @@ def cycles(shares="(e[1:] < e[:-1]).double().mean(1)", best="e.min(0).values.mea
 
 SQUARES = "(a.square().sum(1), b.square().sum(1))"
 RIGHT = {
-    checks.miss_and_waste: [miss_and_waste, ruler(SQUARES, "torch.linalg.pinv(C) @ C")],
+    checks.miss_and_waste: [
+        miss_and_waste,
+        ruler(SQUARES, "torch.linalg.pinv(C) @ C"),
+        lambda *p: [part.tolist() for part in miss_and_waste(*p)],
+    ],
     checks.fit_map: [
         fit_map,
         lambda x0, xT, u: torch.linalg.pinv(torch.cat([x0, xT], dim=1)) @ u.flatten(1),

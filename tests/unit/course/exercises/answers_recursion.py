@@ -109,7 +109,11 @@ def proportional(size="(e.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()", di
 RIGHT = {
     checks.pairs_won: [pairs_won, by_scipy],
     checks.held_reward: [held_reward, held_by_loop],
-    checks.stop_when: [stop_when, stop_by_loop],
+    checks.stop_when: [
+        stop_when,
+        stop_by_loop,
+        lambda *p: (stop_when(*p)[0].tolist(), stop_when(*p)[1].float()),
+    ],
     checks.proportional: [
         proportional(),
         proportional(size="(e[:, :1] ** 2 + e[:, 1:] ** 2 + 1e-12) ** 0.5", correction="d * size"),
