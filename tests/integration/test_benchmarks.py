@@ -24,7 +24,7 @@ def test_every_part_runs_and_the_solvers_agree_with_the_teacher(capfd):
     assert set(result["inference"]["small"]) == {
         "multiply-adds", "arithmetic alone", "PyTorch", "ONNX Runtime"}
     said = capfd.readouterr().out
-    assert "01_teacher: " in said and "02_dataset" not in said  # the quick smoke lane is one chapter
+    assert "01_teacher: " in said and "02_dataset" not in said  # quick is one chapter
     assert result["smoke lane (s)"] > 1                         # no kernel starts in less
     json.dumps(result)
 

@@ -49,11 +49,13 @@ def test_no_reader_runs_code():
 def test_bad_input_is_refused_by_name_or_answered_rightly(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = set(os.listdir("/"))
-    assert survived(bad_input.by_hypothesis(200), 200) and survived(bad_input.one_by_one(some=200), 200)
+    assert survived(bad_input.by_hypothesis(200), 200)
+    assert survived(bad_input.one_by_one(some=200), 200)
     paths = [(call, {name: value}) for call in bad_input.calls() for name in ("path", "folder")
              for value in call.spoil.get(name, ())]
     assert len(paths) > 40 and {bad_input.judge(*case)[1] for case in paths} == {None}
-    assert set(os.listdir("/")) == before and set(os.listdir(".")) <= {".hypothesis"}    # nothing written elsewhere
+    # nothing is written elsewhere
+    assert set(os.listdir("/")) == before and set(os.listdir(".")) <= {".hypothesis"}
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost():
@@ -65,7 +67,7 @@ def test_ill_conditioned_problems_are_solved_or_refused():
     assert survived(row, 80) and row.outcomes["reached"] > row.outcomes["refused"] > 0
 
 
-# ---------------------------------------------------------------- it finds what is broken on purpose
+# ---------------------------------------------------------------- it finds deliberate faults
 
 def test_it_finds_files_that_are_written_in_place(monkeypatch, rng):
     @contextlib.contextmanager
@@ -92,8 +94,10 @@ def test_it_finds_a_resume_that_ends_otherwise(monkeypatch, rng):
 def test_it_finds_figures_without_a_checksum(monkeypatch, rng, tmp_path):
     monkeypatch.setattr(io, "fingerprint", lambda contents: "always the same")
     io.write_json(tmp_path / "a.json", {"numbers": [k / 7 for k in range(100)]})
-    target = corruption.Target("results file", tmp_path / "a.json", io.read_json, harmless=lambda a, b: a == b)
-    assert "read with other contents" in corruption.damage(target, corruption.flipped, 50, rng).failures
+    target = corruption.Target("results file", tmp_path / "a.json", io.read_json,
+                               harmless=lambda a, b: a == b)
+    row = corruption.damage(target, corruption.flipped, 50, rng)
+    assert "read with other contents" in row.failures
 
 
 def test_it_finds_arguments_that_are_not_checked(monkeypatch):
