@@ -60,12 +60,12 @@ def levels(dt, controls):
 
 
 def draw_controls(axes, dt, controls, **look):
-    """Draw controls ``[N, 1]`` over time (s): a `StepPatch`."""
+    """Draw controls ``[N, 1]`` over time; return the `StepPatch`."""
     return axes.stairs(*levels(dt, controls), baseline=None, **({"linewidth": 2.4} | look))
 
 
 def draw_run(panels, dt, states, controls, label, look):
-    """Draw controls, positions and phase plane of one run into three panels: three artists."""
+    """Draw controls, position and phase plane of one run, a panel each; return three artists."""
     left, middle, right = panels
     states = _numpy(states)
     return (draw_controls(left, dt, controls, label=label, **look),

@@ -14,12 +14,7 @@ BOX, LIMIT = 2.5, 5.0  # half the sides of the training box and of the map
 
 
 class ErrorMap:
-    """The map for one target.
-
-    Args:
-        model: a `TinyRecursiveControl` for the double integrator.
-        points: starts along each side.
-    """
+    """The map for one target."""
 
     def __init__(self, model, points=15):
         self.model = model.cpu().eval()

@@ -54,13 +54,7 @@ def refine(model, x0, xT, H_cycles=None, switch="as trained"):
 
 
 class Microscope:
-    """The picture of one refinement, which is computed once for each problem and switch.
-
-    Args:
-        model: a `TinyRecursiveControl` of a system with two states and one control.
-        teacher: gives the optimum.
-        H_cycles: how many cycles to run, also beyond the trained depth.
-    """
+    """The picture of one refinement, which is computed once for each problem and switch."""
 
     def __init__(self, model, teacher, H_cycles=10):
         self.model, self.teacher, self.H_cycles = model.cpu().eval(), teacher, H_cycles
@@ -153,9 +147,9 @@ class Microscope:
         problem = (start_position, start_velocity, target_position, target_velocity)
         seen = self.compute(problem, switch)
         controls, states = seen["controls"][cycle], seen["states"][cycle]
-        view = closest_view(*((seen["optimum"], seen["optimal_states"]) if seen["solved"]
-                              else (controls, states)))
-        canvas = self.scene(view)
+        shown = (seen["optimum"], seen["optimal_states"]) if seen["solved"] else (controls, states)
+        view = closest_view(*shown)
+        canvas, dt = self.scene(view), self.model.system.dt
         moving = canvas.moving
         if self.settled.get(view) is not seen:  # a step changes the moving artists only
             for name in ("first", "second", "moved_H", "moved_L"):
@@ -164,7 +158,6 @@ class Microscope:
                 canvas.still[name].set_data(seen[name].T)
             canvas.settle()
             self.settled[view] = seen
-        dt = self.model.system.dt
         moving["controls"].set_data(*plots.levels(dt, controls))
         moving["optimum"].set_data(*plots.levels(dt, seen["optimum"]))
         moving["states"].set_data(*states.T)
@@ -184,9 +177,9 @@ def microscope(model, dataset, H_cycles=10):
     """The widget: choose a problem, step or play through its cycles, throw switches.
 
     Args:
-        model: a `TinyRecursiveControl`.
-        dataset: has the sample numbers, the worst problem, and the teacher.
-        H_cycles: how many cycles to run.
+        model: a `TinyRecursiveControl` of a system with two states and one control.
+        dataset: has the samples to choose from, and the teacher.
+        H_cycles: how many cycles to run, also beyond the trained depth.
     """
     scope = Microscope(model, dataset.teacher, H_cycles)
     states = state_sliders(min(1.0, dataset.target_range), model.system.units)

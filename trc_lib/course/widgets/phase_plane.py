@@ -25,14 +25,7 @@ def limit_cycle(system, start=(2.0, 0.0)):
 
 
 class PhasePlane:
-    """The picture for a start on a grid; all starts are solved beforehand, so that it is fast.
-
-    Args:
-        model: a `TinyRecursiveControl` of a system with two states and one control.
-        teacher: gives the optimum.
-        points: starts along each side of the grid.
-        H_cycles: how many cycles to run.
-    """
+    """The picture for a start on a grid; all starts are solved beforehand, for speed."""
 
     def __init__(self, model, teacher, points=21, H_cycles=6):
         self.points = validation.whole("points", points, at_least=2)
@@ -95,7 +88,17 @@ class PhasePlane:
 
 
 def phase_plane(model, teacher, points=21, H_cycles=6):
-    """The widget: sliders for the start and the cycle; arguments as for `PhasePlane`."""
+    """The widget: sliders for the start and the cycle.
+
+    Args:
+        model: a `TinyRecursiveControl` of a system with two states and one control.
+        teacher: gives the optimum.
+        points: starts along each side of the grid.
+        H_cycles: how many cycles to run.
+
+    Raises:
+        ValueError: if the teacher has another system than the model.
+    """
     plane, units = PhasePlane(model, teacher, points, H_cycles), model.system.units
     step = 2 * LIMIT / (points - 1)
     cycle, play = cycle_player(H_cycles)

@@ -13,7 +13,7 @@ VIEWS = ((0.6, 1.8, 1.0), (1.7, 4.5, 2.7), (4.2, 11.0, 5.5))
 
 
 def closest_view(controls, states):
-    """The first of `VIEWS` that holds controls ``[N, 1]`` and states ``[N + 1, 2]``."""
+    """The first of `VIEWS` that holds these controls and states ``[N + 1, 2]``; else the last."""
     reach = [float(abs(values).max()) for values in (controls, *states.T)]
     return next((view for view in VIEWS if np.all(reach <= np.array(view))), VIEWS[-1])
 
