@@ -95,6 +95,7 @@ class CostGradient(Feedback):
         validation.instance("cost", cost, QuadraticCost).check_fit(system)
         self.cost, self.horizon, self.size = cost, horizon, horizon * system.control_dim
         self.register_buffer("scale", torch.ones(self.size))
+        self.register_buffer("control_limit", system.float32_limit, persistent=False)
 
     def check_fit(self, system: System, horizon: int) -> None:
         super().check_fit(system, horizon)
@@ -111,9 +112,8 @@ class CostGradient(Feedback):
         """The gradient in physical units, ``[batch, horizon * control_dim]``."""
         states = self.system.rollout_unchecked(initial_state, controls)
         gradient = self.cost.gradient(self.system, states, controls, target_state)
-        if self.system.control_limit is not None:
-            limit = self.system.control_limit.to(controls)
-            outward = (controls.abs() >= limit) & (gradient * controls < 0)
+        if self.control_limit is not None:
+            outward = (controls.abs() >= self.control_limit) & (gradient * controls < 0)
             gradient = gradient.masked_fill(outward, 0)
         return gradient.flatten(-2)
 

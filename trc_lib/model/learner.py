@@ -42,12 +42,7 @@ class Learner(nn.Module):
         self.seed = validation.whole("seed", seed, at_least=0)
         self.register_buffer("state_scale", torch.ones(config.state_dim))
         self.register_buffer("control_scale", torch.ones(config.control_dim))
-        limit = system.control_limit
-        if limit is not None:  # rounded towards zero, so that float32 stays within it
-            rounded = limit.float()
-            inward = rounded.nextafter(torch.zeros_like(rounded))
-            limit = torch.where(rounded.double() > limit, inward, rounded)
-        self.register_buffer("control_limit", limit, persistent=False)
+        self.register_buffer("control_limit", system.float32_limit, persistent=False)
         self.recipe = {}  # what trained the network; `train` sets it
 
     @property

@@ -47,6 +47,15 @@ class System:
             limits = [validation.positive("control_limit", limit) for limit in limits]
             self.control_limit = torch.tensor(limits, dtype=torch.float64)
 
+    @property
+    def float32_limit(self) -> Tensor | None:
+        """The limits in float32, rounded towards zero so that controls stay within the exact ones."""
+        if self.control_limit is None:
+            return None
+        rounded = self.control_limit.float()
+        inward = rounded.nextafter(torch.zeros_like(rounded))
+        return torch.where(rounded.double() > self.control_limit, inward, rounded)
+
     def __repr__(self):
         limit = self.control_limit
         limit = "" if limit is None else f", control_limit={limit.tolist()}"

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.unit.model.by_hand import VARIANTS
+from trc_lib.costs import QuadraticCost
 from trc_lib.model import (
     CostGradient,
     FinalError,
@@ -13,7 +14,7 @@ from trc_lib.model import (
     TRCConfig,
 )
 from trc_lib.problems import van_der_pol
-from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.systems import DoubleIntegrator, LinearSystem, VanDerPol
 
 
 def change_signal(model, change):
@@ -109,6 +110,18 @@ def test_a_gradient_that_pushes_against_a_limit_is_left_out(oscillator):
     outward = slopes * ends < 0  # the cost would fall beyond the limit
     assert bool(outward.any()) and bool((~outward).any())
     assert bool((signal[outward] == 0).all()) and bool((signal[~outward] != 0).all())
+
+
+@pytest.mark.parametrize("limit", [0.1, 0.7])
+def test_a_control_at_a_limit_that_float32_rounds_counts_as_at_its_limit(limit):
+    system = VanDerPol(control_limit=limit)
+    cost = QuadraticCost(torch.eye(2).double(), [[0.1]], torch.eye(2).double())
+    model = TinyRecursiveControl.create_two_level_small(
+        system, feedback=CostGradient(system, cost, 12), horizon=12)
+    saturated = model.to_physical(torch.full((1, 12), -9.0))
+    signal, _ = model.feedback(torch.tensor([[-1.0, 0.0]]), torch.zeros(1, 2), saturated)
+    free, _ = model.feedback(torch.tensor([[-1.0, 0.0]]), torch.zeros(1, 2), 0.5 * saturated)
+    assert bool((free > 0).any()) and bool((signal <= 0).all())
 
 
 def test_a_cost_that_does_not_fit_the_system_is_refused(oscillator):
