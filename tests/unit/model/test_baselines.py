@@ -51,7 +51,7 @@ def test_an_mlp_is_as_wide_as_its_budget_allows(numbers):
 def test_an_mlp_learns_is_saved_and_is_not_taken_for_another_network(
         dataset, other_dataset, tmp_path):
     model = MLP(MLPConfig(width=32, depth=1))
-    config = TrainConfig(epochs=10, batch_size=16, lr=1e-2)
+    config = TrainConfig(epochs=20, batch_size=16, lr=1e-2)
     before = evaluate(model, other_dataset)[-1].control_mse
     history = train(model, dataset, other_dataset, config, tmp_path, progress=False)
     assert history.best["eval_loss"] < 0.1 * before

@@ -1,12 +1,12 @@
-"""The objectives beside the plain mean squared error, and training at random depth."""
+"""Every objective is its formula."""
 
 import numpy as np
 import pytest
 import torch
 
-from trc_lib.evaluation import final_error
-from trc_lib.model import TinyRecursiveControl
-from trc_lib.training import TrainConfig, imitation_loss, objectives, train
+from trc_lib.problems import van_der_pol
+from trc_lib.training import TrainConfig, imitation_loss
+from trc_lib.training.objectives import cost_loss, objective_of
 
 
 @pytest.fixture
@@ -42,66 +42,44 @@ def test_the_final_state_counts_by_its_weight(cycles, objective):
     assert with_it[1] == without[1]
 
 
-def test_training_measures_the_final_state_by_simulation(
-        tiny, dataset, other_dataset, monkeypatch):
-    seen = []
-
-    def spy(cycles, optimum, cycle_weight=0.0, objective="mse", final_errors=None,
-            final_weight=0.0):
-        if final_errors is not None:
-            rows = [(dataset.controls.float() == u).all(dim=(1, 2)).nonzero().item()
-                    for u in optimum]
-            problems = dataset.initial_states[rows], dataset.target_states[rows]
-            for u, errors in zip(cycles.detach(), final_errors.detach()):
-                expected = final_error(dataset.system, *problems, u.double())
-                np.testing.assert_allclose(errors.norm(dim=1), expected, rtol=1e-4, atol=1e-5)
-            seen.append(final_weight)
-        return imitation_loss(cycles, optimum, cycle_weight, objective, final_errors, final_weight)
-
-    monkeypatch.setattr(objectives, "imitation_loss", spy)
-    config = TrainConfig(epochs=2, batch_size=16, final_weight=0.7)
-    train(tiny(), dataset, other_dataset, config, progress=False)
-    assert set(seen) == {0.7}
-
-
 def test_the_root_objective_has_a_finite_slope_at_the_optimum(cycles):
     controls = cycles[1].expand(4, -1, -1, -1).clone().requires_grad_()
     imitation_loss(controls, cycles[1], 1.0, "rms")[0].backward()
     assert torch.isfinite(controls.grad).all() and not controls.grad.any()
 
 
-def test_an_unknown_objective_is_refused():
-    with pytest.raises(ValueError,
-                       match="objective='huber' is unknown; accepted are 'mse', 'rms'"):
-        TrainConfig(objective="huber")
+@pytest.mark.parametrize("cycle_weight", [0.0, 0.1, 2.0])
+def test_imitation_loss_is_the_error_of_the_last_cycle_and_a_share_of_the_others(cycle_weight):
+    rng = np.random.default_rng(0)
+    cycles, optimal = rng.normal(size=(4, 6, 5, 2)), rng.normal(size=(6, 5, 2))
+    each = [((cycle - optimal)**2).sum() / (6 * 5 * 2) for cycle in cycles]
+    objective, loss = imitation_loss(torch.tensor(cycles), torch.tensor(optimal), cycle_weight)
+    assert float(loss) == pytest.approx(each[3], rel=1e-12)
+    expected = each[3] + cycle_weight * (each[0] + each[1] + each[2])
+    assert float(objective) == pytest.approx(expected, rel=1e-12)
 
 
-def test_random_depth_runs_every_number_of_cycles_up_to_the_most(
-        tiny, dataset, other_dataset, monkeypatch):
-    depths, predict = [], TinyRecursiveControl.predict
-
-    def watched(self, x0, xT, H_cycles=None):
-        depths.append(H_cycles)
-        return predict(self, x0, xT, H_cycles)
-
-    monkeypatch.setattr(TinyRecursiveControl, "predict", watched)
-    config = TrainConfig(epochs=2, batch_size=16, most_cycles=4)
-    train(tiny(), dataset, other_dataset, config, progress=False)
-    assert {depth for depth in depths if depth is not None} <= {1, 2, 3, 4}
-    assert len(set(depths)) >= 4
-    assert depths.count(None) == 2  # validated after each epoch at the network's own depth
+def test_the_cost_loss_is_the_mean_gap_relative_to_the_optimum():
+    costs, optimal = torch.tensor([[3.0, 5.0], [2.0, 4.0]]), torch.tensor([1.0, 3.0])
+    objective, loss = cost_loss(costs, optimal, cycle_weight=0.5)
+    assert float(loss) == pytest.approx(0.5)
+    assert float(objective) == pytest.approx(0.5 + 0.5 * 1.0)
 
 
-def test_random_depth_draws_the_same_depths_after_a_stop(tiny, dataset, other_dataset, tmp_path):
-    config = TrainConfig(epochs=3, batch_size=16, most_cycles=4)
-    whole, stopped = tiny(), tiny()
-    train(whole, dataset, other_dataset, config, progress=False)
+def test_the_root_of_each_gap_is_taken_problem_by_problem():
+    costs = torch.tensor([[3.0, 5.0], [1.5, 2.9]]).double()
+    optimal = torch.tensor([1.0, 3.0]).double()
+    objective, loss = cost_loss(costs, optimal, cycle_weight=0.5, root=True)
+    assert float(loss) == pytest.approx((0.25 - 0.05) / 2)  # negative gaps count
+    by_hand = (0.25**0.5 + 0) / 2 + 0.5 * (1 + 1) / 2
+    assert float(objective) == pytest.approx(by_hand, abs=1e-4)  # but have no root
 
-    def stop(history):
-        if len(history) == 2:
-            raise RuntimeError
 
-    with pytest.raises(RuntimeError):
-        train(tiny(), dataset, other_dataset, config, tmp_path, progress=False, on_epoch=stop)
-    train(stopped, dataset, other_dataset, config, tmp_path, progress=False)
-    assert all(map(torch.equal, whole.state_dict().values(), stopped.state_dict().values()))
+def test_a_control_at_its_limit_has_no_gradient_of_the_cost():
+    teacher, data = van_der_pol(horizon=8).teacher, van_der_pol(horizon=8).dataset(16, seed=0)
+    saturated = torch.rand(1, 16, 8, 1, generator=torch.Generator().manual_seed(0)) < 0.5
+    controls = torch.where(saturated, 2.0, 0.5).requires_grad_()
+    values = [x.float() for x in (data.initial_states, data.target_states, data.controls)]
+    objective_of(controls, *values, teacher, TrainConfig(objective="cost"))[0].backward()
+    assert bool((controls.grad[saturated] == 0).all())
+    assert bool((controls.grad[~saturated] != 0).all())
