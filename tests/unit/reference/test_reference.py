@@ -1,6 +1,7 @@
-"""Holds the ground while the house is rebuilt: today's code gives what the code before the move gave.
+"""Controls, gradients, teachers and a training are those of an earlier version of the code.
 
-``python -m tests.unit.reference.test_reference`` wrote ``reference.pt``; controls are compared to the bit, gradients to 1e-6.
+``python -m tests.unit.reference.test_reference`` wrote ``reference.pt``. Controls are compared to
+the bit, gradients to 1e-6.
 """
 
 import pathlib
@@ -25,14 +26,15 @@ from trc_lib.training import TrainConfig, imitation_loss, train
 
 FILE = pathlib.Path(__file__).with_name("reference.pt")
 SMALL = {"latent_dim": 16, "block_hidden": 16, "head_hidden": 16}
-NAMES = ("default", "no_feedback", "last_cycle_gradient", "single_latent", "proportional", "bounded_proportional", "gradient",
-         "gradient_proportional")
+NAMES = ("default", "no_feedback", "last_cycle_gradient", "single_latent", "proportional",
+         "bounded_proportional", "gradient", "gradient_proportional")
 DEPTHS = (0, 1, 3, 5)
 
 
 def problem_of(name):
-    return (bounded_inputs() if name.startswith("bounded") else van_der_pol(horizon=20) if name.startswith("gradient")
-            else double_integrator())
+    if name.startswith("gradient"):
+        return van_der_pol(horizon=20)
+    return bounded_inputs() if name.startswith("bounded") else double_integrator()
 
 
 def network(name, teacher):
@@ -43,8 +45,9 @@ def network(name, teacher):
         feedback = NoFeedback()
     if "proportional" in name:
         feedback = Proportional(feedback)
-    kind = {"last_cycle_gradient": LastCycleGradient, "single_latent": SingleLatent}.get(name, TinyRecursiveControl)
-    return kind.create_two_level_small(teacher.system, 3, feedback, horizon=teacher.horizon, **SMALL)
+    kinds = {"last_cycle_gradient": LastCycleGradient, "single_latent": SingleLatent}
+    return kinds.get(name, TinyRecursiveControl).create_two_level_small(
+        teacher.system, 3, feedback, horizon=teacher.horizon, **SMALL)
 
 
 def of_network(name):
@@ -60,7 +63,8 @@ def of_network(name):
         model.zero_grad()
         imitation_loss(cycles, data.controls.float(), 0.3)[0].backward()
         found[f"controls {depth}"] = cycles.detach().clone()
-        found |= {f"gradient {depth} {key}": p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+        found |= {f"gradient {depth} {key}": p.grad.clone() for key, p in model.named_parameters()
+                  if p.grad is not None}
     return found
 
 
@@ -68,7 +72,7 @@ def of_teachers():
     g = torch.Generator().manual_seed(7)
     x0, xT = 2 * torch.rand(2, 40, 2, generator=g, dtype=torch.float64) - 1
     oscillator = van_der_pol(horizon=30).teacher
-    clipped = ClippedLQR(oscillator.system, 30, getattr(oscillator, "quadratic_cost", None) or oscillator.quadratic_cost)
+    clipped = ClippedLQR(oscillator.system, 30, oscillator.quadratic_cost)
     return {"minimum energy": double_integrator().teacher.solve(x0, xT),
             "sampled": SampledContinuousController(DoubleIntegrator()).solve(x0, xT),
             "bounded": bounded_inputs().dataset(40, seed=3).controls,
@@ -79,10 +83,12 @@ def of_training():
     torch.set_num_threads(1)
     train_set, eval_set = generate_dataset(256, 0), generate_dataset(64, 1)
     model = TinyRecursiveControl.create_two_level_small(seed=1, **SMALL)
-    history = train(model, train_set, eval_set, TrainConfig(epochs=2, cycle_weight=0.1), device="cpu", progress=False)
+    config = TrainConfig(epochs=2, cycle_weight=0.1)
+    history = train(model, train_set, eval_set, config, device="cpu", progress=False)
     rows = {f"{row['epoch']} {key}": torch.tensor(value, dtype=torch.float64)
             for row in history.rows for key, value in row.items() if key != "seconds"}
-    return rows | {key: value.clone() for key, value in model.state_dict().items() if "feedback" not in key}
+    return rows | {key: value.clone() for key, value in model.state_dict().items()
+                   if "feedback" not in key}
 
 
 def compare(found, expected):
@@ -113,4 +119,5 @@ def test_a_training_is_as_before(reference):
 
 
 if __name__ == "__main__":
-    torch.save({name: of_network(name) for name in NAMES} | {"teachers": of_teachers(), "training": of_training()}, FILE)
+    torch.save({name: of_network(name) for name in NAMES} | {
+        "teachers": of_teachers(), "training": of_training()}, FILE)
