@@ -27,8 +27,9 @@ from papermill.exceptions import PapermillExecutionError
 import trc_lib
 from trc_lib import io, validation
 from trc_lib.course.batch.plan import BUILDS_ON, Job, code_cells
+from trc_lib.course.places import root, shown
 from trc_lib.course.presets import PRESETS
-from trc_lib.course.workspace import RUN_FOLDER, root, shown
+from trc_lib.course.workspace import RUN_FOLDER
 
 RECORDS = ("job.json", "state.json", "metrics.json", "log.txt", "stderr.txt")  # of the job itself
 # Results that no notebook reads.

@@ -11,7 +11,7 @@ import re
 from io import StringIO
 
 from trc_lib import io
-from trc_lib.course.workspace import root
+from trc_lib.course.places import root
 
 CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation",
             "06_does_recursion_help", "07_bounded_inputs", "08_van_der_pol")

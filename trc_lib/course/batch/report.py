@@ -1,7 +1,7 @@
 """The results of the course beside the description's, and tables for the terminal and documents."""
 
 from trc_lib import io
-from trc_lib.course.workspace import root
+from trc_lib.course.places import root
 
 BEGIN, END = "<!-- results: written by `make course` -->", "<!-- end of results -->"
 

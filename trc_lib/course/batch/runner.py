@@ -15,8 +15,8 @@ from trc_lib.course.batch.engines import Local
 from trc_lib.course.batch.job import NotebookFailed, State, devices, is_finished, prepare
 from trc_lib.course.batch.plan import CHAPTERS, plan
 from trc_lib.course.batch.report import BEGIN, END, closing_table, readme_table, write_table
+from trc_lib.course.places import root, shown
 from trc_lib.course.presets import choose_preset
-from trc_lib.course.workspace import root, shown
 from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import cycle_controls
 from trc_lib.model import TinyRecursiveControl

@@ -83,7 +83,7 @@ class Variant:
     def train_configs(self, lr, seed):
         """One `TrainConfig` per training, in their order.
 
-        Nobody stops early: on a long schedule the eval loss may rest for many epochs.
+        No early stopping: on a long schedule the eval loss may stand still for many epochs.
         """
         defaults = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
         trainings = [each for each in (self.before, self.training) if each is not None]

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from trc_lib import io, validation
 from trc_lib.course.experiments.definitions import RECURSION, Variant, multiply_adds
-from trc_lib.course.workspace import root
+from trc_lib.course.places import root
 from trc_lib.data import EVAL_SEED
 from trc_lib.evaluation import cycle_controls, final_error, measure
 from trc_lib.model.baselines import LinearMap
