@@ -1,4 +1,4 @@
-"""Two processes that torchrun started do what one does. All of their trainings run in one start of it, which takes seconds."""
+"""Two processes of torchrun train like one; one start, which takes seconds, runs all cases."""
 
 import dataclasses
 import functools
@@ -20,10 +20,12 @@ from trc_lib.training import TrainConfig
 from trc_lib.training.ranks import Ranks, joined, this_rank
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-BASE = TrainConfig(epochs=1, batch_size=24, cycle_weight=0.1)  # 49 problems: in the third batch one rank has nothing
+# 49 problems: in the third batch one rank has none
+BASE = TrainConfig(epochs=1, batch_size=24, cycle_weight=0.1)
 CASES = {
     "mse": BASE,
-    "rms": dataclasses.replace(BASE, objective="rms", final_weight=0.3, most_cycles=3),   # whose gradient is that of no mean
+    # a gradient that is not the mean of the ranks' gradients
+    "rms": dataclasses.replace(BASE, objective="rms", final_weight=0.3, most_cycles=3),
     "relative": dataclasses.replace(BASE, objective="relative improvement"),
     "proposal": dataclasses.replace(BASE, part="proposal"),
     "cycles": dataclasses.replace(BASE, part="cycles"),
@@ -32,12 +34,12 @@ CASES = {
 }
 LONGER = dataclasses.replace(BASE, epochs=3, snapshot_epochs=(1, 3))
 
-
 train = functools.partial(training.train, device="cpu", progress=False)
 
 
 def model(seed=0):
-    return TinyRecursiveControl.create_two_level_small(seed=seed, latent_dim=16, block_hidden=16, head_hidden=16)
+    return TinyRecursiveControl.create_two_level_small(
+        seed=seed, latent_dim=16, block_hidden=16, head_hidden=16)
 
 
 def sets():
@@ -46,39 +48,44 @@ def sets():
 
 def keep_the_first_epoch(folder, history):
     if len(history) == 1:
-        shutil.copytree(folder, folder.with_name(f"{folder.name}, first epoch"), ignore=shutil.ignore_patterns(".lock"))
+        shutil.copytree(folder, folder.with_name(f"{folder.name}, first epoch"),
+                        ignore=shutil.ignore_patterns(".lock"))
 
 
 def train_all(root):
-    """What every process runs: all cases, then a run to be gone on with, then another's that is gone on with."""
+    """What every process runs: all cases, a longer run, and the resume of another's run."""
     train_set, eval_set = sets()
     for name, config in CASES.items():
-        train(model(), Store(root.parent / "store") if name == "store" else train_set, eval_set, config, root / name)
+        data = Store(root.parent / "store") if name == "store" else train_set
+        train(model(), data, eval_set, config, root / name)
     folder = root / "longer"
-    train(model(), train_set, eval_set, LONGER, folder, on_epoch=functools.partial(keep_the_first_epoch, folder))
-    if (root / "gone on").exists():
-        train(model(), train_set, eval_set, LONGER, root / "gone on")
+    train(model(), train_set, eval_set, LONGER, folder,
+          on_epoch=functools.partial(keep_the_first_epoch, folder))
+    if (root / "resumed").exists():
+        train(model(), train_set, eval_set, LONGER, root / "resumed")
 
 
 def run(script, *words):
-    """A script under torchrun, as two processes on this machine: its exit code, and what it said."""
-    done = subprocess.run([*TORCHRUN, script, *map(str, words)], capture_output=True, text=True, timeout=120,
+    """The exit code and the stderr of a script run by torchrun as two processes."""
+    done = subprocess.run([*TORCHRUN, script, *map(str, words)], capture_output=True, text=True,
+                          timeout=120,
                           env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """The folder of one process, and that of two."""
+    """The folders of one process and of two."""
     folder = tmp_path_factory.mktemp("ranks")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "SHARD", 20)
         PROBLEMS["double_integrator"]().store(folder / "store", 49, seed=1)
     one, two = folder / "one", folder / "two"
     train_all(one)
-    shutil.copytree(one / "longer, first epoch", two / "gone on")
-    (folder / "script.py").write_text("import pathlib, sys\nfrom tests.integration.test_ranks import train_all\n\n"
-                                      "train_all(pathlib.Path(sys.argv[1]))")
+    shutil.copytree(one / "longer, first epoch", two / "resumed")
+    (folder / "script.py").write_text(
+        "import pathlib, sys\nfrom tests.integration.test_ranks import train_all\n\n"
+        "train_all(pathlib.Path(sys.argv[1]))")
     code, said = run(folder / "script.py", two)
     assert code == 0, said
     return one, two
@@ -92,8 +99,9 @@ def assert_same(first, second):
     for row, other in zip(rows_of(first), rows_of(second), strict=True):
         for name in row.keys() - {"seconds"}:
             assert row[name] == pytest.approx(other[name], rel=1e-5, abs=1e-9), name
-    states = [io.load_checkpoint(folder / "last.pt", "trc_lib.training", 1) for folder in (first, second)]
-    assert states[0]["recipe"] == states[1]["recipe"]  # which knows of no ranks
+    states = [io.load_checkpoint(folder / "last.pt", "trc_lib.training", 1)
+              for folder in (first, second)]
+    assert states[0]["recipe"] == states[1]["recipe"]
     for name, value in states[0]["weights"].items():
         torch.testing.assert_close(value, states[1]["weights"][name], rtol=0, atol=1e-5)
 
@@ -102,23 +110,25 @@ def assert_same(first, second):
 def test_two_ranks_end_where_one_process_does(both, name):
     one, two = both
     assert_same(one / name, two / name)
-    assert sorted(path.name for path in (one / name).iterdir()) == sorted(path.name for path in (two / name).iterdir())
+    files = [{path.name for path in (root / name).iterdir()} for root in both]
+    assert files[0] == files[1]
 
 
-def test_a_run_of_one_process_is_gone_on_with_by_two(both):
+def test_two_processes_resume_a_run_of_one(both):
     one, two = both
     assert len(rows_of(one / "longer, first epoch")) == 1
-    assert rows_of(two / "gone on")[0] == rows_of(one / "longer")[0]     # not made again: the seconds are the same
-    assert_same(one / "longer", two / "gone on")
-    assert list(training.load_snapshots(two / "gone on" / "snapshots.pt")) == [1, 3]
+    # the first epoch was not repeated: its seconds are the same
+    assert rows_of(two / "resumed")[0] == rows_of(one / "longer")[0]
+    assert_same(one / "longer", two / "resumed")
+    assert list(training.load_snapshots(two / "resumed" / "snapshots.pt")) == [1, 3]
 
 
-def test_a_run_of_two_processes_is_gone_on_with_by_one(both, tmp_path):
+def test_one_process_resumes_a_run_of_two(both, tmp_path):
     one, two = both
-    shutil.copytree(two / "longer, first epoch", tmp_path / "gone on")
-    train(model(), *sets(), LONGER, tmp_path / "gone on")
-    assert rows_of(tmp_path / "gone on")[0] == rows_of(two / "longer")[0]
-    assert_same(one / "longer", tmp_path / "gone on")
+    shutil.copytree(two / "longer, first epoch", tmp_path / "resumed")
+    train(model(), *sets(), LONGER, tmp_path / "resumed")
+    assert rows_of(tmp_path / "resumed")[0] == rows_of(two / "longer")[0]
+    assert_same(one / "longer", tmp_path / "resumed")
 
 
 DYING = """
@@ -146,14 +156,14 @@ except Exception as error:
 
 
 def ended(tmp_path, what):
-    """What a run says in which rank 1 goes wrong, and what it leaves."""
+    """The stderr of a run in which rank 1 fails."""
     (tmp_path / "dying.py").write_text(DYING)
     code, said = run(tmp_path / "dying.py", what, tmp_path / "run")
     assert code == 1
     return said
 
 
-def test_a_rank_that_dies_ends_the_run_and_is_named_and_what_is_kept_is_gone_on_with(both, tmp_path):
+def test_a_rank_that_dies_ends_the_run_and_is_named_and_the_run_is_resumed(both, tmp_path):
     said = ended(tmp_path, "dies")
     cause = said[said.index("Root Cause"):]
     assert "rank      : 1 (local_rank: 1)" in cause and "Signal 9 (SIGKILL)" in cause
@@ -164,7 +174,8 @@ def test_a_rank_that_dies_ends_the_run_and_is_named_and_what_is_kept_is_gone_on_
 
 def test_ranks_that_were_given_different_things_do_not_train_together(tmp_path):
     said = ended(tmp_path, "another")
-    assert "rank 1: ValueError: rank 1 was given something else than rank 0 (model_seed: 0 -> 1, initial_weights: " in said
+    assert ("rank 1: ValueError: rank 1 was given something else than rank 0 "
+            "(model_seed: 0 -> 1, initial_weights: ") in said
 
 
 def test_a_rank_that_no_longer_answers_is_given_up(tmp_path):
@@ -177,9 +188,11 @@ def test_one_process_alone_is_no_rank():
 
 
 def test_more_ranks_than_gpus_are_refused(monkeypatch):
-    for name, value in {"TORCHELASTIC_RUN_ID": "x", "RANK": "1", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
-        monkeypatch.setenv(name, value)
+    for name in ("RANK", "LOCAL_RANK"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(ValueError, match="--nproc_per_node=2 is too large: this machine has 1 CUDA devices"), \
-            joined(torch.device("cuda")):
+    reason = "--nproc_per_node=2 is too large: this machine has 1 CUDA devices"
+    with pytest.raises(ValueError, match=reason), joined(torch.device("cuda")):
         pass
