@@ -144,6 +144,16 @@ def test_a_dataset_holds_reachable_problems_only_and_comes_back_from_disk(tmp_pa
     assert torch.equal(fewer.target_states, loaded.target_states[:20])
 
 
+def test_a_target_just_inside_the_reachable_set_is_not_proved_unreachable():
+    teacher = BoundedMinimumEnergyController()
+    C = teacher.system.controllability_matrix(teacher.horizon)
+    directions = torch.randn(300, 2, generator=torch.Generator().manual_seed(0)).double()
+    edge = (directions @ C).sign() @ C.T  # the point furthest in each direction, |u| = 1
+    _, inside = teacher.try_solve(torch.zeros(2).double(), (1 - 3e-4) * edge)
+    _, outside = teacher.try_solve(torch.zeros(2).double(), (1 + 3e-4) * edge)
+    assert bool(inside.all()) and not bool(outside.any())
+
+
 def test_a_box_in_which_hardly_anything_can_be_reached_is_refused():
     with pytest.raises(ValueError, match=r"state_range=2000\S* is too wide"):
         generate_dataset(5, teacher=BoundedMinimumEnergyController(), state_range=2000)

@@ -9,7 +9,7 @@ import torch
 from trc_lib.costs import QuadraticCost
 from trc_lib.data import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import LinearSystem, VanDerPol
-from trc_lib.teachers import IterativeLQR, Unsolved
+from trc_lib.teachers import IterativeLQR, Unsolved, ilqr
 from trc_lib.teachers.ilqr import bounded_quadratic
 
 Q, R, HORIZON, DT, LIMIT = np.diag([10.0, 5.0]), np.array([[0.1]]), 40, 0.05, 2.0
@@ -115,6 +115,18 @@ def test_with_limits_a_linear_problem_is_a_quadratic_programme():
         assert float(cost) == pytest.approx(best, rel=1e-8)
 
 
+def test_the_promised_improvement_of_a_linear_problem_is_the_one_that_comes():
+    """The model is exact there: its first step promises, and reaches, the difference of the costs."""
+    teacher, *states, _, _ = linear_problem(None)
+    x0, xT = map(torch.tensor, states)
+    u = torch.ones(len(x0), teacher.horizon, teacher.system.control_dim, dtype=torch.float64)
+    states, limit = teacher.system.rollout(x0, u), torch.full((2,), torch.inf, dtype=torch.float64)
+    before = teacher.quadratic_cost.total(states, u, xT)
+    _, _, promised = teacher._backward(states, u, xT, torch.zeros(len(x0)).double(), limit)
+    after = teacher.iterate(x0, xT, u, tolerance=1e-12).total
+    torch.testing.assert_close(promised, before - after, rtol=1e-9, atol=1e-9)
+
+
 def test_the_small_quadratic_programme_is_solved():
     rng = np.random.default_rng(5)
     root, g = rng.normal(size=(60, 3, 3)), 3 * rng.normal(size=(60, 3))
@@ -130,6 +142,19 @@ def test_the_small_quadratic_programme_is_solved():
         np.testing.assert_allclose(d[i], variable.value, atol=1e-6)
         inside = (d[i].numpy() > lower[i] + 1e-9) & (d[i].numpy() < upper[i] - 1e-9)
         assert (free[i].numpy() == inside).all()
+
+
+def test_a_solution_is_as_good_as_one_with_a_much_smaller_tolerance(teacher):
+    x0, xT = sample_states(20, seed=16, state_range=2.0, target_range=0.0)
+    found, finer = teacher.iterate(x0, xT), teacher.iterate(x0, xT, tolerance=1e-14)
+    assert float((found.total / finer.total - 1).max()) < 1e-10
+
+
+def test_steps_that_all_fail_are_damped_until_it_gives_up_unsolved(teacher, monkeypatch):
+    monkeypatch.setattr(ilqr, "MOST_HALVINGS", 0)
+    x0, xT = sample_states(5, seed=17, state_range=2.0, target_range=0.0)
+    result = teacher.iterate(x0, xT)
+    assert not bool(result.solved.any()) and int(result.iterations.max()) < 20
 
 
 def test_a_good_guess_saves_iterations(teacher):
