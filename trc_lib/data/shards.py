@@ -159,11 +159,10 @@ def _read_shard(folder, recipe, shards, shard):
     path, shape = _path(folder, shard), (_size(recipe, shard), recipe["columns"])
     repair = "run generate again to repair the store"
     try:
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if mapped.shape != shape or mapped.dtype != np.float32:
-            raise ValueError(f"it holds {list(mapped.shape)} {mapped.dtype}; "
+        rows = np.load(path, allow_pickle=False)
+        if rows.shape != shape or rows.dtype != np.float32:
+            raise ValueError(f"it holds {list(rows.shape)} {rows.dtype}; "
                              f"needs {list(shape)} float32")
-        rows = np.array(mapped)  # a copy, so that what is checked is what is returned
     except Exception as error:  # the reader raises anything on damaged bytes
         raise ValueError(f"{path} cannot be read as a shard, it is missing, truncated or something "
                          f"else: {error}; {repair}") from None

@@ -9,12 +9,10 @@ from trc_lib.costs import QuadraticCost
 from trc_lib.model.shapes import Controls, States
 from trc_lib.systems import System
 
-# Keeps the direction and the logarithm of a signal finite at zero; float32 resolves no smaller
-# scaled error.
-SMALLEST_SIGNAL = 1e-6
+SMALLEST_SIGNAL = 1e-6  # keeps its direction and logarithm finite; float32 resolves no smaller
 
 Signal = Float[Tensor, "batch size"]
-Gain = Float[Tensor, "batch 1"] | float
+Answer = tuple[Signal, Float[Tensor, "batch 1"] | float]  # signal and gain
 
 
 class Feedback(nn.Module):
@@ -57,8 +55,7 @@ class NoFeedback(Feedback):
     def embedding(self, width: int) -> nn.Module:
         return nn.Identity()
 
-    def forward(self, initial_state: States, target_state: States, controls: Controls
-                ) -> tuple[Signal, Gain]:
+    def forward(self, initial_state: States, target_state: States, controls: Controls) -> Answer:
         return torch.zeros_like(initial_state[:, :1]), 1.0
 
 
@@ -70,8 +67,7 @@ class FinalError(Feedback):
         self.size = system.state_dim
         self.register_buffer("scale", torch.ones(self.size))
 
-    def forward(self, initial_state: States, target_state: States, controls: Controls
-                ) -> tuple[Signal, Gain]:
+    def forward(self, initial_state: States, target_state: States, controls: Controls) -> Answer:
         final_state = self.system.rollout_unchecked(initial_state, controls)[:, -1]
         return (final_state - target_state) / self.scale, 1.0
 
@@ -103,8 +99,7 @@ class CostGradient(Feedback):
             raise ValueError(f"feedback was made for {self.horizon} steps; "
                              f"the network has {horizon}")
 
-    def forward(self, initial_state: States, target_state: States, controls: Controls
-                ) -> tuple[Signal, Gain]:
+    def forward(self, initial_state: States, target_state: States, controls: Controls) -> Answer:
         return self.gradient(initial_state, target_state, controls) / self.scale, 1.0
 
     @torch.no_grad()
@@ -143,8 +138,7 @@ class Proportional(Feedback):
         super().__init__(inner.system)
         self.inner, self.size = inner, inner.size + 1
 
-    def forward(self, initial_state: States, target_state: States, controls: Controls
-                ) -> tuple[Signal, Gain]:
+    def forward(self, initial_state: States, target_state: States, controls: Controls) -> Answer:
         signal, _ = self.inner(initial_state, target_state, controls)
         size = (signal.square().sum(dim=-1, keepdim=True) + SMALLEST_SIGNAL**2).sqrt()
         return torch.cat([signal / size, size.log() / 4], dim=-1), size

@@ -101,7 +101,8 @@ class Learner(nn.Module):
             TypeError, ValueError: for values that are not finite floats, or shapes that do not fit.
         """
         answer = self.predict(*self._checked(initial_state, target_state, H_cycles))
-        return answer | {"cycle_controls": self._finite(answer["cycle_controls"])}
+        self._finite(answer["cycle_controls"])
+        return answer
 
     @torch.no_grad()
     def solve(self, initial_state: object, target_state: object

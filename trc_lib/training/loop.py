@@ -184,11 +184,11 @@ def validate(model: Learner, data: list[Tensor], teacher: Teacher, config: Train
 def _only(model, part):
     """Gradients for one of the ``model.parts`` alone; the rest keeps its weights."""
     trained = {each for module in model.parts[part] for each in module.parameters()}
-    still = [each for each in model.parameters() if each not in trained]
-    for parameter in still:
+    frozen = [each for each in model.parameters() if each not in trained]
+    for parameter in frozen:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in still:
+        for parameter in frozen:
             parameter.requires_grad_(True)

@@ -53,10 +53,11 @@ def test_an_mlp_learns_is_saved_and_is_not_taken_for_another_network(
     model = MLP(MLPConfig(width=32, depth=1))
     config = TrainConfig(epochs=20, batch_size=16, lr=1e-2)
     before = evaluate(model, other_dataset)[-1].control_mse
-    history = train(model, dataset, other_dataset, config, tmp_path, progress=False)
+    history = train(model, dataset, other_dataset, config, progress=False)
     assert history.best["eval_loss"] < 0.1 * before
-    loaded = MLP.load(tmp_path / "best_model.pt")
+    model.save(tmp_path / "model.pt")
+    loaded = MLP.load(tmp_path / "model.pt")
     problems = other_dataset.initial_states[:4], other_dataset.target_states[:4]
     assert torch.equal(loaded.solve(*problems), model.solve(*problems))
     with pytest.raises(ValueError, match=r"is not a checkpoint of the kind trc_lib\.model"):
-        TinyRecursiveControl.load(tmp_path / "best_model.pt")
+        TinyRecursiveControl.load(tmp_path / "model.pt")
