@@ -15,7 +15,7 @@ from trc_lib.course.batch.job import NotebookFailed, State, run_job
 
 
 class Engine:
-    """Runs a job in this process when it is looked at; each job's first lives may end early."""
+    """Ends the first job at each look: runs it in this process, or kills it ``killed`` times."""
 
     pause = settle = 0.0
 
@@ -31,11 +31,11 @@ class Engine:
 
     def look(self, handles):
         self.most = max(self.most, len(handles))
-        for job in handles:
-            self.lives[job.name] = self.lives.get(job.name, 0) + 1
-            if self.lives[job.name] > self.killed:
-                run_job(job.folder)
-        return [self.word] * len(handles)
+        job, *others = handles
+        self.lives[job.name] = self.lives.get(job.name, 0) + 1
+        if self.lives[job.name] > self.killed:
+            run_job(job.folder)
+        return [self.word, *["alive" for _ in others]]
 
     def cancel(self, handles):
         self.cancelled = [job.name for job in handles]
@@ -48,12 +48,12 @@ def run(engine, *sweeps, said=None, **options):
 
 
 def test_a_grid_is_run_so_many_at_a_time_and_reused_the_second_time(executed, scratch):
-    engine, said = Engine(workers=2), []
-    rows, name = run(engine, "04.weight=0.5,1,2"), "04_training.best_epoch.eval_final_error"
-    assert [row["figures"][name] for row in rows] == [0.5, 1, 2]
-    assert executed == ["04"] * 3 and engine.most == 2 and engine.cancelled == []
-    assert run(Engine(), "04.weight=0.5,1,2", said=said) == rows and executed == ["04"] * 3
-    assert sum("reused, it was finished with the same code" in text for text in said) == 3
+    engine, said, grid = Engine(workers=2), [], "04.weight=0.5,1,2,4"
+    rows, name = run(engine, grid), "04_training.best_epoch.eval_final_error"
+    assert [row["figures"][name] for row in rows] == [0.5, 1, 2, 4]
+    assert executed == ["04"] * 4 and engine.most == 2 and engine.cancelled == []
+    assert run(Engine(), grid, said=said) == rows and executed == ["04"] * 4
+    assert sum("reused, it was finished with the same code" in text for text in said) == 4
 
 
 def test_a_killed_job_is_started_again_and_three_times_in_all(executed, scratch):
