@@ -1,6 +1,7 @@
 """What the test modules share: one thread, a tiny network and small datasets.
 
-`trc_lib` is imported inside the fixtures: tests/unit/conftest.py must come first, which has its annotations checked.
+`trc_lib` is imported inside the fixtures, after tests/unit/conftest.py, which has its annotations
+checked.
 """
 
 import functools
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 torch.set_num_threads(1)  # faster than two for networks of this size
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background; processes would inherit it
+# A process in the background ignores Ctrl-C, and so would those that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

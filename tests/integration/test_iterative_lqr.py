@@ -25,7 +25,8 @@ def test_no_cost_is_above_that_of_ipopt_from_any_of_three_guesses(teacher):
 def test_other_guesses_lead_to_the_same_minimum(teacher):
     x0, xT = sample_states(100, seed=12, state_range=2.0, target_range=0.0)
     generator, found = torch.Generator().manual_seed(0), teacher.iterate(x0, xT)
-    for guess in (2 * torch.randn(100, teacher.horizon, 1, generator=generator, dtype=torch.float64),
+    shape = 100, teacher.horizon, 1
+    for guess in (2 * torch.randn(shape, generator=generator, dtype=torch.float64),
                   torch.full((100, teacher.horizon, 1), 5.0, dtype=torch.float64)):
         other = teacher.iterate(x0, xT, guess)
         assert bool(other.solved.all())

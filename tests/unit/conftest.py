@@ -1,4 +1,4 @@
-"""The unit tests see a bare machine, and have the annotations of `trc_lib` checked, shapes included."""
+"""The unit tests see a bare machine, and check the annotations of `trc_lib`, shapes included."""
 
 import os
 import pathlib
@@ -8,10 +8,12 @@ import sys
 import jaxtyping
 import pytest
 
-# The method, but for the configurations: they check their fields themselves, and accept NumPy's integers.
+# The method without its configurations, which check their fields and take NumPy integers.
 ROOMS = ("validation", "io", "systems", "costs", "evaluation", "teachers", "data", "problems",
-         *(f"model.{name}" for name in ("ablations", "baselines", "checkpoints", "feedback", "learner", "recursion", "trace")),
-         *(f"training.{name}" for name in ("batches", "compute", "loop", "objectives", "ranks", "state")))
+         *(f"model.{name}" for name in ("ablations", "baselines", "checkpoints", "feedback",
+                                        "learner", "recursion", "trace")),
+         *(f"training.{name}" for name in ("batches", "compute", "loop", "objectives", "ranks",
+                                           "state")))
 jaxtyping.install_import_hook([f"trc_lib.{room}" for room in ROOMS], "beartype.beartype")
 
 # What the unit tests find on PATH, beside the folder of their own Python: make, git, the coreutils.
@@ -32,7 +34,8 @@ def bare_machine(tmp_path_factory):
         if found is not None:
             (folder / "bin" / name).symlink_to(found)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", os.pathsep.join([str(folder / "bin"), str(pathlib.Path(sys.executable).parent)]))
+        own = pathlib.Path(sys.executable).parent
+        patch.setenv("PATH", os.pathsep.join([str(folder / "bin"), str(own)]))
         patch.setenv("HOME", str(folder / "home"))
         patch.delenv("DISPLAY", raising=False)
         yield

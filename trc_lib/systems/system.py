@@ -49,7 +49,7 @@ class System:
 
     @property
     def float32_limit(self) -> Tensor | None:
-        """The limits in float32, rounded towards zero so that controls stay within the exact ones."""
+        """The limits in float32, rounded towards zero: controls stay within the exact ones."""
         if self.control_limit is None:
             return None
         rounded = self.control_limit.float()

@@ -116,7 +116,7 @@ def test_with_limits_a_linear_problem_is_a_quadratic_programme():
 
 
 def test_the_promised_improvement_of_a_linear_problem_is_the_one_that_comes():
-    """The model is exact there: its first step promises, and reaches, the difference of the costs."""
+    """The model is exact there: its first step promises and reaches the difference of the costs."""
     teacher, *states, _, _ = linear_problem(None)
     x0, xT = map(torch.tensor, states)
     u = torch.ones(len(x0), teacher.horizon, teacher.system.control_dim, dtype=torch.float64)
