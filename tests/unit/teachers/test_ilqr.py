@@ -12,7 +12,7 @@ from trc_lib.systems import LinearSystem, VanDerPol
 from trc_lib.teachers import IterativeLQR, Unsolved, ilqr
 from trc_lib.teachers.ilqr import bounded_quadratic
 
-Q, R, HORIZON, DT, LIMIT = np.diag([10.0, 5.0]), np.array([[0.1]]), 40, 0.05, 2.0
+Q, R, HORIZON, DT, LIMIT = np.diag([10.0, 5.0]), np.array([[0.1]]), 25, 0.05, 2.0
 COST = QuadraticCost(Q, R, 20 * Q)
 
 
