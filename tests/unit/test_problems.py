@@ -68,3 +68,13 @@ def test_no_module_asks_for_a_problem_by_its_name():
             asked = re.search(rf"\b(if|elif|isinstance)\b.*\b({names})\b", line)
             allowed = "is None" in line or "same_as" in line
             assert not asked or allowed, f"{path.name}: {line.strip()}"
+
+
+def test_the_oscillators_problem_is_the_one_that_chapter_8_states():
+    problem = PROBLEMS["van_der_pol"]()
+    teacher, cost = problem.teacher, problem.teacher.quadratic_cost
+    assert (problem.state_range, problem.target_range, teacher.success) == (2.0, 0.0, 0.2)
+    assert (teacher.horizon, teacher.system.dt, teacher.system.mu) == (100, 0.05, 1.0)
+    assert teacher.system.control_limit.tolist() == [2.0]
+    assert cost.Q.tolist() == [[10, 0], [0, 5]] and cost.R.tolist() == [[0.1]]
+    assert cost.Q_final.tolist() == [[200, 0], [0, 100]]
