@@ -205,7 +205,7 @@ def elsewhere(advance=lambda: None):
     with tempfile.TemporaryDirectory() as folder:
         for cwd in ("/", folder):
             _through(row, "went through", pathlib.Path(folder) / cwd.strip("/").replace("/", "_"), cwd=cwd)
-            code = "from trc_lib import course; from trc_lib.course import experiments; course.pretrained(); print(len(experiments.load_results()['rivals']))"
+            code = "from trc_lib import course; from trc_lib.course import experiments; course.pretrained(); print(len(experiments.load_results()['variants']))"
             _expect(row, "found its files", run(["-c", code], cwd=cwd), 0, r"\d+")
             advance()
     return row
