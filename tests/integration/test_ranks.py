@@ -17,7 +17,6 @@ from trc_lib.data.shards import Store
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
 from trc_lib.training import TrainConfig
-from trc_lib.training.ranks import Ranks, joined, this_rank
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
 # 49 problems: in the third batch one rank has none
@@ -181,18 +180,3 @@ def test_ranks_that_were_given_different_things_do_not_train_together(tmp_path):
 def test_a_rank_that_no_longer_answers_is_given_up(tmp_path):
     said = ended(tmp_path, "sleeps")
     assert "rank 0: RankLost: another rank died, or did not answer for" in said
-
-
-def test_one_process_alone_is_no_rank():
-    assert this_rank() is None and Ranks().first and Ranks().agreed(3) == 3
-
-
-def test_more_ranks_than_gpus_are_refused(monkeypatch):
-    for name in ("RANK", "LOCAL_RANK"):
-        monkeypatch.setenv(name, "1")
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    reason = "--nproc_per_node=2 is too large: this machine has 1 CUDA devices"
-    with pytest.raises(ValueError, match=reason), joined(torch.device("cuda")):
-        pass
