@@ -37,13 +37,14 @@ test-browser: .venv/ready  ## work every control of every widget in a real brows
 test-slurm: .venv/ready  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
 	$(BIN)/python -m pytest -rs tests/system/slurm
 
-test-oldest: RESOLUTION := lowest-direct  ## run the tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
-test-newest: RESOLUTION := highest  ## run the tests with the newest versions that it allows (as large); another Python: make test-newest PYTHON=python3.13
+test-oldest: RESOLUTION := lowest-direct  ## run the unit and integration tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
+test-newest: RESOLUTION := highest  ## run the unit and integration tests with the newest versions that it allows (as large); another Python: make test-newest PYTHON=python3.13
 test-oldest test-newest: | .cache/tmp
 	$(PYTHON) -m venv --clear .venv-$@
 	.venv-$@/bin/pip install --quiet uv
 	.venv-$@/bin/uv pip install --quiet --system-certs --python .venv-$@ --resolution $(RESOLUTION) -e '.[test,browser,export,dev]'
-	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests --ignore tests/system/browser --ignore tests/system/slurm
+	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests/unit
+	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests/integration
 
 bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
