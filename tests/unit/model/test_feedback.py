@@ -1,5 +1,7 @@
 """What each cycle receives: the terminal error, or the gradient of a cost; and its gain."""
 
+import math
+
 import pytest
 import torch
 
@@ -154,3 +156,12 @@ def test_a_network_is_saved_with_the_cost_of_its_feedback(oscillator, tmp_path, 
     cost = getattr(loaded.feedback, "inner", loaded.feedback).cost
     for name, matrix in problem.teacher.quadratic_cost.contents().items():
         assert torch.equal(cost.contents()[name], matrix)
+
+
+def test_at_zero_error_the_gain_of_a_proportional_network_is_what_float32_resolves():
+    cart = DoubleIntegrator()
+    feedback = Proportional(FinalError(cart))
+    rest = torch.zeros(1, 2)
+    signal, gain = feedback(rest, rest, torch.zeros(1, 15, 1))
+    assert gain.item() == pytest.approx(1e-6)
+    assert signal.tolist() == [[0.0, 0.0, pytest.approx(math.log(1e-6) / 4)]]

@@ -85,3 +85,10 @@ def test_a_control_beyond_its_limit_still_has_a_gradient():
     assert controls.tolist() == [-1.0, 0.5, 1.0]
     (controls - torch.tensor([-1.0, 1.0, 0.0])).square().sum().backward()
     assert raw.grad.tolist() == [0.0, -1.0, 2.0]  # zero only where the limit is right
+
+
+def test_inside_the_network_controls_exceed_their_limit_by_a_millionth_at_most():
+    model = TinyRecursiveControl.create_two_level_small(DoubleIntegrator(control_limit=0.7))
+    model.control_scale.fill_(0.3)
+    clamped = model.clamp(torch.tensor([[-9.0, 9.0, *[0.5] * 13]])) * model.control_scale
+    assert clamped[0, :3].tolist() == pytest.approx([-0.7, 0.7, 0.15], rel=2e-6)
