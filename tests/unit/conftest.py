@@ -27,6 +27,9 @@ def bare_machine(tmp_path_factory):
 
     A test that patches `shutil.which` and then runs the program fails on every machine this way.
     """
+    if sys.platform == "win32":  # links need privileges there
+        yield
+        return
     folder = tmp_path_factory.mktemp("bare")
     (folder / "bin").mkdir(), (folder / "home").mkdir()
     for name in TOOLS:
