@@ -56,7 +56,7 @@ class QuadraticCost:
                     target_state: State) -> Float[Tensor, "..."]:
         """`total` of the trajectories that ``controls`` lead through, ``[...]``.
 
-        Differentiable in the controls, by the adjoint.
+        Differentiable: once in the controls by the adjoint, otherwise by the roll-out's own graph.
         """
         return _TotalOfControls.apply(controls, initial_state, target_state, system, self)
 
@@ -84,25 +84,39 @@ class _TotalOfControls(torch.autograd.Function):
     @staticmethod
     def forward(ctx, controls, initial_state, target_state, system, cost):
         states = system.rollout_unchecked(initial_state, controls)
-        ctx.save_for_backward(states, controls, target_state)
+        ctx.save_for_backward(controls, initial_state, target_state, states)
         ctx.system, ctx.cost = system, cost
         return cost.total(states, controls, target_state)
 
     @staticmethod
     def backward(ctx, upstream):
-        states, controls, target_state = ctx.saved_tensors
-        gradient = ctx.cost.gradient(ctx.system, states, controls, target_state)
-        return upstream[..., None, None] * gradient, None, None, None, None
+        *inputs, states = ctx.saved_tensors
+        needed, again = ctx.needs_input_grad[:3], torch.is_grad_enabled()
+        if not again and not any(needed[1:]):
+            controls, _, target_state = inputs
+            gradient = ctx.cost.gradient(ctx.system, states, controls, target_state)
+            return upstream[..., None, None] * gradient, None, None, None, None
+        with torch.enable_grad():
+            if not again:
+                inputs = [value.detach().requires_grad_() for value in inputs]
+            controls, initial_state, target_state = inputs
+            states = ctx.system.rollout_unchecked(initial_state, controls)
+            total = ctx.cost.total(states, controls, target_state)
+            wanted = [value for value, need in zip(inputs, needed) if need]
+            found = iter(torch.autograd.grad(total, wanted, upstream, create_graph=again))
+        return *(next(found) if need else None for need in needed), None, None
 
 
 def _weight(name, value, definite=False):
-    """A weight matrix, float64; refused if it is not symmetric and (semi)definite."""
+    """A weight matrix, float64; refused if not symmetric and (semi)definite up to rounding."""
     matrix = validation.array(name, value, (None, None), torch.float64).detach().cpu().clone()
     square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
-    if not square or not torch.equal(matrix, matrix.T):
+    slack = 1e-12 * float(matrix.abs().max()) if matrix.numel() else 0.0
+    if not square or float((matrix - matrix.T).abs().max()) > slack:
         raise ValueError(f"{name}={matrix.tolist()} is not accepted; needs a symmetric matrix")
+    matrix = (matrix + matrix.T) / 2
     smallest = float(torch.linalg.eigvalsh(matrix)[0])
-    if smallest < 0 or (definite and smallest <= 0):
+    if smallest < -slack or (definite and smallest <= slack):
         raise ValueError(f"{name} has the eigenvalue {smallest:g}; "
                          f"needs {'all above zero' if definite else 'none below zero'}")
     return matrix
