@@ -59,11 +59,18 @@ def decompose_error(system: LinearSystem, controls: ArrayLike, optimal_controls:
                for name, value in (("controls", controls), ("optimal_controls", optimal_controls)))
     validation.same_kind("controls", u, u.shape, "optimal_controls", best, best.shape)
     difference = (u - best).flatten(-2)                                   # [..., N * control_dim]
-    Q, _ = torch.linalg.qr(system.controllability_matrix(u.shape[-2]).T)  # basis of the row space
-    in_row_space = difference @ Q.to(difference) @ Q.T.to(difference)
+    basis = _row_space(system.controllability_matrix(u.shape[-2])).to(difference)
+    in_row_space = difference @ basis.T @ basis
     parts = [part.square().sum(dim=-1) for part in (in_row_space, difference - in_row_space)]
     validation.result("their square", torch.stack(parts), "controls or optimal_controls are")
     return tuple(parts)
+
+
+def _row_space(C):
+    """An orthonormal basis of the row space of C, in rows, whatever its rank and its units."""
+    scaled = C / C.norm(dim=1, keepdim=True).clamp(min=torch.finfo(C.dtype).tiny)
+    _, sizes, rows = torch.linalg.svd(scaled, full_matrices=False)
+    return rows[sizes > 1e-12 * sizes[0]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -155,3 +155,17 @@ def test_a_network_is_not_measured_on_problems_of_another_kind(teacher, message)
     with pytest.raises(ValueError, match=message):
         evaluate(TinyRecursiveControl.create_two_level_small(),
                  generate_dataset(8, teacher=teacher))
+
+
+def test_the_two_parts_are_right_where_the_controllability_matrix_has_not_full_rank():
+    """Two carts pushed by one control: it moves two of four directions."""
+    cart = DoubleIntegrator()
+    A, B = torch.block_diag(cart.A, cart.A), torch.cat([cart.B, 1e-6 * cart.B])
+    system, rng = LinearSystem(A, B, cart.dt), np.random.default_rng(0)
+    u, best = rng.normal(size=(2, 5, 6, 1))
+    terminal_error, excess_energy = decompose_error(system, u, best)
+    C = system.controllability_matrix(6).numpy()
+    difference = (u - best)[..., 0]
+    wasted = difference @ scipy.linalg.null_space(C[:2])
+    np.testing.assert_allclose(excess_energy, (wasted**2).sum(axis=1), rtol=1e-9)
+    np.testing.assert_allclose(terminal_error + excess_energy, (difference**2).sum(axis=1))
