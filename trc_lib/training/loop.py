@@ -19,6 +19,8 @@ from trc_lib.training.objectives import objective_of
 from trc_lib.training.ranks import joined
 from trc_lib.training.state import History, Run, epochs_kept, load_state, recipe_of
 
+LOOK_EVERY = 100  # steps, after which the loss is checked to be finite
+
 
 def train(model: object, train_set: object, eval_set: object, config: object = TrainConfig(),
           folder: object = None, device: object = "auto", resume: object = True,
@@ -45,7 +47,7 @@ def train(model: object, train_set: object, eval_set: object, config: object = T
     Raises:
         OtherRecipe: a ValueError, if ``folder`` holds a run with another recipe.
         ValueError: if a set does not fit the model.
-        FloatingPointError: if the loss is no longer finite.
+        FloatingPointError: if the loss is no longer finite; the model keeps its best weights.
         io.Busy: if another process is training in ``folder``.
         RankLost: a RuntimeError, if another of the processes that torchrun started died.
         KeyboardInterrupt: on Ctrl-C; all whole epochs are kept.
@@ -111,6 +113,9 @@ def _run_epochs(run, train_set, eval_set, device, progress, on_epoch, ranks):
                                 eval_loss=f"{row['eval_loss']:.1e}")
                 if on_epoch is not None and ranks.first:
                     on_epoch(run.history)
+    except FloatingPointError:
+        model.load_state_dict(run.best_weights)
+        raise
     except KeyboardInterrupt:
         kept = "nothing was kept: no folder was given"
         if run.folder is not None:
@@ -142,9 +147,11 @@ def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
             objective.backward()  # through every cycle of the recursion
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             run.optimizer.step()
-            # stays on the device: nothing in this loop waits for it
+            # stays on the device, which the loop waits for only at each look
             summed_loss += loss.detach() * len(initial_state)
             bar.update()
+            if (i + 1) % LOOK_EVERY == 0:
+                _check_finite(float(summed_loss), epoch, config)
     row = None
     if ranks.first:
         eval_loss, final_error, success = validate(model, eval_data, teacher, config)
@@ -152,10 +159,14 @@ def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
                "eval_loss": eval_loss, "eval_final_error": final_error, "eval_success": success,
                "lr": lr, "seconds": round(time.perf_counter() - started, 3)}
     row = ranks.agreed(row)
-    if not math.isfinite(row["train_loss"] + row["eval_loss"]):
+    _check_finite(row["train_loss"] + row["eval_loss"], epoch, config)
+    return row
+
+
+def _check_finite(loss, epoch, config):
+    if not math.isfinite(loss):
         raise FloatingPointError(f"the loss is no longer finite in epoch {epoch}; "
                                  f"try a smaller lr than {config.lr}")
-    return row
 
 
 @torch.no_grad()

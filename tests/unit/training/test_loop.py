@@ -1,5 +1,7 @@
 """Training is the plain loop that it claims to be, stops early, and refuses what does not fit."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -22,8 +24,10 @@ from trc_lib.training import (
     imitation_loss,
     learning_rate,
     load_snapshots,
+    loop,
     objectives,
 )
+from trc_lib.training.state import weights_of
 
 
 def test_a_tiny_model_learns(tiny):
@@ -179,6 +183,29 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_not_kept(tiny, dataset, 
                                                  r"try a smaller lr than 1e\+38"):
         train(tiny(), dataset, dataset, explosive, folder=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_after_a_loss_that_is_not_finite_the_model_has_its_best_weights(tiny, dataset, monkeypatch):
+    model, good = tiny(), {}
+    train(model, dataset, dataset, TrainConfig(epochs=1, batch_size=16))
+    good = weights_of(model)
+    script_eval_losses(monkeypatch, [1.0, 2.0, math.nan, math.nan])
+    with pytest.raises(FloatingPointError, match="in epoch 3"):
+        train(model, dataset, dataset, TrainConfig(epochs=3, batch_size=16, lr=0.0, warmup=0))
+    assert all(torch.equal(value, good[name]) for name, value in model.state_dict().items())
+    with pytest.raises(FloatingPointError, match="in epoch 1"):
+        train(model, dataset, dataset, TrainConfig(epochs=3, batch_size=16, lr=1e38, warmup=0))
+    assert all(torch.equal(value, good[name]) for name, value in model.state_dict().items())
+
+
+def test_a_loss_that_is_not_finite_is_noticed_long_before_the_end_of_the_epoch(
+        tiny, dataset, monkeypatch):
+    steps, plain = [], loop.objective_of
+    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
+    monkeypatch.setattr(loop, "objective_of", lambda *given: steps.append(1) or plain(*given))
+    with pytest.raises(FloatingPointError):
+        train(tiny(), dataset, dataset, TrainConfig(epochs=1, batch_size=4, lr=1e38, warmup=0))
+    assert len(steps) <= 4 < len(dataset) / 4
 
 
 @pytest.mark.parametrize("which", ["train_set", "eval_set"])
