@@ -2,6 +2,8 @@
 
 import io
 import random
+import threading
+import time
 
 import ipywidgets
 import numpy as np
@@ -15,6 +17,7 @@ from trc_lib.course.widgets.error_map import ErrorMap
 from trc_lib.course.widgets.microscope import SWITCHES, Microscope, refine
 from trc_lib.course.widgets.phase_plane import PhasePlane, limit_cycle
 from trc_lib.course.widgets.scene import closest_view
+from trc_lib.course.widgets.shell import Shell
 from trc_lib.course.widgets.steering import KNOTS, Playground
 from trc_lib.data import generate_dataset
 from trc_lib.evaluation import final_error
@@ -344,3 +347,27 @@ def test_a_live_picture_shows_the_argument_of_the_last_call():
     first = bytes(update.picture.value)
     update(History(rows))
     assert first.startswith(b"\x89PNG") and update.picture.value != first
+
+
+def test_two_callbacks_at_once_draw_one_after_the_other_and_the_latest_values_win():
+    inside, most = [], []
+
+    def draw(level):
+        inside.append(level)
+        most.append(len(inside))
+        time.sleep(0.02)
+        inside.pop()
+        return bytes([level])
+
+    shell = Shell(draw, {"level": ipywidgets.IntSlider(value=0, min=0, max=20)})
+
+    def move(levels):
+        for level in levels:
+            shell.controls["level"].value = level
+
+    threads = [threading.Thread(target=move, args=(range(first, 20, 2),)) for first in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and shell.picture.value == bytes([shell.controls["level"].value])

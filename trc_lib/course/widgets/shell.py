@@ -2,6 +2,7 @@
 
 import html
 import io
+import threading
 
 import ipywidgets
 
@@ -30,6 +31,7 @@ class Shell(ipywidgets.VBox):
 
     def __init__(self, draw, controls, extra=()):
         self.draw, self.controls, self.waiting = draw, controls, False
+        self.drawing = threading.RLock()  # JupyterLab runs callbacks of two controls in two threads
         self.picture, self.trouble = Picture(), ipywidgets.HTML()
         for control in controls.values():
             control.style.description_width = "initial"  # as wide as the text
@@ -48,7 +50,7 @@ class Shell(ipywidgets.VBox):
         if self.waiting:
             return
         try:
-            with one_thread():
+            with self.drawing, one_thread():
                 self.picture.value = self.draw(**self.values())
             self.trouble.value = ""
         except Exception as error:  # an exception in a callback is not shown in a notebook
