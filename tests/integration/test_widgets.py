@@ -371,3 +371,29 @@ def test_two_callbacks_at_once_draw_one_after_the_other_and_the_latest_values_wi
     for thread in threads:
         thread.join()
     assert max(most) == 1 and shell.picture.value == bytes([shell.controls["level"].value])
+
+
+def test_the_worst_sample_is_found_while_the_microscope_draws(model, problems):
+    """The button and the sliders run in two threads, on the same network."""
+    shell = widgets.microscope(model, problems, H_cycles=4)
+    press = [each for each in shell.children[0].children
+             if getattr(each, "description", "") == "the worst sample"][0].click
+    other = threading.Thread(target=lambda: [press() for _ in range(10)])
+    other.start()
+    for switch in SWITCHES * 4:
+        shell.controls["switch"].value = switch
+        assert shell.trouble.value == ""
+    other.join()
+    assert shell.trouble.value == ""
+
+
+def test_widgets_leave_the_network_as_it_was(problems):
+    model = _model().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    snapshots = {epoch: _model(seed=epoch).state_dict() for epoch in (1, 2)}
+    scope = widgets.microscope(model, problems, H_cycles=2)
+    shells = [scope, widgets.time_machine(model, snapshots), widgets.error_map(model, scope, 3)]
+    for shell in shells:
+        shell.redraw()
+    assert model.training and not model.block._forward_hooks
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -1,5 +1,7 @@
 """The tiny recursive controller: it proposes controls and refines them, cycle by cycle."""
 
+import threading
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -172,9 +174,14 @@ class TinyRecursiveControl(Learner):
         """
         *problem, H_cycles = self._checked(initial_state, target_state, H_cycles)
         H_cycles = self.config.H_cycles if H_cycles is None else H_cycles
-        z_initial, outputs = self.encode(*problem), []
+        z_initial, outputs, mine = self.encode(*problem), [], threading.get_ident()
         z_H, z_L, controls = carry or self.propose(z_initial)
-        hook = self.block.register_forward_hook(lambda block, inputs, out: outputs.append(out))
+
+        def record(block, inputs, output):
+            if threading.get_ident() == mine:  # another thread may run the same network meanwhile
+                outputs.append(output)
+
+        hook = self.block.register_forward_hook(record)
         try:
             history, carry = self.recursive_reasoning(*problem, H_cycles, (z_H, z_L, controls))
         finally:

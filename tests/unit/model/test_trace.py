@@ -1,6 +1,7 @@
 """A trace shows the refinement of `forward`, each value in its place."""
 
 import dataclasses
+import threading
 
 import pytest
 import torch
@@ -44,3 +45,22 @@ def test_a_trace_is_immutable_and_holds_nothing_of_the_callers(tiny):
         trace.controls = None
     x0.fill_(5), xT.fill_(5)
     assert not trace.initial_state.any() and (trace.target_state == 1).all()
+
+
+def test_a_trace_holds_nothing_of_another_thread_that_runs_the_same_network(scaled, problems):
+    model, stop = scaled(H_cycles=3, L_cycles=2), threading.Event()
+    expected = model.trace(*problems)
+
+    def others():
+        while not stop.is_set():
+            model(problems[0][:3], problems[1][:3])
+
+    other = threading.Thread(target=others)
+    other.start()
+    try:
+        traces = [model.trace(*problems) for _ in range(20)]
+    finally:
+        stop.set()
+        other.join()
+    for trace in traces:
+        assert torch.equal(trace.z_L, expected.z_L) and torch.equal(trace.z_H, expected.z_H)

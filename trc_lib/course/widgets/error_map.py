@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.shell import Shell, button, slider
+from trc_lib.course.widgets.shell import Shell, button, own_copy, slider
 from trc_lib.evaluation import final_error
 
 BOX, LIMIT = 2.5, 5.0  # half the sides of the training box and of the map
@@ -17,7 +17,7 @@ class ErrorMap:
     """The map for one target."""
 
     def __init__(self, model, points=15):
-        self.model = model.cpu().eval()
+        self.model = own_copy(model)
         axis = torch.linspace(-LIMIT, LIMIT, points, dtype=torch.float64)
         self.starts = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)  # [v, p, 2]
         self.inside = (self.starts.abs() <= BOX).all(dim=-1)

@@ -12,7 +12,15 @@ from trc_lib import validation
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
 from trc_lib.course.widgets.scene import closest_view
-from trc_lib.course.widgets.shell import Shell, button, choice, counter, cycle_player, state_sliders
+from trc_lib.course.widgets.shell import (
+    Shell,
+    button,
+    choice,
+    counter,
+    cycle_player,
+    own_copy,
+    state_sliders,
+)
 from trc_lib.evaluation import cycle_controls, decompose_error, final_error
 
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
@@ -57,7 +65,8 @@ class Microscope:
     """The picture of one refinement, which is computed once for each problem and switch."""
 
     def __init__(self, model, teacher, H_cycles=10):
-        self.model, self.teacher, self.H_cycles = model.cpu().eval(), teacher, H_cycles
+        self.model = own_copy(model)  # the switches put hooks on it
+        self.teacher, self.H_cycles = teacher, H_cycles
         self.compute = functools.lru_cache(maxsize=32)(self._compute)
         self.scene = functools.cache(self._build)
         self.settled = {}  # what the still artists of each scene show

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from trc_lib import validation
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.shell import Shell, cycle_player, slider
+from trc_lib.course.widgets.shell import Shell, cycle_player, own_copy, slider
 from trc_lib.evaluation import final_error
 
 LIMIT = 2.0  # half the side of the square of starts
@@ -32,7 +32,8 @@ class PhasePlane:
         if not teacher.system.same_as(model.system):
             raise ValueError(f"teacher is for another system, {teacher.system!r}, than the model, "
                              f"{model.system!r}")
-        self.system = system = model.cpu().eval().system
+        model = own_copy(model)
+        self.system = system = model.system
         axis = torch.linspace(-LIMIT, LIMIT, points, dtype=torch.float64)
         starts = torch.cartesian_prod(axis, axis)                             # [points**2, 2]
         targets = torch.zeros_like(starts)

@@ -1,5 +1,6 @@
 """What every widget is made of: controls above, a picture below, error messages under it."""
 
+import copy
 import html
 import io
 import threading
@@ -29,9 +30,11 @@ class Shell(ipywidgets.VBox):
         extra: widgets beside the controls that ``draw`` does not take, such as buttons.
     """
 
+    # JupyterLab runs callbacks in several threads; matplotlib and `one_thread` stand only one.
+    drawing = threading.RLock()
+
     def __init__(self, draw, controls, extra=()):
         self.draw, self.controls, self.waiting = draw, controls, False
-        self.drawing = threading.RLock()  # JupyterLab runs callbacks of two controls in two threads
         self.picture, self.trouble = Picture(), ipywidgets.HTML()
         for control in controls.values():
             control.style.description_width = "initial"  # as wide as the text
@@ -65,6 +68,11 @@ class Shell(ipywidgets.VBox):
         finally:
             self.waiting = False
         self.redraw()
+
+
+def own_copy(model):
+    """A copy of a network for one widget, on the CPU; the caller's stays where and as it is."""
+    return copy.deepcopy(model).cpu().eval()
 
 
 def live_picture(draw):

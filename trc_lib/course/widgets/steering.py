@@ -8,7 +8,15 @@ import torch
 
 from trc_lib.course import plots
 from trc_lib.course.widgets.scene import SteeringScene
-from trc_lib.course.widgets.shell import Shell, button, choice, counter, slider, state_sliders
+from trc_lib.course.widgets.shell import (
+    Shell,
+    button,
+    choice,
+    counter,
+    own_copy,
+    slider,
+    state_sliders,
+)
 from trc_lib.evaluation import final_error
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
@@ -131,10 +139,10 @@ def time_machine(model, snapshots):
     """The widget: the network of any epoch of a training, by cycle, start and target.
 
     Args:
-        model: a network of the kind that was trained; its weights are replaced.
+        model: a network of the kind that was trained.
         snapshots: ``{epoch: weights}``, as `load_snapshots` returns them.
     """
-    model, system, horizon = model.cpu().eval(), model.system, model.config.horizon
+    model, system, horizon = own_copy(model), model.system, model.config.horizon
     teacher = MinimumEnergyController(system, horizon)
     scene = SteeringScene({name: plots.LOOKS[name] for name in ("network", "optimum")},
                           horizon * system.dt)
