@@ -376,8 +376,8 @@ def test_two_callbacks_at_once_draw_one_after_the_other_and_the_latest_values_wi
 def test_the_worst_sample_is_found_while_the_microscope_draws(model, problems):
     """The button and the sliders run in two threads, on the same network."""
     shell = widgets.microscope(model, problems, H_cycles=4)
-    press = [each for each in shell.children[0].children
-             if getattr(each, "description", "") == "the worst sample"][0].click
+    press = next(each for each in shell.children[0].children
+                 if getattr(each, "description", "") == "the worst sample").click
     other = threading.Thread(target=lambda: [press() for _ in range(10)])
     other.start()
     for switch in SWITCHES * 4:
