@@ -1,15 +1,30 @@
-"""The variants of the studies, and the search for a learning rate."""
+"""The variants of the studies, the search for a learning rate, and what each run is given."""
 
+import dataclasses
+import itertools
+import math
+
+import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from trc_lib.course.experiments import STUDIES, multiply_adds
-from trc_lib.course.experiments.runs import next_rate
+from trc_lib import io
+from trc_lib.course.experiments import (
+    SEEDS,
+    STUDIES,
+    Study,
+    Variant,
+    multiply_adds,
+    run_sweep,
+    runs,
+)
+from trc_lib.course.experiments.runs import TUNING_SEED, next_rate, run_variant
 from trc_lib.model import FinalError, NoFeedback, TinyRecursiveControl
 from trc_lib.model.baselines import MLP
 from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
+from trc_lib.training import History
 
 
 @pytest.mark.parametrize("make", [
@@ -64,3 +79,174 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
     ({1.25e-4: 1, 1e-3: 2}, None)])
 def test_the_learning_rate_is_searched_outward_until_the_best_lies_inside(tried, following):
     assert next_rate(tried) == following
+
+
+# ---------------------------------------------------------------- what each run is given
+
+ONE = Variant("one", "one", sizes={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 2})
+TINY = Study("tiny", "double_integrator", (
+    ONE, Variant("mlp", "mlp", mlp="parameters", training={"epochs": 1}, before={"epochs": 1})),
+    shipped=(), num_train=12, num_validation=6, num_test=8, run_off=2)
+
+
+@dataclasses.dataclass
+class Given:
+    """What one call of `train`, `measure` or `LinearMap` was given."""
+
+    call: str
+    problems: list        # a set of (start, target) for each dataset
+    weights: dict | None = None
+    seed: int | None = None
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A whole sweep of `TINY` with seeds 0, 1 and 2: its table, and what its calls were given."""
+    calls, folder = [], tmp_path_factory.mktemp("sweep")
+    real_train, real_measure, real_map = runs.train, runs.measure, runs.LinearMap
+
+    def problems(dataset):
+        return {tuple(row) for row in torch.cat(
+            [dataset.initial_states, dataset.target_states], dim=1).tolist()}
+
+    def train(model, train_set, eval_set, config, **options):
+        weights = {name: value.clone() for name, value in model.named_parameters()}
+        calls.append(Given("train", [problems(train_set), problems(eval_set)], weights,
+                           config.seed))
+        return real_train(model, train_set, eval_set, config, **options)
+
+    def measure(dataset, controls):
+        calls.append(Given("measure", [problems(dataset)]))
+        return real_measure(dataset, controls)
+
+    def linear_map(dataset):
+        calls.append(Given("linear", [problems(dataset)]))
+        return real_map(dataset)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("train", train), ("measure", measure), ("LinearMap", linear_map),
+                            ("LOWEST", 5e-4), ("HIGHEST", 2e-3)):
+            patch.setattr(runs, name, value)
+        table = run_sweep(folder, TINY, (0, 1, 2), workers=1)
+    return folder, table, calls
+
+
+def given(sweep, call):
+    return [each for each in sweep[2] if each.call == call]
+
+
+def test_no_problem_that_a_table_reports_on_is_trained_on_or_chosen_by(sweep):
+    tests = [each.problems[0] for each in given(sweep, "measure")]
+    assert len(tests[0]) == 8 and all(each == tests[0] for each in tests)  # the same for all
+    trainings = given(sweep, "train")
+    assert {tuple(map(len, each.problems)) for each in trainings} == {(12, 6)}
+    for each in trainings:
+        train_set, validation_set = each.problems
+        assert not train_set & validation_set
+        assert not tests[0] & (train_set | validation_set)
+    linear = given(sweep, "linear")
+    assert len(linear) == 3 and not any(tests[0] & each.problems[0] for each in linear)
+
+
+@pytest.fixture(scope="module")
+def by_seed(sweep):
+    """The trainings of both variants at every learning rate, by their seed."""
+    trainings = given(sweep, "train")
+    seeds = {each.seed for each in trainings}
+    assert seeds == {TUNING_SEED, 0, 1, 2}
+    return {seed: [each for each in trainings if each.seed == seed] for seed in seeds}
+
+
+def test_every_seed_has_its_own_problems_and_initial_weights(by_seed):
+    for one, other in itertools.combinations(by_seed.values(), 2):
+        assert not set.union(*one[0].problems) & set.union(*other[0].problems)
+        for name in ("encoder.0.weight", "block.layers.0.down.weight", "layers.0.weight"):
+            first, second = (next(each.weights[name] for each in several if name in each.weights)
+                             for several in (one, other))
+            assert (first - second).abs().mean() > 0.5 * first.std()
+
+
+def test_the_trainings_of_one_seed_have_the_same_problems_whatever_the_network(by_seed, sweep):
+    for several in by_seed.values():
+        assert len(several) >= 3 and all(each.problems == several[0].problems for each in several)
+    assert [each.problems[0] for each in given(sweep, "linear")] == [
+        by_seed[seed][0].problems[0] for seed in (0, 1, 2)]
+
+
+def test_the_seed_that_learning_rates_are_tried_with_is_in_no_table(sweep, tmp_path):
+    assert TUNING_SEED not in SEEDS
+    for seeds in ((0, TUNING_SEED), (TUNING_SEED,), (0, 1, 0)):
+        with pytest.raises(ValueError, match=r"seeds=.* is not accepted; needs different ones"):
+            run_sweep(tmp_path, TINY, seeds, workers=1)
+    assert not list(tmp_path.iterdir())
+    folder, table, _ = sweep
+    for name in ("one", "mlp"):
+        row = table["variants"][name]
+        for seed, run in zip((0, 1, 2), row["runs"], strict=True):
+            assert run == io.read_json(folder / name / f"lr-{row['lr']:g}-seed-{seed}.json")
+
+
+def test_sets_that_share_a_problem_are_refused():
+    problem = PROBLEMS["double_integrator"]()
+    longer, shorter, other = problem.dataset(9, 0), problem.dataset(5, 0), problem.dataset(5, 1)
+    runs._refuse_overlap(longer, other)
+    for sets in ((longer, shorter), (other, longer, shorter)):
+        with pytest.raises(ValueError, match="a problem is in two of the"):
+            runs._refuse_overlap(*sets)
+    with pytest.raises(ValueError, match="a problem is in two of the"):
+        run_variant(ONE, 1e-3, 1_000_000, TINY)  # its validation set begins like the test set
+
+
+def test_the_figure_that_a_learning_rate_is_chosen_by_is_the_error_on_the_validation_set():
+    model, figures = run_variant(ONE, 1e-3, 3, TINY)
+    data = PROBLEMS["double_integrator"]().dataset(6, 1_000_003)
+    (p, v), dt = data.initial_states.numpy().T, 0.33
+    for u in model.solve(data.initial_states, data.target_states).numpy()[:, :, 0].T:
+        p, v = p + v * dt + u * dt**2 / 2, v + u * dt
+    errors = np.hypot(p - data.target_states[:, 0].numpy(), v - data.target_states[:, 1].numpy())
+    assert figures["validation_error"] == pytest.approx(errors.mean(), rel=1e-4)
+
+
+@pytest.fixture
+def scripted(tmp_path, monkeypatch):
+    """A sweep whose trainings change nothing and report what ``error(lr, seed)`` says.
+
+    Each train loss falls where the validation error rises.
+    """
+    def make(error, seeds=(0, 1, 2), **changes):
+        def train(model, train_set, eval_set, config, progress):
+            value = error(config.lr, config.seed)
+            if not math.isfinite(value):
+                raise FloatingPointError("the loss is no longer finite in epoch 1")
+            row = {"train_loss": 1 / value, "eval_loss": 1.0, "eval_final_error": value}
+            later = {"train_loss": 0.5 / value, "eval_loss": 2.0, "eval_final_error": 0.5 / value}
+            return History([{"epoch": 1} | row, {"epoch": 2} | later])  # the first is the best
+
+        monkeypatch.setattr(runs, "train", train)
+        monkeypatch.setattr(runs, "_milliseconds", lambda model: 1.0)
+        study = dataclasses.replace(TINY, variants=(ONE,), **changes)
+        return run_sweep(tmp_path, study, seeds, workers=1)["variants"]["one"]
+    return make
+
+
+def test_the_learning_rate_with_the_least_validation_error_is_chosen(scripted):
+    row = scripted(lambda lr, seed: 1 + abs(math.log2(lr / 1e-3)), run_off=0)
+    assert row["tuning"] == {"0.0005": 2.0, "0.001": 1.0, "0.002": 2.0}
+    assert row["lr"] == 1e-3 and row["run_off"] == {}
+    assert [run["validation_error"] for run in row["runs"]] == [1.0, 1.0, 1.0]
+
+
+def test_the_mean_over_the_seeds_of_the_run_off_decides_between_the_two_best(scripted):
+    def error(lr, seed):
+        if seed == TUNING_SEED:
+            return {5e-4: 2.0, 1e-3: 1.0, 2e-3: 3.0}[lr]
+        return {5e-4: (4.0, 4.0, 9.0), 1e-3: (1.0, 8.0, 1.0), 2e-3: (0.1, 0.1, 0.1)}[lr][seed]
+
+    row = scripted(error, run_off=2)
+    assert row["run_off"] == {"0.0005": 4.0, "0.001": 4.5} and row["lr"] == 5e-4
+
+
+def test_a_learning_rate_that_fails_is_not_chosen(scripted):
+    row = scripted(lambda lr, seed: math.nan if lr > 1e-3 else 1 / lr, run_off=0)
+    assert row["lr"] == 1e-3 and row["failed"] == 0
+    assert row["tuning"]["0.002"] > row["tuning"]["0.0005"]

@@ -42,8 +42,14 @@ def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2):
 
     Returns:
         the table, as `load_results` reads it.
+
+    Raises:
+        ValueError: if a seed is given twice, or is that of the tuning.
     """
     folder, workers = pathlib.Path(folder), validation.whole("workers", workers)
+    if TUNING_SEED in seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={seeds} is not accepted; needs different ones, none of them "
+                         f"{TUNING_SEED}, which tries learning rates")
     io.check_writable(folder)
     tunings = [Tuning(folder, variant, tuple(seeds[:study.run_off])) for variant in study.variants]
 
@@ -189,6 +195,7 @@ def run_variant(variant, lr, seed, study=RECURSION):
     train_set = problem.dataset(study.num_train, seed)
     validation_set = problem.dataset(study.num_validation, EVAL_SEED + seed)
     test_set = problem.dataset(study.num_test, TEST_SEED)
+    _refuse_overlap(train_set, validation_set, test_set)
     model, seconds, stages = variant.make(problem.teacher, seed), 0.0, []
     try:
         for config in variant.train_configs(lr, seed):
@@ -216,6 +223,13 @@ def run_variant(variant, lr, seed, study=RECURSION):
         "cycle_cheapens": (costs[1:] < costs[:-1]).double().mean(dim=1).tolist()}
 
 
+def _refuse_overlap(*sets):
+    """Raise if a problem is in two of the sets, or twice in one."""
+    starts = torch.cat([each.initial_states for each in sets])
+    if len(starts.unique(dim=0)) < len(starts):
+        raise ValueError("a problem is in two of the training, validation and test sets")
+
+
 def _milliseconds(model):
     """The median time to solve one problem, on one thread."""
     x0, xT = torch.zeros(1, model.config.state_dim), torch.ones(1, model.config.state_dim)
@@ -230,6 +244,7 @@ def _linear_row(study, seeds):
     test_set, runs = problem.dataset(study.num_test, TEST_SEED), []
     for seed in seeds:
         train_set = problem.dataset(study.num_train, seed)
+        _refuse_overlap(train_set, test_set)
         started = time.process_time()
         linear = LinearMap(train_set)
         seconds = round(time.process_time() - started, 4)
