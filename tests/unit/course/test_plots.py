@@ -51,7 +51,103 @@ def test_refinement_draws_every_cycle_and_the_optimum(solved, trace):
     figure = plots.refinement(0.33, trace.controls, cycle_states, controls, states, [1, 0])
     drawn = [patch.get_data().values for patch in figure.axes[0].patches]
     np.testing.assert_array_equal(drawn, [*trace.controls[:, :, 0].double(), controls[:, 0]])
+    *cycles, optimum, target = figure.axes[1].lines
+    np.testing.assert_array_equal(optimum.get_xydata(), states)
+    np.testing.assert_array_equal(target.get_xydata(), [[1, 0]])
+    for run, path, end in zip(cycle_states, cycles[::2], cycles[1::2], strict=True):
+        np.testing.assert_array_equal(path.get_xydata(), run)
+        np.testing.assert_array_equal(end.get_xydata(), run[-1:])
     _axes_are_labelled(figure)
+
+
+@pytest.mark.parametrize(("cycles", "names"), [
+    (2, ["first proposal", "after cycle 1", "after cycle 2"]),
+    (6, ["first proposal", "after cycle 6"])])
+def test_a_refinement_names_its_cycles_and_of_many_the_first_and_the_last(cycles, names):
+    several, states = CONTROLS.expand(cycles + 1, 4, 1), STATES.expand(cycles + 1, 5, 2)
+    figure = plots.refinement(DT, several, states, CONTROLS, STATES, [0.5, 0.0])
+    named = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert named == [*names, "optimum"]
+
+
+def test_later_cycles_are_darker_and_thicker():
+    looks = [plots.cycle_look(cycle, 3) for cycle in range(4)]
+    brightness = [np.dot(look["color"][:3], [0.299, 0.587, 0.114]) for look in looks]
+    assert (np.diff(brightness) < -0.1).all()
+    assert (np.diff([look["linewidth"] for look in looks]) > 0.2).all()
+
+
+# ---------------------------------------------------------------- time is in seconds
+
+DT = 0.2
+EDGES = [0.0, 0.2, 0.4, 0.6, 0.8]  # of four steps
+CONTROLS = torch.tensor([[1.0], [0.5], [-0.5], [-1.0]])
+STATES = torch.tensor([[0.0, 0.0], [0.1, 1.0], [0.3, 1.5], [0.4, 0.5], [0.5, 0.0]])
+
+
+def _drawn_against_seconds(axes, count):
+    """Whether so many controls are drawn in ``axes``, each step where it belongs in time."""
+    assert len(axes.patches) == count
+    for patch in axes.patches:
+        np.testing.assert_allclose(patch.get_data().edges, EDGES)
+    np.testing.assert_allclose(axes.dataLim.intervalx, [0.0, 0.8])
+
+
+def test_one_run_is_drawn_against_seconds():
+    values, edges = plots.levels(DT, CONTROLS)
+    np.testing.assert_allclose(edges, EDGES)
+    np.testing.assert_allclose(values, [1.0, 0.5, -0.5, -1.0])
+    figure, panels = plots.plt.subplots(1, 3)
+    controls, position, phase = plots.draw_run(panels, DT, STATES, CONTROLS, "a run", {})
+    _drawn_against_seconds(panels[0], 1)
+    np.testing.assert_allclose(controls.get_data().values, [1.0, 0.5, -0.5, -1.0])
+    np.testing.assert_allclose(position.get_xydata(), [*zip(EDGES, (0.0, 0.1, 0.3, 0.4, 0.5))])
+    np.testing.assert_allclose(phase.get_xydata(), STATES)
+    plots.draw_controls(panels[1], DT, CONTROLS)
+    _drawn_against_seconds(panels[1], 1)
+    plots.plt.close(figure)
+
+
+def test_steering_is_drawn_against_seconds():
+    runs = {"optimum": (STATES, CONTROLS), "network": (0.9 * STATES, 0.9 * CONTROLS)}
+    controls, positions, _ = plots.steering(DT, runs, [0.6, 0.1]).axes
+    _drawn_against_seconds(controls, 2)
+    first, second, target = positions.lines
+    for line in (first, second):
+        np.testing.assert_allclose(line.get_xdata(), EDGES)
+    np.testing.assert_allclose(target.get_xydata(), [[0.8, 0.6]])
+    assert controls.get_xlabel() == positions.get_xlabel() == "time (s)"
+
+
+def test_a_refinement_is_drawn_against_seconds():
+    cycles, states = torch.stack([CONTROLS, 0.5 * CONTROLS]), torch.stack([STATES, 0.5 * STATES])
+    figure = plots.refinement(DT, cycles, states, CONTROLS, STATES, [0.5, 0.0])
+    _drawn_against_seconds(figure.axes[0], 3)  # two cycles and the optimum
+    assert figure.axes[0].get_xlabel() == "time (s)"
+
+
+def test_snapshots_are_drawn_against_seconds():
+    cycles = torch.stack([CONTROLS, 0.5 * CONTROLS])
+    panels = plots.snapshots(DT, {"epoch 0": cycles, "epoch 1": cycles}, CONTROLS).axes
+    assert len(panels) == 4
+    for axes in panels:
+        _drawn_against_seconds(axes, 2)  # the network and the optimum
+    assert [axes.get_xlabel() for axes in panels] == ["", "", "time (s)", "time (s)"]
+
+
+def test_a_gif_is_drawn_against_seconds(tmp_path, monkeypatch):
+    frames = []
+    monkeypatch.setattr(plots.plt, "close", frames.append)
+    off, ends = torch.stack([CONTROLS, 0.5 * CONTROLS]), torch.tensor([[0.5, 0.1], [1.0, 0.0]])
+    plots.refinement_gif(tmp_path / "refinement.gif", DT, off, ends, torch.tensor([1.0, 0.0]))
+    monkeypatch.undo()
+    for shown, figure in enumerate(frames, start=1):
+        _drawn_against_seconds(figure.axes[0], shown)
+        assert figure.axes[0].get_xlabel() == "time (s)"
+        points = [line.get_xydata()[0] for line in figure.axes[1].lines]
+        np.testing.assert_allclose(points, [*ends[:shown], [1.0, 0.0]])  # and the target
+        plots.plt.close(figure)
+    assert len(frames) == 2
 
 
 def test_labels_carry_the_units_of_the_system():
@@ -60,6 +156,8 @@ def test_labels_carry_the_units_of_the_system():
     assert axes.get_ylabel() == "control u (m/s²)"
     plots.label_phase_plane(axes, VanDerPol.units)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("position", "velocity")
+    plots.label_phase_plane(axes)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("position (m)", "velocity (m/s)")
     plots.plt.close(figure)
 
 
@@ -69,6 +167,10 @@ def test_snapshots_have_a_row_an_epoch_and_a_column_a_cycle(solved, trace):
     assert len(figure.axes) == 8 and figure.axes[5].get_ylim() == (-2, 2)
     off = (trace.controls[1].double() - solved[1]).square().mean().sqrt()
     assert figure.axes[5].texts[0].get_text() == f"off by {off:.4f} m/s²"
+    assert [axes.get_title("left") for axes in figure.axes[:4]] == [
+        "first proposal", "after cycle 1", "after cycle 2", "after cycle 3"]
+    assert [figure.axes[i].get_ylabel() for i in (0, 4)] == ["epoch 0\nu (m/s²)",
+                                                             "epoch 1\nu (m/s²)"]
 
 
 def test_latents_are_strips_of_all_moments(trace):
@@ -82,19 +184,30 @@ def test_latents_are_strips_of_all_moments(trace):
 
 def test_learning_curves_and_data_flow_are_labelled():
     row = {"epoch": 1, "train_loss": 1.0, "eval_loss": 0.5, "eval_final_error": 0.2, "lr": 1e-3}
-    figure = plots.learning_curves(History([row]))
-    assert [line.get_ydata()[0] for line in figure.axes[0].lines] == [1.0, 0.5, 1e-3]
-    assert figure.axes[1].lines[0].get_ydata() == [0.2]
+    figure = plots.learning_curves(History([row, {name: value / 2 for name, value in row.items()}
+                                            | {"epoch": 2}]))
+    left, right = figure.axes
+    error, success = right.lines
+    assert [list(line.get_ydata()) for line in left.lines] == [
+        [1.0, 0.5], [0.5, 0.25], [1e-3, 5e-4]]
+    assert list(error.get_ydata()) == [0.2, 0.1]
+    assert {tuple(line.get_xdata()) for line in (*left.lines, error)} == {(1, 2)}
+    assert set(success.get_ydata()) == {0.1}
     _axes_are_labelled(figure)
     assert plots.data_flow().axes[0].texts
 
 
 def test_the_error_map_has_positions_across_and_velocities_up():
-    errors = np.outer([1, 10, 100], np.ones(5)) * 1e-3  # grows with the velocity
+    errors = np.outer([0.001, 0.05, 0.15], np.ones(5))  # grows with the velocity
     positions, velocities = np.linspace(-2, 2, 5), np.linspace(-1, 1, 3)
-    figure = plots.error_map(positions, velocities, errors, [0, 0], box=0.5)
+    figure = plots.error_map(positions, velocities, errors, [0.4, -0.2], box=0.5)
     axes = figure.axes[0]
     np.testing.assert_allclose(axes.collections[0].get_array(), errors)
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[0.4, -0.2]])
+    np.testing.assert_allclose(axes.patches[0].get_window_extent().transformed(
+        axes.transData.inverted()).get_points(), [[-0.5, -0.5], [0.5, 0.5]])
+    (border,) = axes.collections[1].get_paths()  # 0.1 is halfway between 0.05 and 0.15
+    np.testing.assert_allclose(border.vertices[:, 1], np.full(5, 0.5))
     assert axes.get_xlim()[1] > axes.get_ylim()[1] and "velocity" in axes.get_ylabel()
     _axes_are_labelled(figure)
 
