@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import pathlib
 import sys
 
 import numpy as np
@@ -60,12 +61,51 @@ def test_a_missing_checkpoint_is_a_message(tmp_path, capsys):
     assert "none.pt does not exist" in capsys.readouterr().err
 
 
-def test_a_file_that_differs_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+@pytest.fixture
+def differing(monkeypatch):
+    """Exports a network whose file would give one control of the 64th problem wrong by ``share``.
+
+    The network's controls are all ``size`` m/s^2, and ``share`` is of that. Nothing is exported.
+    """
+    def begin(size, share):
+        model = small_mlp()
+        with torch.no_grad():
+            model.layers[-1].weight.zero_()
+            model.layers[-1].bias.fill_(1.0)
+        model.control_scale.fill_(size)
+
+        class Session:
+            def __init__(self, path, **options):
+                assert pathlib.Path(path).read_text() == "a network"
+
+            def run(self, outputs, inputs):
+                with torch.no_grad():
+                    controls = model.predict(*map(torch.tensor, inputs.values()))["controls"]
+                assert bool((controls == size).all())
+                controls[63:, -1] += share * size
+                return [controls.numpy()]
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(torch.onnx, "export", lambda network, problems, path, **options:
+                            pathlib.Path(path).write_text("a network"))
+        return model
+    return begin
+
+
+@pytest.mark.parametrize("size", [1.0, 1000.0])
+@pytest.mark.parametrize("share", [1e-3, -1e-3, 1.0])
+def test_a_file_that_differs_is_not_written(tmp_path, differing, size, share):
     with pytest.raises(ArithmeticError,
                        match=r"model\.onnx is not written: ONNX Runtime's controls differ by"):
-        export.export_onnx(small_mlp(), tmp_path / "model.onnx")
+        export.export_onnx(differing(size, share), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("size", "share"), [(1.0, 0.0), (1.0, 1e-6), (1000.0, 0.0)])
+def test_a_file_that_differs_by_rounding_is_written(tmp_path, differing, size, share):
+    difference = export.export_onnx(differing(size, share), tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_text() == "a network"
+    assert 0.5 * share <= difference <= 5e-6
 
 
 def test_a_network_that_gives_no_numbers_is_not_written(tmp_path):
