@@ -1,9 +1,13 @@
 """Pictures: data in, a matplotlib `Figure` out. Importing this module sets the course's style.
 
-The widgets use the looks, `levels`, `draw_*` and `label_*` on figures that they keep.
+Their argument ``system``, the course's cart if not given, says how many states and controls there
+are and what they are called. ``shown`` are the two components of the state in the phase plane; a
+system with one state has none. The widgets use the looks, `levels`, `draw_*` and `label_*` on
+figures that they keep.
 """
 
 import math
+import re
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,9 +17,13 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from trc_lib.systems import SUCCESS, System
+from trc_lib import validation
+from trc_lib.data.sampling import box as box_of
+from trc_lib.systems import SUCCESS, DoubleIntegrator
 
 plt.style.use("trc_lib.course.style")
+
+CART = DoubleIntegrator()
 
 # One colour and one line style for each source of controls, the same everywhere; readable in grey.
 OPTIMUM = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.8, "zorder": 5}
@@ -48,124 +56,249 @@ def _numpy(values):
     return values.detach().cpu().numpy() if torch.is_tensor(values) else np.asarray(values)
 
 
+def rounded(value, size, digits=4):
+    """``value`` for a text, to as many ``digits`` after the first of ``size``.
+
+    A ``size`` from 0.01 to 100 counts as 1: the course's pictures have the same digits throughout.
+    """
+    first = 0 if 0.01 <= size <= 100 or not 0 < size < math.inf else math.floor(math.log10(size))
+    return f"{value:.{min(max(digits - first, 0), 12)}f}"
+
+
 def _finished(figure):
     plt.close(figure)  # else a notebook would show it twice
     return figure
 
 
+def components(system, shown=(0, 1)):
+    """``shown``, if these are two components of the state; ``(0,)`` for a system with one state."""
+    if system.state_dim == 1:
+        return (0,)
+    if len(set(shown)) != 2 or len(shown) != 2 or not set(shown) <= set(range(system.state_dim)):
+        raise ValueError(f"shown={shown!r} is not accepted; give two different components of the "
+                         f"state, each from 0 to {system.state_dim - 1}")
+    return tuple(shown)
+
+
+def plain(label):
+    """A label of a `System` without its unit, and the unit: ``"speed (m/s)"`` has ``" (m/s)"``."""
+    name, unit = re.fullmatch(r"(.*?)( \([^()]*\))?", label, re.DOTALL).groups("")
+    return name.removeprefix("control "), unit
+
+
+def _sized(name, values, size, what):
+    """``values`` as an array whose last dimension is that of the system."""
+    values = _numpy(values)
+    if values.ndim == 1 and size == 1 and what == "controls":
+        values = values[:, None]
+    if values.ndim < 2 or values.shape[-1] != size:
+        raise ValueError(f"{name} has shape {list(values.shape)}; needs [..., {size}]: the system "
+                         f"has {size} {what}. Give another system, or other {what}")
+    return values
+
+
 def levels(dt, controls):
-    """Values and edges (s) of controls ``[N, 1]``, as `StepPatch.set_data` takes them."""
-    values = _numpy(controls).ravel()
-    return values, dt * np.arange(len(values) + 1)
+    """Values and edges (s) of one control, ``[N]`` or ``[N, 1]``, as `StepPatch.set_data` takes."""
+    values = _numpy(controls)
+    if not values.ndim or values.shape[1:] not in ((), (1,)):
+        raise ValueError(f"controls has shape {list(values.shape)}; needs [N] or [N, 1]: one "
+                         "control is drawn at a time, such as controls[:, 0]")
+    return values.ravel(), dt * np.arange(len(values) + 1)
+
+
+def plane(dt, states, shown=(0, 1)):
+    """A run's states ``[N + 1, state_dim]`` in the phase plane, x and y; over time if only one."""
+    states = _numpy(states)
+    return states[:, shown].T if len(shown) == 2 else (dt * np.arange(len(states)), states[:, 0])
+
+
+def at_end(dt, horizon, state, shown=(0, 1)):
+    """Where a run that ends in ``state`` ends in its `plane`."""
+    return _numpy(state)[list(shown)] if len(shown) == 2 else (dt * horizon, _numpy(state)[0])
+
+
+def stacked(figure, cell, count):
+    """Axes for so many controls under one another in a cell of a grid."""
+    parts = cell.subgridspec(count, 1) if count > 1 else [cell]
+    return [figure.add_subplot(part) for part in parts]
 
 
 def draw_controls(axes, dt, controls, **look):
-    """Draw controls ``[N, 1]`` over time; return the `StepPatch`."""
+    """Draw one control, ``[N]`` or ``[N, 1]``, over time; return the `StepPatch`."""
     return axes.stairs(*levels(dt, controls), baseline=None, **({"linewidth": 2.4} | look))
 
 
-def draw_run(panels, dt, states, controls, label, look):
-    """Draw controls, position and phase plane of one run, a panel each; return three artists."""
-    left, middle, right = panels
-    states = _numpy(states)
-    return (draw_controls(left, dt, controls, label=label, **look),
-            *middle.plot(dt * np.arange(len(states)), states[:, 0], **look),
-            *right.plot(*states.T, marker="o", markersize=3, **look))
+def draw_run(panels, dt, states, controls, label, look, shown=(0, 1)):
+    """Draw one run: each control, a state over time and the phase plane; return the artists.
+
+    Args:
+        panels: axes, one a control, one for the first state of ``shown``, one for the phase plane.
+        dt: seconds a step.
+        states: ``[N + 1, state_dim]``; controls: ``[N, control_dim]`` or ``[N]``.
+        label: of the controls, for a legend; look: keywords of the lines.
+        shown: components of the state; without a phase plane only one.
+    """
+    states, controls = _numpy(states), _numpy(controls)
+    controls = controls.reshape(len(controls), -1)                             # [N, control_dim]
+    artists = [draw_controls(axes, dt, control, label=label, **look)
+               for axes, control in zip(panels, controls.T)]
+    artists += panels[len(artists)].plot(*plane(dt, states[:, shown[:1]], (0,)), **look)
+    if len(shown) == 2:
+        artists += panels[len(artists)].plot(*plane(dt, states, shown), marker="o", markersize=3,
+                                             **look)
+    return tuple(artists)
 
 
-def label_controls(axes, units=System.units, title="controls", **limits):
-    """Name the axes of controls over time; ``units`` are those of a `System`."""
-    axes.set(xlabel="time (s)", ylabel=f"control u{units[2]}", title=title, **limits)
+def label_controls(axes, system=CART, title="controls", component=0, **limits):
+    """Name the axes of one control of a `System` over time."""
+    axes.set(xlabel="time (s)", ylabel=system.control_labels[component], title=title, **limits)
 
 
-def label_positions(axes, **limits):
-    """Name the axes of a cart's position over time."""
-    axes.set(xlabel="time (s)", ylabel="position (m)", title="position", **limits)
+def label_inputs(panels, system=CART, title="controls", limits=()):
+    """`label_controls` for panels under one another; ``limits`` are (low, high) for each."""
+    for i, axes in enumerate(panels):
+        label_controls(axes, system, title if i == 0 else "", i)
+        if limits:
+            axes.set_ylim(limits[i])
+        if axes is not panels[-1]:
+            axes.set_xlabel("")
+            axes.tick_params(labelbottom=False)
 
 
-def label_phase_plane(axes, units=System.units, title="phase plane", **limits):
-    """Name the axes of velocity over position; ``units`` are those of a `System`."""
-    axes.set(xlabel=f"position{units[0]}", ylabel=f"velocity{units[1]}", title=title, **limits)
+def label_state(axes, system=CART, component=0, **limits):
+    """Name the axes of one state of a `System` over time."""
+    label = system.state_labels[component]
+    axes.set(**{"xlabel": "time (s)", "ylabel": label, "title": plain(label)[0]} | limits)
 
 
-def steering(dt, runs, target_state, title="controls"):
-    """Controls, position and phase plane of several ways to steer a cart.
+def label_phase_plane(axes, system=CART, title="phase plane", shown=(0, 1), **limits):
+    """Name the axes of one state of a `System` over another; of the only one over time."""
+    if len(shown) == 1:
+        return label_state(axes, system, title=title, **limits)
+    xlabel, ylabel = (system.state_labels[i] for i in shown)
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title, **limits)
+
+
+def steering(dt, runs, target_state, title="controls", system=CART, shown=(0, 1)):
+    """Controls, a state over time and phase plane of several ways to steer a system.
 
     Args:
         dt: seconds a step.
-        runs: ``{label: (states [N + 1, 2], controls [N, 1])}``; some labels have `LOOKS`.
-        target_state: ``[2]``, drawn as a cross.
+        runs: ``{label: (states [N + 1, state_dim], controls [N, control_dim])}``; some labels have
+            `LOOKS`.
+        target_state: ``[state_dim]``, drawn as a cross.
+        title: of the controls.
+        system: names states and controls.
+        shown: the components of the state in the phase plane; the first is drawn over time.
+
+    Raises:
+        ValueError: if a shape does not fit the system.
     """
-    figure, panels = plt.subplots(1, 3, figsize=(12, 3.5))
-    left, middle, right = panels
+    shown, n, m = components(system, shown), system.state_dim, system.control_dim
+    figure = plt.figure(figsize=(12, max(3.5, 1.6 * m)))
+    first, *cells = figure.add_gridspec(1, 1 + len(shown))
+    inputs, others = stacked(figure, first, m), [figure.add_subplot(cell) for cell in cells]
     for i, (label, (states, controls)) in enumerate(runs.items()):
-        draw_run(panels, dt, states, controls, label, LOOKS.get(label, {"color": f"C{i}"}))
-    target = _numpy(target_state)
-    middle.plot(dt * (len(states) - 1), target[0], **CROSS)
-    right.plot(*target, label="target", **CROSS)
-    left.axhline(0, color="0.6", linewidth=0.8)
-    label_controls(left, title=title)
-    label_positions(middle)
-    label_phase_plane(right)
-    middle.legend(handles=left.get_legend_handles_labels()[0])
-    right.legend()
+        states = _sized(f"runs[{label!r}] (states)", states, n, "states")
+        controls = _sized(f"runs[{label!r}] (controls)", controls, m, "controls")
+        draw_run((*inputs, *others), dt, states, controls, label,
+                 LOOKS.get(label, {"color": f"C{i}"}), shown)
+    target, horizon = _numpy(target_state), len(states) - 1
+    others[0].plot(*at_end(dt, horizon, target[list(shown[:1])], (0,)), **CROSS)
+    label_state(others[0], system, shown[0])
+    if len(shown) == 2:
+        others[1].plot(*at_end(dt, horizon, target, shown), label="target", **CROSS)
+        label_phase_plane(others[1], system, shown=shown)
+        others[1].legend()
+    for axes in inputs:
+        axes.axhline(0, color="0.6", linewidth=0.8)
+    label_inputs(inputs, system, title)
+    others[0].legend(handles=inputs[0].get_legend_handles_labels()[0])
     return _finished(figure)
 
 
 def refinement(dt, cycle_controls, cycle_states, optimal_controls, optimal_states, target_state,
-               title="controls after each cycle"):
+               title="controls after each cycle", system=CART, shown=(0, 1)):
     """One problem's controls and phase plane after each H cycle, with the optimum.
 
     Args:
         dt: seconds a step.
-        cycle_controls: ``[H_cycles + 1, N, 1]``; cycle_states: ``[H_cycles + 1, N + 1, 2]``.
-        optimal_controls: ``[N, 1]``; optimal_states: ``[N + 1, 2]``.
-        target_state: ``[2]``, drawn as a cross.
+        cycle_controls: ``[H_cycles + 1, N, control_dim]``; cycle_states: ``[H_cycles + 1, N + 1,
+            state_dim]``.
+        optimal_controls: ``[N, control_dim]``; optimal_states: ``[N + 1, state_dim]``.
+        target_state: ``[state_dim]``, drawn as a cross.
+        title, system, shown: as in `steering`.
+
+    Raises:
+        ValueError: if a shape does not fit the system.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.8), width_ratios=(1.6, 1))
-    cycles = len(cycle_controls) - 1
-    for k, (controls, states) in enumerate(zip(_numpy(cycle_controls), _numpy(cycle_states))):
+    shown, n, m = components(system, shown), system.state_dim, system.control_dim
+    cycle_controls = _sized("cycle_controls", cycle_controls, m, "controls")
+    optimal_controls = _sized("optimal_controls", optimal_controls, m, "controls")
+    cycle_states = _sized("cycle_states", cycle_states, n, "states")
+    optimal_states = _sized("optimal_states", optimal_states, n, "states")
+    figure = plt.figure(figsize=(12, max(3.8, 1.6 * m)))
+    first, last = figure.add_gridspec(1, 2, width_ratios=(1.6, 1))
+    inputs, right = stacked(figure, first, m), figure.add_subplot(last)
+    cycles, horizon = len(cycle_controls) - 1, len(optimal_controls)
+    for k, (controls, states) in enumerate(zip(cycle_controls, cycle_states)):
         look = cycle_look(k, cycles)
         named = cycles <= 4 or k in (0, cycles)  # of many cycles, only the first and the last
-        draw_controls(left, dt, controls, label=cycle_name(k) if named else None, **look)
-        right.plot(*states.T, **look)
-        right.plot(*states[-1], "o", color=look["color"], markersize=6)
-    draw_controls(left, dt, optimal_controls, label="optimum", **OPTIMUM)
-    right.plot(*_numpy(optimal_states).T, **OPTIMUM)
-    right.plot(*_numpy(target_state), label="target", **CROSS)
-    left.axhline(0, color="0.6", linewidth=0.8)
-    label_controls(left, title=title)
-    label_phase_plane(right, title="where they lead")
-    left.legend()
+        for axes, control in zip(inputs, controls.T):
+            draw_controls(axes, dt, control, label=cycle_name(k) if named else None, **look)
+        right.plot(*plane(dt, states, shown), **look)
+        right.plot(*at_end(dt, horizon, states[-1], shown), "o", color=look["color"], markersize=6)
+    for axes, control in zip(inputs, optimal_controls.T):
+        draw_controls(axes, dt, control, label="optimum", **OPTIMUM)
+        axes.axhline(0, color="0.6", linewidth=0.8)
+    right.plot(*plane(dt, optimal_states, shown), **OPTIMUM)
+    right.plot(*at_end(dt, horizon, target_state, shown), label="target", **CROSS)
+    label_inputs(inputs, system, title)
+    label_phase_plane(right, system, "where they lead", shown)
+    inputs[0].legend()
     right.legend()
     return _finished(figure)
 
 
-def refinement_gif(path, dt, off, ends, target_state):
-    """Write one refinement as an animated GIF: controls less the optimum, and final states.
+def refinement_gif(path, dt, off, ends, target_state, system=CART, component=0, shown=(0, 1)):
+    """Write one refinement as an animated GIF: a control less the optimum, and final states.
 
     Args:
         path: of the file.
         dt: seconds a step.
-        off: the controls of each cycle less the optimum, ``[H_cycles + 1, N, 1]``.
-        ends: the final states, ``[H_cycles + 1, 2]``.
-        target_state: ``[2]``, the middle of the right panel.
+        off: the controls of each cycle less the optimum, ``[H_cycles + 1, N, control_dim]``.
+        ends: the final states, ``[H_cycles + 1, state_dim]``.
+        target_state: ``[state_dim]``, the middle of the right panel.
+        system: names states and controls; of two states or more.
+        component: the control that is drawn.
+        shown: the components of the state that are drawn.
+
+    Raises:
+        ValueError: if a shape does not fit the system, or it has one state.
     """
-    off, ends, target, frames = _numpy(off), _numpy(ends), _numpy(target_state), []
-    width, reach, cycles = 1.1 * abs(off).max(), 1.2 * abs(ends - target).max(), len(off) - 1
-    for shown in range(cycles + 1):
+    off = _sized("off", off, system.control_dim, "controls")[..., _input(system, component)]
+    ends = _sized("ends", ends, system.state_dim, "states")
+    if system.state_dim == 1:
+        raise ValueError(f"system={system!r} has one state; needs two or more for a phase plane")
+    shown, frames = components(system, shown), []
+    ends, target, cycles = ends[:, shown], _numpy(target_state)[list(shown)], len(off) - 1
+    width, reach = 1.1 * abs(off).max() or 1.0, 1.2 * abs(ends - target).max(axis=0)
+    if reach.max() <= 10 * reach.min():  # else the axes have scales of their own
+        reach[:] = reach.max() or 1.0
+    (left_end, bottom), (right_end, top) = target - reach, target + reach
+    name, unit = plain(system.control_labels[component])
+    for drawn in range(cycles + 1):
         figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), width_ratios=(1.6, 1))
-        for k in range(shown + 1):
-            look = cycle_look(k, cycles) | {"alpha": 1 if k == shown else 0.35}
+        for k in range(drawn + 1):
+            look = cycle_look(k, cycles) | {"alpha": 1 if k == drawn else 0.35}
             draw_controls(left, dt, off[k], **look)
             right.plot(*ends[k], "o", markersize=11, color=look["color"], alpha=look["alpha"])
         left.axhline(0, **OPTIMUM)
         right.plot(*target, **CROSS | {"markersize": 12})
-        left.set(xlabel="time (s)", ylabel="u − u* (m/s²)", ylim=(-width, width),
-                 title=f"{cycle_name(shown)}, less the optimum")
-        label_phase_plane(right, title="where it ends; x is the target",
-                          xlim=(target[0] - reach, target[0] + reach),
-                          ylim=(target[1] - reach, target[1] + reach))
+        left.set(xlabel="time (s)", ylabel=f"{name} − {name}*{unit}", ylim=(-width, width),
+                 title=f"{cycle_name(drawn)}, less the optimum")
+        label_phase_plane(right, system, "where it ends; x is the target", shown,
+                          xlim=(left_end, right_end), ylim=(bottom, top))
         figure.canvas.draw()
         frames.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
         plt.close(figure)
@@ -173,27 +306,42 @@ def refinement_gif(path, dt, off, ends, target_state):
                    duration=[1000] * cycles + [3000])  # milliseconds
 
 
-def snapshots(dt, rows, optimal_controls, limits=None):
+def _input(system, component):
+    """``component``, if it is the number of a control of the system."""
+    return validation.whole("component", component, 0, system.control_dim - 1)
+
+
+def snapshots(dt, rows, optimal_controls, limits=None, system=CART, component=0):
     """Small multiples: one row a training epoch, one column a cycle, the optimum in each.
 
     Each panel states the root mean square of u - u*.
 
     Args:
         dt: seconds a step.
-        rows: ``{label: cycle_controls [H_cycles + 1, N, 1]}``.
-        optimal_controls: ``[N, 1]``.
+        rows: ``{label: cycle_controls [H_cycles + 1, N, control_dim]}``.
+        optimal_controls: ``[N, control_dim]``.
         limits: of the control axis, the same in every panel.
+        system: names the controls.
+        component: the control that is drawn.
+
+    Raises:
+        ValueError: if a shape does not fit the system.
     """
+    component, m = _input(system, component), system.control_dim
+    name, unit = plain(system.control_labels[component])
+    optimum = _sized("optimal_controls", optimal_controls, m, "controls")[:, component]
     cycles = len(next(iter(rows.values()))) - 1
     figure, grid = plt.subplots(len(rows), cycles + 1, figsize=(12, 2.0 * len(rows) + 0.4),
                                 sharex=True, sharey=True, squeeze=False)
     for row, (label, cycle_controls) in zip(grid, rows.items()):
-        for axes, controls in zip(row, _numpy(cycle_controls)):
+        cycle_controls = _sized(f"rows[{label!r}]", cycle_controls, m, "controls")
+        for axes, controls in zip(row, cycle_controls[..., component]):
             draw_controls(axes, dt, controls, label="network", **LOOKS["network"])
-            draw_controls(axes, dt, optimal_controls, label="optimum", **OPTIMUM)
-            off = np.sqrt(np.mean((controls - _numpy(optimal_controls)) ** 2))
-            axes.text(0.03, 0.06, f"off by {off:.4f} m/s²", transform=axes.transAxes, fontsize=9.5)
-        row[0].set_ylabel(f"{label}\nu (m/s²)")
+            draw_controls(axes, dt, optimum, label="optimum", **OPTIMUM)
+            off = rounded(np.sqrt(np.mean((controls - optimum) ** 2)), abs(optimum).max())
+            axes.text(0.03, 0.06, f"off by {off} {unit[2:-1]}".rstrip(),
+                      transform=axes.transAxes, fontsize=9.5)
+        row[0].set_ylabel(f"{label}\n{name}{unit}")
     for k, axes in enumerate(grid[0]):
         axes.set_title(cycle_name(k))
     for axes in grid[-1]:
@@ -203,17 +351,25 @@ def snapshots(dt, rows, optimal_controls, limits=None):
     return _finished(figure)
 
 
-def learning_curves(history):
-    """Losses on a log axis, and the mean final error on the eval set, by epoch of a `History`."""
+def learning_curves(history, success=SUCCESS, loss="control MSE ((m/s²)²)"):
+    """Losses on a log axis, and the mean final error on the eval set, by epoch of a `History`.
+
+    Args:
+        history: a `History`.
+        success: that of the teacher; one for each state is not drawn, as it is no bound of |x_N -
+            x_T|.
+        loss: name of the loss and its unit.
+    """
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.5))
-    epochs = history["epoch"]
+    epochs, shown = history["epoch"], [*history["train_loss"], *history["eval_loss"]]
     left.semilogy(epochs, history["train_loss"], "o-", color="#56B4E9", label="train loss")
     left.semilogy(epochs, history["eval_loss"], "s-", color="#0072B2", label="eval loss")
     left.semilogy(epochs, history["lr"], ":", color="0.4", label="learning rate (end of epoch)")
     right.semilogy(epochs, history["eval_final_error"], "s-", color="#0072B2",
                    label="network, eval set")
-    right.axhline(SUCCESS, color="0.4", linestyle=":", label="counts as success below")
-    left.set(xlabel="epoch", ylabel="control MSE ((m/s²)²)", ylim=(1e-7, 1),
+    if np.ndim(success) == 0:
+        right.axhline(float(success), color="0.4", linestyle=":", label="counts as success below")
+    left.set(xlabel="epoch", ylabel=loss, ylim=(1e-7, max([1, *shown])),
              title="loss (the optimum: 0)")
     right.set(xlabel="epoch", ylabel="mean |x_N − x_T|", title="final error (the optimum: 0)")
     for axes in (left, right):
@@ -245,28 +401,49 @@ def latents(z_H, z_L, title="one problem's latents, step by step"):
 
 
 def error_map(positions, velocities, errors, target_state, box=None,
-              title="final error by start"):
-    """Final errors over start positions and velocities, log colours; a line where success ends.
+              title="final error by start", system=CART, success=SUCCESS):
+    """Final errors over the two components of the start, log colours; a line where success ends.
 
     Args:
-        positions: ``[P]`` (m); velocities: ``[V]`` (m/s); errors: ``[V, P]``.
+        positions: ``[P]``, the first state; velocities: ``[V]``, the second; errors: ``[V, P]``.
         target_state: ``[2]``, drawn as a cross.
-        box: half the side of the training box, drawn if given.
+        box: the training box, drawn if given: half the side, or as in `Sampler`.
+        title: of the map.
+        system: names the states; it must have two.
+        success: the largest final error that counts as a success.
+
+    Raises:
+        ValueError: if the system has not two states.
     """
+    two_states(system)
     positions, velocities, errors = map(_numpy, (positions, velocities, errors))
     figure, axes = plt.subplots(figsize=(6.4, 4.8))
-    picture = axes.pcolormesh(positions, velocities, np.maximum(errors, 1e-6),
-                              norm=LogNorm(1e-3, 1), shading="nearest")
-    axes.contour(positions, velocities, errors, levels=[SUCCESS], colors="white", linewidths=1.2)
+    picture = axes.pcolormesh(positions, velocities, np.maximum(errors, 1e-5 * success),
+                              norm=error_colors(success), shading="nearest")
+    axes.contour(positions, velocities, errors, levels=[success], colors="white", linewidths=1.2)
     axes.plot(*_numpy(target_state), label="target", **CROSS | {"color": "white"})
     if box is not None:
-        axes.add_patch(plt.Rectangle((-box, -box), 2 * box, 2 * box, fill=False, linestyle="--",
-                                     edgecolor="white", label="training box"))
-    axes.set(xlabel="start position (m)", ylabel="start velocity (m/s)", title=title)
+        _, low, high = box_of("box", box, 2)
+        axes.add_patch(plt.Rectangle(low.numpy(), *(high - low).tolist(), fill=False,
+                                     linestyle="--", edgecolor="white", label="training box"))
+    axes.set(**dict(zip(("xlabel", "ylabel"), (f"start {name}" for name in system.state_labels))),
+             title=title)
     axes.grid(False)
     axes.legend(**ON_MAP, framealpha=0.7, loc="upper right")
     figure.colorbar(picture, label="|x_N − x_T|", extend="both")
     return _finished(figure)
+
+
+def two_states(system):
+    """Refuse a system that has not two states."""
+    if system.state_dim != 2:
+        raise ValueError(f"system={system!r} has {system.state_dim} states; this picture needs 2")
+
+
+def error_colors(success):
+    """The colours of final errors, from a hundredth of ``success`` to ten times."""
+    success = validation.positive("success", success)
+    return LogNorm(success / 100, success * 10)
 
 
 def data_flow():
