@@ -5,11 +5,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
+from trc_lib.rebuild import Rebuildable
 from trc_lib.systems.system import Controls, State, States, System
 from trc_lib.validation import ArrayLike
 
 
-class QuadraticCost:
+class QuadraticCost(Rebuildable):
     """The sum of (x - xT)' Q (x - xT) + u' R u over all steps, and (x_N - xT)' Q_final (x_N - xT).
 
     Args:
@@ -33,10 +34,6 @@ class QuadraticCost:
         if sizes != (system.state_dim, system.control_dim):
             raise ValueError(f"cost is for {sizes[0]} states and {sizes[1]} controls; "
                              f"system={system!r} needs another")
-
-    def contents(self) -> dict:
-        """The three matrices, for files."""
-        return {"Q": self.Q, "R": self.R, "Q_final": self.Q_final}
 
     def total(self, states: States, controls: Controls,
               target_state: State) -> Float[Tensor, "..."]:

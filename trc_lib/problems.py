@@ -6,7 +6,7 @@ import pathlib
 import torch
 
 from trc_lib.costs import QuadraticCost
-from trc_lib.data import LQRDataset, Store, generate_dataset, shards
+from trc_lib.data import LQRDataset, Sampler, Store, generate_dataset, shards
 from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import (
     BoundedMinimumEnergyController,
@@ -22,22 +22,24 @@ class Problem:
 
     Attributes:
         teacher: a `Teacher`.
-        state_range, target_range: half the sides of the boxes of starts and targets.
+        state_range, target_range: the boxes of starts and targets, as in `Sampler`.
+        sampler: `Sampler` or a subclass.
     """
 
     teacher: Teacher
-    state_range: float
-    target_range: float
+    state_range: object
+    target_range: object
+    sampler: type = Sampler
 
     def dataset(self, num_samples: object, seed: object = 0) -> LQRDataset:
         """``num_samples`` problems of this kind with the teacher's answers."""
         return generate_dataset(num_samples, seed, self.teacher, self.state_range,
-                                self.target_range)
+                                self.target_range, self.sampler)
 
     def store(self, folder: str | pathlib.Path, num_samples: object, seed: object = 0) -> Store:
         """The same, written to ``folder`` shard by shard: for more problems than memory holds."""
         return shards.make(folder, num_samples, seed, self.teacher, self.state_range,
-                           self.target_range)
+                           self.target_range, sampler=self.sampler)
 
 
 def double_integrator(horizon: object = 15, dt: object = 0.33,

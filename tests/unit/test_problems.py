@@ -11,6 +11,7 @@ from trc_lib.data import LQRDataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
+from trc_lib.systems import LinearSystem
 from trc_lib.training import TrainConfig, train
 
 SHORT = {"double_integrator": {}, "bounded_inputs": {}, "van_der_pol": {"horizon": 8}}
@@ -28,8 +29,7 @@ def test_a_problem_goes_all_the_way_from_sampling_to_metrics(problem, tmp_path):
     assert float(data.initial_states.abs().max()) <= problem.state_range
     assert float(data.target_states.abs().max()) <= problem.target_range
     model = TinyRecursiveControl.create_two_level_small(
-        system, state_dim=system.state_dim, control_dim=system.control_dim, horizon=data.horizon,
-        block_hidden=8, head_hidden=8)
+        system, horizon=data.horizon, block_hidden=8, head_hidden=8)
     train(model, data, data, TrainConfig(epochs=1, batch_size=8), tmp_path, progress=False)
     metrics = evaluate(TinyRecursiveControl.load(tmp_path / "best_model.pt"), data)
     assert len(metrics) == 4 and metrics[-1].cost_ratio > 0
@@ -46,7 +46,7 @@ def test_the_teachers_own_answers_are_the_best_of_all_that_arrive(problem):
     x0, xT = data.initial_states, data.target_states
     best = data.teacher.cost(x0, xT, data.controls)
     C = None
-    if data.system.kind == "LinearSystem":
+    if isinstance(data.system, LinearSystem):
         C = data.system.controllability_matrix(data.horizon)
     for _ in range(5):
         other = 0.05 * torch.randn(data.controls.shape, generator=noise, dtype=torch.float64)

@@ -1,17 +1,25 @@
 """Problems with the teacher's answers, in memory and in a file."""
 
 import dataclasses
+import json
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trc_lib import io, validation
-from trc_lib.data.sampling import Sampler
-from trc_lib.systems import System
-from trc_lib.teachers import TEACHERS, MinimumEnergyController, Teacher
+from trc_lib.costs import QuadraticCost
+from trc_lib.data.sampling import Sampler, box
+from trc_lib.rebuild import check_saveable, rebuilt
+from trc_lib.systems import SUCCESS, System, from_flat
+from trc_lib.teachers import (
+    BoundedMinimumEnergyController,
+    IterativeLQR,
+    MinimumEnergyController,
+    Teacher,
+)
 
-VERSION = 1  # of the file format
+VERSION = 2  # of the file format; 1 is still read
 EVAL_SEED = 1_000_000  # added to the seed of a training set: that of the eval set
 ARRAYS = ("initial_states", "target_states", "controls")
 
@@ -21,35 +29,41 @@ class LQRDataset:
     """Problems, their answers, and what made them.
 
     Attributes:
-        initial_states: ``[n, state_dim]``, float64, uniform in ``[-state_range, state_range]``.
-        target_states: ``[n, state_dim]``, float64, uniform in ``[-target_range, target_range]``.
+        initial_states: ``[n, state_dim]``, float64.
+        target_states: ``[n, state_dim]``, float64.
         controls: the teacher's answers, ``[n, horizon, control_dim]``, float64.
         teacher: solved them; holds the system, the horizon and the cost.
-        state_range: half the side of the box of the starts.
-        target_range: half the side of the box of the targets; 0 if each is the origin.
+        state_range: the box of the starts, as in `Sampler`.
+        target_range: the box of the targets; 0 if each is the origin.
         seed: of the sampling.
+        sampler: the class that drew them.
+        drawn: how many problems were drawn; those without an answer were left out.
     """
 
     initial_states: Tensor
     target_states: Tensor
     controls: Tensor
     teacher: Teacher
-    state_range: float
-    target_range: float
+    state_range: object
+    target_range: object
     seed: int
+    sampler: str = Sampler.__name__
+    drawn: int | None = None
 
     def __post_init__(self):
         system = validation.instance("teacher", self.teacher, Teacher).system
-        values = {
-            "state_range": validation.positive("state_range", self.state_range),
-            "target_range": validation.positive("target_range", self.target_range, or_zero=True),
-            "seed": validation.whole("seed", self.seed, 0)}
+        values = {name: box(name, getattr(self, name), system.state_dim)[0]
+                  for name in ("state_range", "target_range")}
+        values["seed"] = validation.whole("seed", self.seed, 0)
+        if values["state_range"] == 0:
+            raise ValueError("state_range=0 is not accepted; give a finite number above zero")
         for name in ARRAYS:
             value = validation.array(name, getattr(self, name), (None, None), torch.float64)
             values[name] = value.detach().contiguous()
         n = len(values["initial_states"])
         if n == 0:
             raise ValueError("initial_states is empty; needs at least 1 sample")
+        values["drawn"] = validation.whole("drawn", n if self.drawn is None else self.drawn, n)
         state, control = [n, system.state_dim], [n, self.horizon, system.control_dim]
         for name, shape in zip(ARRAYS, (state, state, control)):
             if list(values[name].shape) != shape:
@@ -83,30 +97,40 @@ class LQRDataset:
         return float(self.controls.square().sum(dim=(1, 2)).mean())
 
     @property
+    def share_dropped(self) -> float:
+        """The share of the problems drawn that have no answer, and were left out."""
+        return 1 - len(self) / self.drawn
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all contents: equal if and only if the datasets are."""
-        return io.fingerprint(self._contents())
+        return io.fingerprint(self._arrays() | {"made_of": self._made_of()})
 
     @property
     def origin(self) -> dict:
         """What made the dataset, and its fingerprint, as plain values."""
-        plain = {name: value.item() for name, value in self._contents().items() if not value.ndim}
-        return {"num_samples": len(self), **plain, "fingerprint": self.fingerprint}
+        return {"num_samples": len(self), **self._made_of(), "fingerprint": self.fingerprint}
 
-    def _contents(self):
-        contents = {name: getattr(self, name) for name in ARRAYS} | self.teacher.contents()
-        if self.target_range != self.state_range:
-            contents["target_range"] = self.target_range
-        contents |= {"state_range": self.state_range, "seed": self.seed,
-                     "teacher": type(self.teacher).__name__, "version": VERSION}
-        return {name: value.cpu().numpy() if torch.is_tensor(value) else np.asarray(value)
-                for name, value in contents.items()}
+    def _arrays(self):
+        return {name: getattr(self, name).cpu().numpy() for name in ARRAYS}
+
+    def _made_of(self):
+        return {"teacher": self.teacher.contents(), "state_range": self.state_range,
+                "target_range": self.target_range, "seed": self.seed, "sampler": self.sampler,
+                "drawn": self.drawn, "version": VERSION}
 
     def save(self, path: object) -> None:
-        """Write to ``path`` (npz), whole or not at all. The same dataset gives the same bytes."""
+        """Write to ``path`` (npz), whole or not at all. The same dataset gives the same bytes.
+
+        Raises:
+            TypeError, ValueError: if the teacher or its system could not be brought back.
+        """
         path = validation.path("path", path)
+        check_saveable(Teacher, self.teacher)
+        made_of = np.array(json.dumps(self._made_of()))
         with io.written_whole(path) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, **self._contents(), fingerprint=np.array(self.fingerprint))
+            np.savez(stream, **self._arrays(), made_of=made_of,
+                     fingerprint=np.array(self.fingerprint))
 
     @classmethod
     def load(cls, path: object) -> "LQRDataset":
@@ -126,46 +150,68 @@ class LQRDataset:
         except Exception as error:  # the reader raises anything on damaged bytes
             raise ValueError(f"{path} cannot be read as an npz file, it is truncated or something "
                              f"else: {error}") from None
-        needed = {*ARRAYS, "state_range", "seed", "teacher", "version", "fingerprint"}
-        if missing := needed - contents.keys():
+        if missing := {*ARRAYS, "fingerprint"} - contents.keys():
             raise ValueError(f"{path} is not a dataset of this course: it lacks "
                              f"{', '.join(sorted(missing))}")
-        arrays = [contents.pop(name) for name in ARRAYS]
-        plain = io.plain(contents)
-        fingerprint, version = plain.pop("fingerprint"), plain.pop("version")
-        if version != VERSION:
-            raise ValueError(f"{path} has format version {version}; "
-                             f"this library reads version {VERSION}")
         try:
-            state_range, seed = plain.pop("state_range"), plain.pop("seed")
-            target_range = plain.pop("target_range", state_range)
-            teacher = teacher_from(plain.pop("teacher"), plain)
-            dataset = cls(*map(torch.from_numpy, arrays), teacher, state_range, target_range, seed)
+            arrays = [torch.from_numpy(contents[name]) for name in ARRAYS]
+            fingerprint = str(contents.pop("fingerprint"))
+            if "made_of" not in contents:
+                unchanged = io.fingerprint(contents) == fingerprint
+                dataset = cls(*arrays, **_made_of_version_1(contents))
+            else:
+                made_of = json.loads(str(contents.pop("made_of")))
+                if (version := made_of.pop("version")) != VERSION:
+                    raise ValueError(f"it has format version {version}; "
+                                     f"this library reads versions 1 and {VERSION}")
+                if extra := contents.keys() - {*ARRAYS}:
+                    raise ValueError(f"it also holds {', '.join(sorted(extra))}")
+                teacher = rebuilt(Teacher, made_of.pop("teacher"))
+                dataset = cls(*arrays, teacher, **made_of)
+                unchanged = dataset.fingerprint == fingerprint
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{path} is refused: {error}") from None
-        if dataset.fingerprint != fingerprint:
+        if not unchanged:
             raise ValueError(f"{path} was changed after it was saved: "
                              "its contents do not match its fingerprint")
         return dataset
 
 
-def teacher_from(name: object, contents: dict) -> Teacher:
-    """The teacher of the class ``name`` with these `Teacher.contents`, made plain by `io.plain`."""
-    cls = TEACHERS[validation.one_of("teacher", name, tuple(TEACHERS))]
-    return cls.from_contents({
-        key: torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
-        for key, value in contents.items()})
+def _made_of_version_1(contents):
+    """What the fields of a file of version 1, all side by side, say about a dataset."""
+    flat = {name: value.item() if not value.ndim else torch.from_numpy(value)
+            for name, value in contents.items() if name not in ARRAYS}
+    if flat.pop("version") != 1:
+        raise ValueError("it has another format version")
+    state_range, seed = flat.pop("state_range"), flat.pop("seed")
+    return {"state_range": state_range, "target_range": flat.pop("target_range", state_range),
+            "seed": seed, "teacher": teacher_of_version_1(flat.pop("teacher"), flat)}
+
+
+def teacher_of_version_1(name: str, flat: dict) -> Teacher:
+    """The teacher in a file of version 1: its fields, those of its system and its cost."""
+    horizon, success = flat.pop("horizon"), flat.pop("success", SUCCESS)
+    flat = {key: torch.tensor(value, dtype=torch.float64) if isinstance(value, list) else value
+            for key, value in flat.items()}
+    cost = [flat.pop(key) for key in ("Q", "R", "Q_final") if key in flat]
+    system = from_flat({"kind": flat.pop("system", "LinearSystem"), **flat})
+    if name == "IterativeLQR":
+        return IterativeLQR(system, horizon, QuadraticCost(*cost), success)
+    linear = (MinimumEnergyController, BoundedMinimumEnergyController)
+    return {cls.__name__: cls for cls in linear}[name](system, horizon)
 
 
 def generate_dataset(num_samples: object = 10_000, seed: object = 0, teacher: object = None,
-                     state_range: object = 2.5, target_range: object = None) -> LQRDataset:
+                     state_range: object = 2.5, target_range: object = None,
+                     sampler: object = Sampler) -> LQRDataset:
     """Sample problems and let the teacher solve them; those without an answer are drawn anew.
 
     Args:
         num_samples: how many.
         seed: of the sampling; the same seed gives the same dataset, to the bit.
         teacher: a `Teacher`; a `MinimumEnergyController` if None.
-        state_range, target_range: half the sides of the boxes of starts and targets; see `Sampler`.
+        state_range, target_range: the boxes of starts and targets; see `Sampler`.
+        sampler: `Sampler` or a subclass.
 
     Raises:
         ValueError: if the teacher finds an answer to hardly any of the problems.
@@ -173,6 +219,7 @@ def generate_dataset(num_samples: object = 10_000, seed: object = 0, teacher: ob
     teacher = MinimumEnergyController() if teacher is None else teacher
     validation.instance("teacher", teacher, Teacher)
     num_samples = validation.whole("num_samples", num_samples)
-    sampler = Sampler(seed, teacher.system.state_dim, state_range, target_range)
-    values, _ = sampler.draw_solved(teacher, num_samples, block=num_samples)
-    return LQRDataset(*values, teacher, sampler.state_range, sampler.target_range, sampler.seed)
+    sampler = sampler(seed, teacher.system.state_dim, state_range, target_range)
+    values, drawn = sampler.draw_solved(teacher, num_samples, block=num_samples)
+    return LQRDataset(*values, teacher, sampler.state_range, sampler.target_range, sampler.seed,
+                      type(sampler).__name__, drawn)

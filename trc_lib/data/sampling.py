@@ -11,28 +11,55 @@ LARGEST_SAMPLE = 2 * 10**8  # numbers in the starts of one draw: 1.6 GB
 LARGEST_DRAW = 1000         # problems drawn for each that has an answer, before giving up
 
 States = Float64[Tensor, "batch state_dim"]
+Box = Float64[Tensor, " state_dim"]
+
+
+def box(name: str, value: object, state_dim: int) -> tuple[object, Box, Box]:
+    """A box of states: as plain values, its lowest corner and its highest.
+
+    Args:
+        name: of the argument, for messages.
+        value: half the side of a cube around the origin; or one such number for each component; or
+            a row ``[low, high]`` for each, where both may be the same.
+        state_dim: components of a state.
+    """
+    if not isinstance(value, list | tuple) and not hasattr(value, "tolist"):
+        half = validation.positive(name, value, or_zero=True)
+        high = torch.full((state_dim,), half, dtype=torch.float64)
+        return half, -high, high
+    corners = validation.array(name, value, (), torch.float64)
+    low, high = (corners.unbind(1) if corners.shape == (state_dim, 2)
+                 else (-corners.abs(), corners.abs()))
+    if low.shape != (state_dim,) or not bool((low <= high).all()):
+        raise ValueError(f"{name}={value!r} is not accepted; give half the side of a cube, "
+                         f"{state_dim} of them, or {state_dim} rows [low, high]")
+    return corners.tolist(), low, high
 
 
 class Sampler:
-    """Draws pairs of start and target, each uniform in a box around the origin.
+    """Draws pairs of start and target, each uniform in a box.
 
-    Drawn on the CPU in float64, so that a seed means the same problems on every device.
+    Drawn on the CPU in float64, so that a seed means the same problems on every device. A subclass
+    with another `draw` draws otherwise, always from ``self.generator``.
 
     Args:
         seed: of the generator.
         state_dim: components of a state.
-        state_range: half the side of the box of the starts.
-        target_range: half the side of the box of the targets; ``state_range`` if None, 0 for the
-            origin alone.
+        state_range: the box of the starts: half the side of a cube around the origin; or one such
+            number for each component; or a row ``[low, high]`` for each.
+        target_range: the box of the targets, alike; that of the starts if None, 0 for the origin
+            alone, rows ``[x, x]`` for one target.
     """
 
     def __init__(self, seed: object, state_dim: object, state_range: object,
                  target_range: object = None):
         self.seed = validation.whole("seed", seed, at_least=0)
         self.state_dim = validation.whole("state_dim", state_dim)
-        self.state_range = self.target_range = validation.positive("state_range", state_range)
-        if target_range is not None:
-            self.target_range = validation.positive("target_range", target_range, or_zero=True)
+        target_range = state_range if target_range is None else target_range
+        self.state_range, *self.starts = box("state_range", state_range, self.state_dim)
+        self.target_range, *self.targets = box("target_range", target_range, self.state_dim)
+        if self.state_range == 0:
+            raise ValueError("state_range=0 is not accepted; give a finite number above zero")
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def draw(self, num_samples: object) -> tuple[States, States]:
@@ -43,8 +70,10 @@ class Sampler:
                              f"too large; at most {LARGEST_SAMPLE:,} numbers are drawn at once")
         unit = torch.rand(num_samples, 2, self.state_dim, generator=self.generator,
                           dtype=torch.float64)  # in [0, 1)
-        starts, targets = (2 * unit - 1).unbind(1)
-        return starts * self.state_range, targets * self.target_range
+        starts, targets = (
+            (2 * unit[:, i] - 1) * ((high - low) / 2) + (high + low) / 2
+            for i, (low, high) in enumerate((self.starts, self.targets)))
+        return starts, targets
 
     def draw_solved(self, teacher: Teacher, wanted: int, block: int, dtype=torch.float64
                     ) -> tuple[list[Tensor], int]:

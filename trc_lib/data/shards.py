@@ -14,11 +14,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from trc_lib import io, validation
-from trc_lib.data.dataset import LQRDataset, teacher_from
+from trc_lib.data.dataset import LQRDataset, teacher_of_version_1
 from trc_lib.data.sampling import Sampler
+from trc_lib.rebuild import check_saveable, rebuilt
 from trc_lib.teachers import Teacher
 
-VERSION = 1                # of the format of ``store.json``
+VERSION = 2                # of the format of ``store.json``; 1 is still read
 SHARD = 100_000            # problems in a shard: what is held in memory at a time
 BLOCK = 4_000              # problems that the teacher solves at a time: iLQR needs 60 KB for each
 LARGEST_FILE = 1_000_000   # problems in a file of `generate`; it makes a store of more
@@ -47,7 +48,7 @@ class Store:
                                     "make it with: python -m trc_lib generate")
         self.recipe, self.shards = manifest["recipe"], manifest["shards"]
         try:
-            self.teacher = teacher_from(self.recipe["teacher"], self.recipe["made_of"])
+            self.teacher = rebuilt(Teacher, self.recipe["teacher"])
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError(f"{self.folder / MANIFEST} is refused: {error}") from None
         if len(self.shards) < (count := _count(self.recipe)):
@@ -67,8 +68,14 @@ class Store:
     def sample(self) -> LQRDataset:
         """The first shard."""
         values = (value.double() for value in self.read(0))
-        recipe = {name: self.recipe[name] for name in ("state_range", "target_range", "seed")}
-        return LQRDataset(*values, teacher=self.teacher, **recipe)
+        recipe = {name: self.recipe[name]
+                  for name in ("state_range", "target_range", "seed", "sampler")}
+        return LQRDataset(*values, teacher=self.teacher, drawn=self.shards[0]["drawn"], **recipe)
+
+    @property
+    def drawn(self) -> int:
+        """How many problems were drawn; those without an answer were left out."""
+        return self.shards[-1]["drawn"]
 
     def read(self, shard: int) -> tuple[Float32[Tensor, "n state_dim"],
                                         Float32[Tensor, "n state_dim"],
@@ -85,7 +92,7 @@ class Store:
 
 
 def make(folder: object, num_samples: object, seed: object, teacher: object, state_range: object,
-         target_range: object = None, progress: bool = True) -> Store:
+         target_range: object = None, progress: bool = True, sampler: object = Sampler) -> Store:
     """Sample problems, let the teacher solve them, and write them to ``folder`` shard by shard.
 
     After a stop or a crash, the same call goes on after the last whole shard, and ends with the
@@ -94,7 +101,7 @@ def make(folder: object, num_samples: object, seed: object, teacher: object, sta
     Args:
         folder: of the store.
         num_samples: how many problems.
-        seed, teacher, state_range, target_range: as in `generate_dataset`.
+        seed, teacher, state_range, target_range, sampler: as in `generate_dataset`.
         progress: show a progress bar.
 
     Raises:
@@ -106,10 +113,11 @@ def make(folder: object, num_samples: object, seed: object, teacher: object, sta
     folder = validation.path("folder", folder)
     num_samples = validation.whole("num_samples", num_samples)
     system = validation.instance("teacher", teacher, Teacher).system
-    sampler = Sampler(seed, system.state_dim, state_range, target_range)
-    recipe = {"num_samples": num_samples, "seed": sampler.seed, "teacher": type(teacher).__name__,
-              "made_of": io.plain(teacher.contents()), "state_range": sampler.state_range,
-              "target_range": sampler.target_range,
+    check_saveable(Teacher, teacher)
+    sampler = sampler(seed, system.state_dim, state_range, target_range)
+    recipe = {"num_samples": num_samples, "seed": sampler.seed, "teacher": teacher.contents(),
+              "state_range": sampler.state_range, "target_range": sampler.target_range,
+              "sampler": type(sampler).__name__,
               "columns": 2 * system.state_dim + teacher.horizon * system.control_dim,
               "shard_size": SHARD}
     shards, count = _sound_shards(folder, recipe), _count(recipe)
@@ -195,9 +203,16 @@ def _read_manifest(folder):
     if not path.exists():
         return None
     manifest = io.read_json(path)
-    if manifest.get("version") != VERSION:
+    if manifest.get("version") not in (1, VERSION):
         raise ValueError(f"{path} has format version {manifest.get('version')}; "
-                         f"this library reads version {VERSION}")
+                         f"this library reads versions 1 and {VERSION}")
+    if manifest["version"] == 1:
+        recipe = manifest["recipe"]
+        try:
+            teacher = teacher_of_version_1(recipe["teacher"], recipe.pop("made_of"))
+        except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} is refused: {error}") from None
+        recipe |= {"teacher": teacher.contents(), "sampler": Sampler.__name__}
     return manifest
 
 

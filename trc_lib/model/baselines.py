@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trc_lib import validation
 from trc_lib.model.config import LARGEST, check_fields
-from trc_lib.model.learner import Learner
+from trc_lib.model.learner import Learner, sizes_of
 from trc_lib.model.shapes import States
 
 
@@ -23,7 +23,7 @@ class LinearMap:
 
     def __init__(self, dataset: object):
         validation.like("dataset", dataset, "an LQRDataset", "initial_states", "controls", "system")
-        self.state_dim, self.limit = dataset.system.state_dim, dataset.system.control_limit
+        self.state_dim, self.bounds = dataset.system.state_dim, dataset.system.bounds
         problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)
         controls = dataset.controls.flatten(1)
         self.weights = torch.linalg.lstsq(problems, controls).solution  # [2 state_dim, N m]
@@ -40,9 +40,7 @@ class LinearMap:
         problem = torch.cat(states, dim=-1)
         controls = (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)
         validation.result("the controls", controls, "initial_state or target_state is")
-        if self.limit is None:
-            return controls
-        return controls.clamp(-self.limit.to(controls), self.limit.to(controls))
+        return controls.clamp(*(bound.to(controls) for bound in self.bounds))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +85,7 @@ class MLP(Learner):
     @classmethod
     def within(cls, numbers: object, system: object = None, seed: object = 0, **changes) -> "MLP":
         """The widest network of at most ``numbers`` parameters; ``changes`` to its `MLPConfig`."""
-        config = MLPConfig(**changes)
+        config = MLPConfig(**sizes_of(system) | changes)
         inputs, outputs = 2 * config.state_dim, config.horizon * config.control_dim
 
         def count(width):

@@ -3,26 +3,28 @@
 import torch
 
 from trc_lib import io, validation
+from trc_lib.costs import QuadraticCost
 from trc_lib.model.feedback import feedback_from
-from trc_lib.systems import KINDS
+from trc_lib.rebuild import check_saveable, rebuilt
+from trc_lib.systems import System, from_flat
 
-VERSION = 3  # of the format; 2 is still read
+VERSION = 4  # of the format; 2 and 3 are still read
 
 
 def save(model: torch.nn.Module, path: object) -> None:
     """Write a `Learner` to ``path``, whole or not at all.
 
     Raises:
-        ValueError: if a weight is not finite.
+        TypeError, ValueError: if a weight is not finite, or the system could not be brought back.
     """
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     if broken:
         raise ValueError(f"the model is not saved: {', '.join(broken)} holds NaN or infinite "
                          "values")
+    check_saveable(System, model.system)
     io.save_checkpoint(path, model.kind, VERSION, model.architecture | {
-        "weights": weights, "recipe": model.recipe,
-        "system": {"kind": model.system.kind, **model.system.contents()}})
+        "weights": weights, "recipe": model.recipe, "system": model.system.contents()})
 
 
 def load(cls: type, path: object, device: object) -> torch.nn.Module:
@@ -34,9 +36,13 @@ def load(cls: type, path: object, device: object) -> torch.nn.Module:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is truncated, is not such a checkpoint, or was changed.
     """
-    checkpoint = io.load_checkpoint(path, cls.kind, 2, VERSION)
+    checkpoint = io.load_checkpoint(path, cls.kind, 2, 3, VERSION)
     try:
-        model = _build(cls, _upgraded(checkpoint) if checkpoint["version"] == 2 else checkpoint)
+        if checkpoint["version"] == 2:
+            checkpoint = _as_version_3(checkpoint)
+        if checkpoint["version"] <= 3:
+            checkpoint = _as_version_4(checkpoint)
+        model = _build(cls, checkpoint)
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{path} is refused: {error}") from None
     return model.to(validation.device(device)).eval()
@@ -44,8 +50,7 @@ def load(cls: type, path: object, device: object) -> torch.nn.Module:
 
 def _build(cls, checkpoint):
     known = {each.__name__: each for each in (cls, *cls.__subclasses__())}
-    system = dict(checkpoint["system"])
-    system = KINDS[validation.one_of("kind", system.pop("kind"), tuple(KINDS))](**system)
+    system = rebuilt(System, checkpoint["system"])
     config, feedback = cls.Config(**checkpoint["config"]), {}
     if checkpoint["feedback"] is not None:
         feedback["feedback"] = feedback_from(checkpoint["feedback"], system, config.horizon)
@@ -57,7 +62,26 @@ def _build(cls, checkpoint):
     return model
 
 
-def _upgraded(checkpoint):
+def _as_version_4(checkpoint):
+    """A checkpoint of format 3, whose system lay flat and whose time was in seconds."""
+    weights = dict(checkpoint["weights"])
+    if checkpoint["feedback"] is not None:
+        weights["time_unit"] = torch.ones(())
+    system, feedback = from_flat(checkpoint["system"]).contents(), checkpoint["feedback"]
+    return checkpoint | {"system": system, "weights": weights,
+                         "feedback": _with_contents_of_cost(feedback)}
+
+
+def _with_contents_of_cost(feedback):
+    """What a format 3 says about a feedback, with its cost as `Rebuildable.contents`."""
+    if feedback and "cost" in feedback:
+        return feedback | {"cost": QuadraticCost(**feedback["cost"]).contents()}
+    if feedback and "inner" in feedback:
+        return feedback | {"inner": _with_contents_of_cost(feedback["inner"])}
+    return feedback
+
+
+def _as_version_3(checkpoint):
     """A checkpoint of format 2, whose configuration had switches, as one of format 3."""
     config, weights = dict(checkpoint["config"]), dict(checkpoint["weights"])
     if "feedback" not in config:

@@ -7,12 +7,20 @@ from torch import Tensor, nn
 from trc_lib import validation
 from trc_lib.costs import QuadraticCost
 from trc_lib.model.shapes import Controls, States
+from trc_lib.rebuild import rebuilt
 from trc_lib.systems import System
 
 SMALLEST_SIGNAL = 1e-6  # keeps its direction and logarithm finite; float32 resolves no smaller
 
 Signal = Float[Tensor, "batch size"]
 Answer = tuple[Signal, Float[Tensor, "batch 1"] | float]  # signal and gain
+
+
+def typical_size(values: Float[Tensor, "n size"]) -> Float[Tensor, " size"]:
+    """The root mean square of each column; where that is zero, the largest of all, or one."""
+    size = values.square().mean(dim=0).sqrt()
+    largest = size.max()
+    return size.where(size > 1e-12 * largest, largest if bool(largest > 0) else 1.0)
 
 
 class Feedback(nn.Module):
@@ -91,7 +99,8 @@ class CostGradient(Feedback):
         validation.instance("cost", cost, QuadraticCost).check_fit(system)
         self.cost, self.horizon, self.size = cost, horizon, horizon * system.control_dim
         self.register_buffer("scale", torch.ones(self.size))
-        self.register_buffer("control_limit", system.float32_limit, persistent=False)
+        for name, bound in zip(("low", "high"), system.float32_bounds):
+            self.register_buffer(name, bound, persistent=False)
 
     def check_fit(self, system: System, horizon: int) -> None:
         super().check_fit(system, horizon)
@@ -107,18 +116,15 @@ class CostGradient(Feedback):
         """The gradient in physical units, ``[batch, horizon * control_dim]``."""
         states = self.system.rollout_unchecked(initial_state, controls)
         gradient = self.cost.gradient(self.system, states, controls, target_state)
-        if self.control_limit is not None:
-            outward = (controls.abs() >= self.control_limit) & (gradient * controls < 0)
-            gradient = gradient.masked_fill(outward, 0)
-        return gradient.flatten(-2)
+        outward = (controls >= self.high) & (gradient < 0) | (controls <= self.low) & (gradient > 0)
+        return gradient.masked_fill(outward, 0).flatten(-2)
 
     def set_scaling(self, model: nn.Module, dataset: object) -> None:
         problems = [states.to(self.scale)
                     for states in (dataset.initial_states, dataset.target_states)]
         with torch.no_grad():
             gradient = self.gradient(*problems, model.predict(*problems, 0)["controls"])
-        size = gradient.square().mean(dim=0).sqrt().clamp(min=1e-6)
-        self.scale.copy_(size * self.size**0.5)
+        self.scale.copy_(typical_size(gradient) * self.size**0.5)
 
     def contents(self) -> dict:
         return super().contents() | {"cost": self.cost.contents()}
@@ -157,7 +163,7 @@ def feedback_from(contents: dict, system: System, horizon: int) -> Feedback:
     """The feedback with these `contents`, for a system and a number of control steps."""
     made = {"NoFeedback": lambda: NoFeedback(system), "FinalError": lambda: FinalError(system),
             "CostGradient": lambda: CostGradient(
-                system, QuadraticCost(**contents["cost"]), horizon),
+                system, rebuilt(QuadraticCost, contents["cost"]), horizon),
             "Proportional": lambda: Proportional(
                 feedback_from(contents["inner"], system, horizon))}
     return made[validation.one_of("feedback", contents["kind"], tuple(made))]()

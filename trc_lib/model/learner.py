@@ -9,13 +9,22 @@ from torch import Tensor, nn
 from trc_lib import validation
 from trc_lib.model import checkpoints
 from trc_lib.model.config import LARGEST
+from trc_lib.model.feedback import typical_size
 from trc_lib.model.shapes import Sequence, States
 from trc_lib.systems import DoubleIntegrator, System
 
 
-def straight_through_clamp(controls: Tensor, limit: Tensor) -> Tensor:
-    """Clamp to plus or minus ``limit``; backward is the identity, so saturated controls learn."""
-    return controls.detach().clamp(-limit, limit) + (controls - controls.detach())
+def straight_through_clamp(controls: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Clamp; backward is the identity, so that saturated controls learn."""
+    return controls.detach().clamp(low, high) + (controls - controls.detach())
+
+
+def sizes_of(system: object) -> dict:
+    """``state_dim`` and ``control_dim`` of a system, for a configuration; none if None."""
+    if system is None:
+        return {}
+    validation.instance("system", system, System)
+    return {"state_dim": system.state_dim, "control_dim": system.control_dim}
 
 
 class Learner(nn.Module):
@@ -42,7 +51,9 @@ class Learner(nn.Module):
         self.seed = validation.whole("seed", seed, at_least=0)
         self.register_buffer("state_scale", torch.ones(config.state_dim))
         self.register_buffer("control_scale", torch.ones(config.control_dim))
-        self.register_buffer("control_limit", system.float32_limit, persistent=False)
+        self.bounded = system.control_limit is not None
+        for name, bound in zip(("low", "high"), system.float32_bounds):
+            self.register_buffer(name, bound, persistent=False)
         self.recipe = {}  # what trained the network; `train` sets it
 
     @property
@@ -64,9 +75,17 @@ class Learner(nn.Module):
         """Scale by the root mean squares of the states and controls of an `LQRDataset`."""
         self._check_shapes(dataset, "dataset")
         states = torch.cat([dataset.initial_states, dataset.target_states])
-        self.state_scale.copy_(states.square().mean(dim=0).sqrt().clamp(min=1e-6))
-        scale = dataset.controls.square().mean(dim=(0, 1)).sqrt().clamp(min=1e-6)
-        self.control_scale.copy_(scale)
+        self.state_scale.copy_(typical_size(states))
+        self.control_scale.copy_(typical_size(dataset.controls.flatten(0, 1)))
+
+    @property
+    def units(self) -> tuple[Tensor, Tensor]:
+        """The power of ten nearest to the scale of each state, and of each control.
+
+        Losses are measured in these, so that a training is the same in any units.
+        """
+        return tuple(10 ** scale.log10().round() for scale in (self.state_scale,
+                                                               self.control_scale))
 
     def check_fit(self, dataset: object, name: str) -> None:
         """Raise an error if the argument ``name`` is no `LQRDataset` of this system and horizon."""
@@ -118,16 +137,16 @@ class Learner(nn.Module):
         """Scaled controls, laid end to end, in physical units within their exact limits."""
         shape = self.config.horizon, self.config.control_dim
         physical = controls.unflatten(-1, shape) * self.control_scale
-        if self.control_limit is None:
-            return physical
-        return straight_through_clamp(physical, self.control_limit)
+        return straight_through_clamp(physical, self.low, self.high) if self.bounded else physical
 
     def clamp(self, controls: Sequence) -> Sequence:
         """Scaled controls clamped with 1e-6 slack; `to_physical` applies the exact limit."""
-        if self.control_limit is None:
+        if not self.bounded:
             return controls
-        limit = 1.000001 * self.control_limit / self.control_scale
-        return straight_through_clamp(controls, limit.repeat(self.config.horizon))
+        bounds = ((1.000001 * bound).where(outward, 0.999999 * bound) / self.control_scale
+                  for bound, outward in ((self.low, self.low < 0), (self.high, self.high > 0)))
+        return straight_through_clamp(controls, *(
+            bound.repeat(self.config.horizon) for bound in bounds))
 
     def _checked(self, initial_state, target_state, H_cycles) -> tuple[States, States, int | None]:
         """The arguments of `forward`; states in the dtype and on the device of the weights."""

@@ -1,5 +1,6 @@
 """The tiny recursive controller: it proposes controls and refines them, cycle by cycle."""
 
+import math
 import threading
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from trc_lib import validation
 from trc_lib.model.config import TRCConfig
 from trc_lib.model.feedback import Feedback, FinalError
-from trc_lib.model.learner import Learner
+from trc_lib.model.learner import Learner, sizes_of
 from trc_lib.model.shapes import Carry, Latent, States
 from trc_lib.model.trace import Trace
 
@@ -59,6 +60,9 @@ class TinyRecursiveControl(Learner):
     def __init__(self, config: object = TRCConfig(), system: object = None, seed: object = 0,
                  feedback: object = None):
         super().__init__(config, system, seed)
+        duration = config.horizon * self.system.dt
+        unit = torch.tensor(10.0 ** math.floor(math.log10(duration)))  # (s): the time is 1 to 10
+        self.register_buffer("time_unit", unit)
         feedback = FinalError(self.system) if feedback is None else feedback
         validation.instance("feedback", feedback, Feedback).check_fit(self.system, config.horizon)
         c, d, sequence = config, config.latent_dim, config.horizon * config.control_dim
@@ -82,10 +86,16 @@ class TinyRecursiveControl(Learner):
     @classmethod
     def create_two_level(cls, size: object, system: object = None, seed: object = 0,
                          feedback: object = None, **changes) -> "TinyRecursiveControl":
-        """The network of a ``size``, ``"small"`` or ``"medium"``; ``changes``: to `TRCConfig`."""
+        """The network of a ``size``, ``"small"`` or ``"medium"``.
+
+        Args:
+            size, seed, feedback: as above.
+            system: gives ``state_dim`` and ``control_dim``.
+            changes: to the `TRCConfig`.
+        """
         sizes = {"small": {"block_hidden": 96, "head_hidden": 128}, "medium": {}}
-        fields = sizes[validation.one_of("size", size, tuple(sizes))] | changes
-        return cls(TRCConfig(**fields), system, seed, feedback)
+        fields = sizes[validation.one_of("size", size, tuple(sizes))]
+        return cls(TRCConfig(**fields | sizes_of(system) | changes), system, seed, feedback)
 
     @classmethod
     def create_two_level_small(cls, *arguments, **changes) -> "TinyRecursiveControl":
@@ -113,8 +123,9 @@ class TinyRecursiveControl(Learner):
         return {"all": (self,), "proposal": proposal, "cycles": cycles}
 
     def encode(self, initial_state: States, target_state: States) -> Latent:
-        """z_initial from [x0, xT, time remaining (s)]."""
+        """z_initial from [x0, xT, time remaining], each in a unit in which it is of size one."""
         time = torch.full_like(initial_state[:, :1], self.config.horizon * self.system.dt)
+        time = time / self.time_unit
         states = initial_state / self.state_scale, target_state / self.state_scale
         return self.encoder(torch.cat([*states, time], dim=-1))
 

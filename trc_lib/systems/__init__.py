@@ -9,6 +9,13 @@ from trc_lib.systems.van_der_pol import VanDerPol
 
 SUCCESS = 0.1  # a problem counts as solved if |x_N - x_T| is below this; it mixes m and m/s
 
-KINDS = {system.kind: system for system in (LinearSystem, VanDerPol)}
 
-__all__ = ["KINDS", "SUCCESS", "DoubleIntegrator", "LinearSystem", "System", "VanDerPol"]
+def from_flat(contents: dict) -> System:
+    """The system in a file of an older format: its kind and its parameters, side by side."""
+    cls = {"LinearSystem": LinearSystem, "VanDerPol": VanDerPol}[contents["kind"]]
+    system = cls(**{name: value for name, value in contents.items() if name != "kind"})
+    cart = DoubleIntegrator(system.dt, system.control_limit)
+    return cart if system.same_as(cart) else system
+
+
+__all__ = ["SUCCESS", "DoubleIntegrator", "LinearSystem", "System", "VanDerPol", "from_flat"]

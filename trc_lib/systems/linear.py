@@ -17,15 +17,14 @@ class LinearSystem(System):
     Args:
         A: state matrix, ``[state_dim, state_dim]``.
         B: control matrix, ``[state_dim, control_dim]``.
-        dt, control_limit: as in `System`.
+        dt, control_limit, labels: as in `System`.
 
     Raises:
         ValueError: if a shape does not fit, or a value is not finite.
     """
 
-    kind = "LinearSystem"
-
-    def __init__(self, A: ArrayLike, B: ArrayLike, dt: Number, control_limit: object = None):
+    def __init__(self, A: ArrayLike, B: ArrayLike, dt: Number, control_limit: object = None,
+                 labels: object = None):
         self.A, self.B = (
             validation.array(name, value, (None, None), torch.float64).detach().cpu().clone()
             for name, value in (("A", A), ("B", B)))
@@ -34,11 +33,8 @@ class LinearSystem(System):
         if self.B.ndim != 2 or self.B.shape[0] != self.A.shape[0] or not self.B.numel():
             raise ValueError(f"B has shape {list(self.B.shape)}; "
                              f"needs [{self.A.shape[0]}, control_dim]")
-        super().__init__(*self.B.shape, dt, control_limit)
+        super().__init__(*self.B.shape, dt, control_limit, labels)
         self._maps = {}  # (horizon, dtype, device) -> the two matrices of `prediction_matrices`
-
-    def parameters(self) -> dict:
-        return {"A": self.A, "B": self.B, "dt": self.dt}
 
     def dynamics(self, state: State, control: Control) -> State:
         return state @ self.A.T.to(state) + control @ self.B.T.to(control)
@@ -110,4 +106,5 @@ class DoubleIntegrator(LinearSystem):
         dt = validation.positive("dt", dt)
         if not 1e-150 < dt < 1e150:
             raise ValueError(f"dt={dt:g} is not accepted; its square leaves the range of float64")
-        super().__init__([[1.0, dt], [0.0, 1.0]], [[dt**2 / 2], [dt]], dt, control_limit)
+        super().__init__([[1.0, dt], [0.0, 1.0]], [[dt**2 / 2], [dt]], dt, control_limit,
+                         ("position (m)", "velocity (m/s)", "control u (m/s²)"))

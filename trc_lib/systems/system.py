@@ -1,11 +1,12 @@
 """What all systems have in common: sizes, limits of the controls, roll-outs."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.validation import ArrayLike, Number
+from trc_lib.rebuild import Rebuildable
+from trc_lib.validation import ArrayLike, Number, Whole
 
 State = Float[Tensor, "*#batch state_dim"]
 Control = Float[Tensor, "*#batch control_dim"]
@@ -15,46 +16,62 @@ Jacobians = tuple[Float[Tensor, "*#batch state_dim state_dim"],
                   Float[Tensor, "*#batch state_dim control_dim"]]
 
 
-class System:
+class System(Rebuildable):
     """A system in discrete time, x[k+1] = f(x[k], u[k]).
 
-    A subclass defines `dynamics`, `jacobians` and `parameters`.
+    A subclass defines `dynamics`. It may define `jacobians`, if it has faster ones. Files hold its
+    `parameters`: keep each argument of the constructor under its name.
 
     Args:
         state_dim, control_dim: components of the state and of the control.
         dt: seconds a step.
-        control_limit: the largest |u|, a number or one for each control; None for no limit.
+        control_limit: the largest |u|, a number or one for each control; or the least and the
+            largest u, a row ``[low, high]`` for each control; None for no limit.
+        labels: names of the states and then of the controls with their units, for pictures, such
+            as ``"position (m)"``; x1, x2, ..., u1, ... if None.
 
     Raises:
-        TypeError, ValueError: for a ``dt`` or a limit that is not a finite number above zero.
+        TypeError, ValueError: for a ``dt`` or a limit that is not accepted.
     """
 
-    kind = None  # its name in files; subclasses that only fix parameters share it
-    units = (" (m)", " (m/s)", " (m/s²)")  # of position, velocity and control, for pictures
-
-    def __init__(self, state_dim: int, control_dim: int, dt: Number, control_limit: object = None):
-        self.state_dim, self.control_dim = state_dim, control_dim
+    def __init__(self, state_dim: Whole, control_dim: Whole, dt: Number,
+                 control_limit: object = None, labels: object = None):
+        self.state_dim = validation.whole("state_dim", state_dim)
+        self.control_dim = validation.whole("control_dim", control_dim)
         self.dt = validation.positive("dt", dt)
-        self.control_limit = None  # or float64 [control_dim]
+        self.control_limit = None  # or float64 [control_dim], or [control_dim, 2]
         if control_limit is not None:
-            if torch.is_tensor(control_limit):
-                control_limit = validation.array("control_limit", control_limit, ()).tolist()
-            limits = (list(control_limit) if isinstance(control_limit, list | tuple)
-                      else [control_limit] * control_dim)
-            if len(limits) != control_dim:
-                raise ValueError(f"control_limit={control_limit!r} has {len(limits)} numbers; "
-                                 f"needs one, or {control_dim}")
-            limits = [validation.positive("control_limit", limit) for limit in limits]
-            self.control_limit = torch.tensor(limits, dtype=torch.float64)
+            self.control_limit = _limits(control_limit, self.control_dim)
+        names = [f"x{i + 1}" for i in range(self.state_dim)]
+        names += [f"u{i + 1}" for i in range(self.control_dim)]
+        self.labels = tuple(names if labels is None else labels)
+        if len(self.labels) != len(names):
+            raise ValueError(f"labels={labels!r} has {len(self.labels)} names; needs {len(names)}, "
+                             "of the states and the controls")
 
     @property
-    def float32_limit(self) -> Tensor | None:
-        """The limits in float32, rounded towards zero: controls stay within the exact ones."""
-        if self.control_limit is None:
-            return None
-        rounded = self.control_limit.float()
-        inward = rounded.nextafter(torch.zeros_like(rounded))
-        return torch.where(rounded.double() > self.control_limit, inward, rounded)
+    def state_labels(self) -> tuple[str, ...]:
+        return self.labels[:self.state_dim]
+
+    @property
+    def control_labels(self) -> tuple[str, ...]:
+        return self.labels[self.state_dim:]
+
+    @property
+    def bounds(self) -> tuple[Float64[Tensor, " control_dim"], Float64[Tensor, " control_dim"]]:
+        """The least and the largest value of each control, infinite where there is no limit."""
+        limit = self.control_limit
+        if limit is None:
+            limit = torch.full((self.control_dim,), torch.inf, dtype=torch.float64)
+        return (-limit, limit) if limit.ndim == 1 else (limit[:, 0], limit[:, 1])
+
+    @property
+    def float32_bounds(self) -> tuple[Tensor, Tensor]:
+        """`bounds` in float32, rounded inwards: controls stay within the exact ones."""
+        low, high = (bound.float() for bound in self.bounds)
+        exact_low, exact_high = self.bounds
+        return (torch.where(low.double() < exact_low, low.nextafter(high), low),
+                torch.where(high.double() > exact_high, high.nextafter(low), high))
 
     def __repr__(self):
         limit = self.control_limit
@@ -67,27 +84,45 @@ class System:
 
         Differentiable, on any device and in any floating-point dtype.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines no dynamics(state, control)")
 
     def jacobians(self, state: State, control: Control) -> Jacobians:
-        """The derivatives of `dynamics` in the state and in the control."""
-        raise NotImplementedError
-
-    def parameters(self) -> dict:
-        """Arguments of the constructor, ``dt`` among them but no limit: numbers and tensors."""
-        raise NotImplementedError
+        """The derivatives of `dynamics` in the state and in the control: here by autograd."""
+        leading = torch.broadcast_shapes(state.shape[:-1], control.shape[:-1])
+        x = state.expand(*leading, self.state_dim).reshape(-1, self.state_dim)
+        u = control.expand(*leading, self.control_dim).reshape(-1, self.control_dim)
+        A, B = torch.func.vmap(torch.func.jacfwd(self.dynamics, argnums=(0, 1)))(x, u)
+        return A.reshape(*leading, *A.shape[1:]), B.reshape(*leading, *B.shape[1:])
 
     def contents(self) -> dict:
-        """`parameters` and the limit, if there is one, for files."""
-        limit = {} if self.control_limit is None else {"control_limit": self.control_limit}
-        return self.parameters() | limit
+        """As in `Rebuildable`, and one step of `dynamics`: a file notices if that has changed."""
+        return super().contents() | {"step": self._read_step or self._sample_step()}
 
-    def same_as(self, other: "System") -> bool:
-        """Whether ``other`` has the same parameters, to the bit."""
+    _read_step = None  # that of the file which the system was read from
+
+    def _sample_step(self):
+        with torch.no_grad():
+            x, u = (torch.arange(1, size + 1, dtype=torch.float64) / 10
+                    for size in (self.state_dim, self.control_dim))
+            return [float(f"{value:.6g}") for value in self.dynamics(x, u).tolist()]
+
+    def check_rebuilt(self, contents: dict) -> None:
+        before, now = (torch.tensor(step) for step in (contents["step"], self._sample_step()))
+        size = float(before.abs().max())
+        if not torch.allclose(before, now, rtol=0, atol=1e-4 * size, equal_nan=True):
+            raise ValueError(f"the dynamics of {contents['class']} have changed since: a step gave "
+                             f"{contents['step']}, and now gives {self._sample_step()}")
+        self._read_step = contents["step"]
+        super().check_rebuilt(contents)
+
+    def same_as(self, other: object) -> bool:
+        """Whether ``other`` has the same class and parameters, to the bit; labels do not count."""
+        if not isinstance(other, System):
+            return False
         mine, others = self.contents(), other.contents()
-        return mine.keys() == others.keys() and all(
-            torch.equal(value, others[name]) if torch.is_tensor(value) else value == others[name]
-            for name, value in mine.items())
+        for contents in (mine, others):
+            contents["parameters"].pop("labels", None)
+        return mine == others
 
     def rollout(self, initial_state: ArrayLike, controls: ArrayLike) -> States:
         """All states that ``controls`` lead through.
@@ -116,3 +151,22 @@ class System:
         for control in controls.unbind(-2):
             states.append(self.dynamics(states[-1], control))
         return torch.stack(states, dim=-2)
+
+
+def _limits(given, control_dim):
+    """``control_limit`` as float64, ``[control_dim]`` or ``[control_dim, 2]``."""
+    try:
+        limits = given.tolist() if hasattr(given, "tolist") else given
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"control_limit cannot be read as numbers: {error}") from None
+    limits = list(limits) if isinstance(limits, list | tuple) else [limits] * control_dim
+    if len(limits) != control_dim:
+        raise ValueError(f"control_limit={given!r} has {len(limits)} numbers; "
+                         f"needs one, or {control_dim}, or {control_dim} rows [low, high]")
+    if not any(isinstance(limit, list | tuple) for limit in limits):
+        limits = [validation.positive("control_limit", limit) for limit in limits]
+    elif not all(isinstance(limit, list | tuple) and len(limit) == 2 and limit[0] < limit[1]
+                 for limit in limits):
+        raise ValueError(f"control_limit={given!r} is not accepted; needs low < high in each row "
+                         "[low, high]")
+    return torch.tensor(limits, dtype=torch.float64)

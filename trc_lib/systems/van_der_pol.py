@@ -19,14 +19,9 @@ class VanDerPol(System):
     Source: van der Pol (1926), On relaxation-oscillations.
     """
 
-    kind, units = "VanDerPol", ("", "", "")
-
     def __init__(self, mu: Number = 1.0, dt: Number = 0.05, control_limit: object = 2.0):
         self.mu = validation.positive("mu", mu, or_zero=True)
-        super().__init__(2, 1, dt, control_limit)
-
-    def parameters(self) -> dict:
-        return {"mu": self.mu, "dt": self.dt}
+        super().__init__(2, 1, dt, control_limit, ("position", "velocity", "control u"))
 
     def dynamics(self, state: State, control: Control) -> State:
         x, v = state.unbind(-1)

@@ -6,8 +6,5 @@ from trc_lib.teachers.ilqr import IterativeLQR
 from trc_lib.teachers.minimum_energy import MinimumEnergyController, SampledContinuousController
 from trc_lib.teachers.teacher import Teacher, Unsolved
 
-TEACHERS = {teacher.__name__: teacher for teacher in (
-    MinimumEnergyController, BoundedMinimumEnergyController, IterativeLQR)}
-
-__all__ = ["TEACHERS", "BoundedMinimumEnergyController", "ClippedLQR", "IterativeLQR",
+__all__ = ["BoundedMinimumEnergyController", "ClippedLQR", "IterativeLQR",
            "MinimumEnergyController", "SampledContinuousController", "Teacher", "Unsolved"]

@@ -32,10 +32,10 @@ class ClippedLQR(QuadraticCostTeacher):
         """The law's controls; every problem counts as solved."""
         n = self.system.state_dim
         state, target_state = validation.state_pair(initial_state, target_state, n)
-        controls, limit = [], self._limit(state)
+        controls, (low, high) = [], (bound.to(state) for bound in self.system.bounds)
         for _ in range(self.horizon):
             control = (target_state - state) @ self.gain.T.to(state)
-            controls.append(control.clamp(-limit, limit))
+            controls.append(control.clamp(low, high))
             state = self.system.dynamics(state, controls[-1])
         controls = validation.result("the controls", torch.stack(controls, dim=-2),
                                      "initial_state or target_state is")

@@ -1,16 +1,18 @@
 """Minimum-energy controllers of linear systems, in closed form."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trc_lib import validation
-from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.systems import SUCCESS, DoubleIntegrator, LinearSystem
 from trc_lib.systems.system import Controls
 from trc_lib.teachers.teacher import LONGEST, Answer, Teacher
 from trc_lib.validation import ArrayLike, Whole
 
-LARGEST_MISS = 1e-9  # accepted |x_N - x_T| by rounding, relative to the size of the problem
+LARGEST_MISS = 1e-9  # accepted component of x_N - x_T by rounding, for states of size one
+TINY = np.finfo(float).tiny
 
 
 class MinimumEnergyController(Teacher):
@@ -23,41 +25,43 @@ class MinimumEnergyController(Teacher):
     Args:
         system: a `LinearSystem`; a `DoubleIntegrator` if not given. Its limit is ignored.
         horizon: number of steps N.
+        success: as in `Teacher`.
 
     Raises:
         ValueError: if the system is not controllable, or the horizon is too short to steer it, or
-            rounding alone would miss the target.
+            the problem is ill-conditioned: rounding alone would miss targets of size one.
 
     Source: Kalman, Ho and Narendra (1963), Controllability of linear dynamical systems.
     """
 
     has_ruler = True
 
-    def __init__(self, system: object = None, horizon: Whole = 15):
+    def __init__(self, system: object = None, horizon: Whole = 15, success: object = SUCCESS):
         system = DoubleIntegrator() if system is None else system
-        self.system = validation.instance("system", system, LinearSystem)
-        self.horizon = validation.whole("horizon", horizon)
-        n = self.system.state_dim
-        if _reach(self.system, n) < n:
+        validation.instance("system", system, LinearSystem)
+        super().__init__(system, horizon, success)
+        n, (reached, steps) = self.system.state_dim, controllable(self.system)
+        if reached < n:
             raise ValueError(f"system={system!r} is not controllable: its controls reach "
-                             f"{_reach(self.system, n)} of {n} directions of the state")
-        if _reach(self.system, self.horizon) < n:
-            enough = next(N for N in range(1, n + 1) if _reach(self.system, N) == n)
+                             f"{reached} of {n} directions of the state")
+        if self.horizon < steps:
             raise ValueError(f"horizon={horizon} cannot steer {n} states; "
-                             f"needs at least {enough} steps")
-        F, G = self.system.prediction_matrices(self.horizon)
-        A_N, C = F[-1], G[-1]
-        # With C^T = Q R, C^T (C C^T)^-1 is Q R^-T: the condition number of C is never squared.
-        Q, R = torch.linalg.qr(C.T)
-        pseudo_inverse = torch.linalg.solve_triangular(R, Q.T, upper=True).T
-        self.gain = torch.cat([-pseudo_inverse @ A_N, pseudo_inverse], dim=1)  # [N m, 2 n]
-        # x_N - x_T of unit problems: the residual of the gain, and rounding of the controls
-        miss = (torch.cat([A_N, -torch.eye(n).to(A_N)], dim=1) + C @ self.gain).abs()
-        miss += torch.finfo(C.dtype).eps * (C.abs() @ self.gain.abs())         # [n, 2 n]
-        size = torch.cat([A_N.abs().amax(dim=0).clamp(min=1), torch.ones(n).to(A_N)])
-        if not bool((miss <= LARGEST_MISS * size).all()):
-            raise ValueError(f"horizon={horizon} with system={system!r} is too badly scaled: "
-                             f"rounding alone would miss the target by {float(miss.max()):.0e}")
+                             f"needs at least {steps} steps")
+        C = self.system.controllability_matrix(self.horizon).numpy()
+        A_N = np.linalg.matrix_power(self.system.A.numpy(), self.horizon)
+        miss = np.inf
+        for threshold in (np.inf, 1.0, 10 ** (1 / self.horizon)):
+            gain = _least_norm(*_conditions(self.system, self.horizon, threshold))
+            # |x_N - x_T| of states of size one: of the gain, and by rounding of the controls
+            residual = np.hstack([A_N, -np.eye(n)]) + C @ gain
+            size = float((abs(residual) + np.finfo(float).eps * abs(C) @ abs(gain)).sum(1).max())
+            if size < miss:
+                self.gain, miss = torch.from_numpy(gain), size             # [N m, 2 n]
+        if not miss <= LARGEST_MISS:
+            raise ValueError(f"horizon={horizon} with system={system!r} is ill-conditioned: for "
+                             f"states of size one, rounding to float64 would miss the target by "
+                             f"{miss:.0e}; at most {LARGEST_MISS:g} is accepted. Fewer steps help, "
+                             "or units in which the states are of size one")
 
     def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         n = self.system.state_dim
@@ -69,14 +73,77 @@ class MinimumEnergyController(Teacher):
         return controls.unflatten(-1, (self.horizon, self.system.control_dim)), solved
 
 
-def _reach(system, horizon):
-    """How many directions of the state ``horizon`` steps can steer: the rank of C.
+def controllable(system: LinearSystem) -> tuple[int, int]:
+    """How many directions of the state the controls reach, and in how many steps.
 
-    Each row of C is scaled to length one first, so that the rank does not depend on units.
+    By the staircase form, which needs no powers of A: each step adds the directions into which A
+    moves those reached so far. Source: Paige (1981), Properties of numerical algorithms related to
+    computing controllability.
     """
-    C = system.controllability_matrix(horizon)
-    length = C.norm(dim=1, keepdim=True).clamp(min=torch.finfo(C.dtype).tiny)
-    return int(torch.linalg.matrix_rank(C / length, rtol=1e-12))
+    A, B = _balanced(system)
+    reached, new, steps = np.zeros((len(A), 0)), B, 0
+    while reached.shape[1] < len(A):
+        new = new - reached @ (reached.T @ new)
+        directions, sizes, _ = np.linalg.svd(new - reached @ (reached.T @ new))
+        rank = int((sizes > 1e-12 * max(np.abs(A).max(), np.abs(B).max())).sum())
+        if not rank:
+            break
+        reached = np.hstack([reached, directions[:, :rank]])
+        new, steps = A @ directions[:, :rank], steps + 1
+    return reached.shape[1], steps
+
+
+def _balanced(system):
+    """A and B in units in which each state is moved by about one in as many steps as states."""
+    A, B = system.A.numpy(), system.B.numpy()
+    moved = [B]
+    for _ in range(len(A) - 1):
+        moved.append(A @ moved[-1])
+    scale = np.linalg.norm(np.hstack([each / max(abs(each).max(), TINY) for each in moved]), axis=1)
+    scale = scale.clip(min=TINY)
+    B = B / scale[:, None]
+    return A * scale / scale[:, None], B / np.linalg.norm(B, axis=0).clip(min=TINY)
+
+
+def _conditions(system, horizon, threshold):
+    """Rows [n, N m] and right-hand sides [n, 2 n] of: ``rows @ u = wanted @ [x0, xT]`` if x_N = xT.
+
+    Modes whose eigenvalues exceed the ``threshold`` in size are propagated backwards from the end,
+    the others forwards, so that the powers of neither drown the other. Each row has length one.
+    """
+    import scipy.linalg  # here: it takes half a second
+
+    A, B = system.A.numpy(), system.B.numpy()
+    T, Z, k = scipy.linalg.schur(A, output="real",
+                                 sort=lambda re, im: np.hypot(re, im) <= threshold)
+    W = Z.T
+    if 0 < k < len(A):  # W A W^-1 = diag(T_11, T_22)
+        X = scipy.linalg.solve_sylvester(T[:k, :k], -T[k:, k:], -T[:k, k:])
+        W = np.vstack([W[:k] - X @ W[k:], W[k:]])
+    forwards, backwards = T[:k, :k], np.linalg.inv(T[k:, k:])
+    late, early, last, first = W[:k] @ B, W[k:] @ B, [], []
+    for _ in range(horizon):
+        early = backwards @ early
+        first.append(early)                      # T_22^-(step + 1) B
+        last.insert(0, late)                     # T_11^(N - 1 - step) B
+        late = forwards @ late
+    rows = np.vstack([np.hstack(last), np.hstack(first)])
+    there = np.linalg.matrix_power(forwards, horizon) @ W[:k]
+    back = np.linalg.matrix_power(backwards, horizon) @ W[k:]
+    wanted = np.block([[-there, W[:k]], [-W[k:], back]])
+    size = np.linalg.norm(rows, axis=1, keepdims=True).clip(min=TINY)
+    return rows / size, wanted / size
+
+
+def _least_norm(rows, wanted):
+    """The least-norm solution, by QR of the transpose: no condition number is squared."""
+    Q, R = np.linalg.qr(rows.T)
+    solution = np.zeros((rows.shape[1], wanted.shape[1]))
+    if abs(np.diag(R)).min() > 0:
+        for _ in range(2):  # the second time refines the first
+            left = wanted - rows @ solution
+            solution += Q @ np.linalg.solve(R.T, left)
+    return solution
 
 
 class SampledContinuousController:

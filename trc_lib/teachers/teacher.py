@@ -1,35 +1,58 @@
 """What all teachers have in common."""
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.costs import QuadraticCost
-from trc_lib.systems import KINDS, SUCCESS, LinearSystem
+from trc_lib.rebuild import Rebuildable
+from trc_lib.systems import SUCCESS
 from trc_lib.systems.system import Controls, State, System
-from trc_lib.validation import ArrayLike, Number, Whole
+from trc_lib.validation import ArrayLike, Whole
 
 LONGEST = 10_000  # largest horizon of a teacher that loops over time
 
 Answer = tuple[Float[Tensor, "*batch horizon control_dim"], Bool[Tensor, "*batch"]]
 
 
-class Teacher:
+class Teacher(Rebuildable):
     """Computes the controls of least cost for any start and target.
 
-    A subclass sets ``system`` and ``horizon`` and defines `try_solve`. It defines ``cost`` unless
-    it minimises the energy, and ``contents`` and ``from_contents`` if it has more parameters.
+    A subclass defines `try_solve`, and ``cost`` unless it minimises the energy. Files hold the
+    arguments of its constructor: keep each under its name, or define ``parameters``.
 
-    Attributes:
+    Args:
         system: a `System`.
         horizon: number of steps N.
-        success: a problem counts as solved if |x_N - x_T| is below this.
+        success: the largest |x_N - x_T| at which controls count as a success, a number; or one for
+            each component of the state, which then are |(x_N - x_T) / success| < 1.
+
+    Attributes:
         has_ruler: whether `evaluation.decompose_error` applies to its optimum.
     """
 
-    success, has_ruler = SUCCESS, False
+    has_ruler = False
     reason = "has no solution"  # for the message of `Unsolved`
+
+    def __init__(self, system: object, horizon: Whole, success: object = SUCCESS):
+        self.system = validation.instance("system", system, System)
+        self.horizon = validation.whole("horizon", horizon)
+        if isinstance(success, list | tuple | np.ndarray) or torch.is_tensor(success):
+            n = system.state_dim
+            self.success = validation.array("success", success, (n,), torch.float64).clone()
+            if self.success.ndim != 1 or not bool((self.success > 0).all()):
+                raise ValueError(f"success={success!r} is not accepted; "
+                                 f"give a number above zero, or {n} of them")
+        else:
+            self.success = validation.positive("success", success)
+
+    def succeeded(self, offset: Float[Tensor, "*batch state_dim"]) -> Bool[Tensor, "*batch"]:
+        """Whether controls that end at x_N - x_T = ``offset`` count as a success."""
+        if not torch.is_tensor(self.success):
+            return offset.norm(dim=-1) < self.success
+        return (offset / self.success.to(offset)).norm(dim=-1) < 1
 
     def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         """Solve the problems that have a solution.
@@ -62,57 +85,32 @@ class Teacher:
         """What the teacher minimises, ``[...]``: the energy, the sum of |u[k]|^2."""
         return controls.square().sum(dim=(-2, -1))
 
-    def contents(self) -> dict:
-        """The parameters, plain values and tensors by name, for files."""
-        return {**self.system.contents(), "horizon": self.horizon}
-
-    @classmethod
-    def from_contents(cls, contents: dict) -> "Teacher":
-        """The teacher with these `contents`; here for one that is made of a `LinearSystem`."""
-        system = {name: value for name, value in contents.items() if name != "horizon"}
-        return cls(LinearSystem(**system), contents["horizon"])
-
 
 class QuadraticCostTeacher(Teacher):
     """A teacher whose cost is a `QuadraticCost` of the trajectory.
 
     Args:
-        system: a `System`.
-        horizon: number of steps N.
+        system, horizon, success: as in `Teacher`.
         cost: a `QuadraticCost`.
-        success: a problem counts as solved if |x_N - x_T| is below this.
     """
 
-    def __init__(self, system: object, horizon: Whole, cost: object, success: Number = SUCCESS):
-        self.system = validation.instance("system", system, System)
+    def __init__(self, system: object, horizon: Whole, cost: object, success: object = SUCCESS):
+        validation.whole("horizon", horizon, at_most=LONGEST)
+        super().__init__(system, horizon, success)
         self.quadratic_cost = validation.instance("cost", cost, QuadraticCost)
         self.quadratic_cost.check_fit(self.system)
-        self.horizon = validation.whole("horizon", horizon, at_most=LONGEST)
-        self.success = validation.positive("success", success)
 
     def cost(self, initial_state: State, target_state: State,
              controls: Controls) -> Float[Tensor, "..."]:
         """The total cost, ``[...]``; differentiable in the controls."""
         return self.quadratic_cost.of_controls(self.system, initial_state, controls, target_state)
 
-    def contents(self) -> dict:
-        return {"system": self.system.kind, **self.system.contents(),
-                **self.quadratic_cost.contents(), "horizon": self.horizon, "success": self.success}
-
-    @classmethod
-    def from_contents(cls, contents: dict) -> "QuadraticCostTeacher":
-        contents = dict(contents)
-        kind = validation.one_of("system", contents.pop("system"), tuple(KINDS))
-        cost = QuadraticCost(*(contents.pop(name) for name in ("Q", "R", "Q_final")))
-        horizon, success = contents.pop("horizon"), contents.pop("success")
-        return cls(KINDS[kind](**contents), horizon, cost, success)
-
     def _limit(self, like):
-        """The limits of the controls, infinite where there are none, as ``like``."""
-        limit = self.system.control_limit
-        if limit is None:
-            limit = torch.full((self.system.control_dim,), torch.inf)
-        return limit.to(like)
+        return self.system.bounds[1].to(like)
+
+    def parameters(self) -> dict:
+        return {"system": self.system, "horizon": self.horizon, "cost": self.quadratic_cost,
+                "success": self.success}
 
 
 class Unsolved(ValueError):

@@ -129,6 +129,7 @@ def _run_epochs(run, train_set, eval_set, device, progress, on_epoch, ranks):
 def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
     """One pass over the training set and a validation; returns the row for the history."""
     model, config, epoch = run.model, run.config, len(run.history) + 1
+    units = model.units
     started, summed_loss = time.perf_counter(), torch.zeros((), device=batches.device)
     model.train()
     with precision():
@@ -142,7 +143,7 @@ def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
                 depth = int(torch.randint(1, config.most_cycles + 1, (), generator=run.order))
             cycles = predict(initial_state, target_state, depth)["cycle_controls"]
             objective, loss = objective_of(cycles, initial_state, target_state, optimal, teacher,
-                                           config)
+                                           config, units)
             run.optimizer.zero_grad()
             objective.backward()  # through every cycle of the recursion
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
@@ -178,17 +179,18 @@ def validate(model: Learner, data: list[Tensor], teacher: Teacher, config: Train
     """
     model.eval()
     reported = TrainConfig(objective="cost" if config.of_cost else "mse")
-    losses, errors = [], []
+    losses, offsets = [], []
     for problems in zip(*(values.split(batch_size) for values in data)):
         initial_state, target_state, _ = problems
         output = model.predict(initial_state, target_state, config.depth)
-        _, loss = objective_of(output["cycle_controls"], *problems, teacher, reported)
+        _, loss = objective_of(output["cycle_controls"], *problems, teacher, reported,
+                               model.units)
         losses.append(loss * len(initial_state))
         states = model.system.rollout_unchecked(initial_state, output["controls"])
-        errors.append((states[:, -1] - target_state).norm(dim=-1))
-    errors = torch.cat(errors)
-    return (float(torch.stack(losses).sum()) / len(errors), float(errors.mean()),
-            float((errors < teacher.success).double().mean()))
+        offsets.append(states[:, -1] - target_state)
+    offsets = torch.cat(offsets)
+    return (float(torch.stack(losses).sum()) / len(offsets), float(offsets.norm(dim=-1).mean()),
+            float(teacher.succeeded(offsets).double().mean()))
 
 
 @contextlib.contextmanager

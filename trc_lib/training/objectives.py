@@ -74,21 +74,26 @@ def cost_loss(costs: Float[Tensor, "cycles batch"], optimal_costs: Float[Tensor,
 
 
 def objective_of(cycles: Cycles, initial_state: States, target_state: States,
-                 optimal_controls: Controls, teacher: Teacher, config: object
-                 ) -> tuple[Scalar, Scalar]:
-    """The objective of a `TrainConfig` and the loss that is reported, for a batch of problems."""
+                 optimal_controls: Controls, teacher: Teacher, config: object,
+                 units: tuple[Tensor, Tensor] | None = None) -> tuple[Scalar, Scalar]:
+    """The objective of a `TrainConfig` and the loss that is reported, for a batch of problems.
+
+    Controls and final states are measured in ``units``, those of `Learner.units`; physical if None.
+    """
     starts, targets = (states.expand(len(cycles), -1, -1)
                        for states in (initial_state, target_state))
     if config.of_cost:
-        limit = teacher.system.control_limit
-        if limit is not None:
-            # Saturated controls get no gradient: optimiser noise would pull them off the limit.
-            cycles = torch.where(cycles.abs() < limit.to(cycles), cycles, cycles.detach())
+        low, high = (bound.to(cycles) for bound in teacher.system.bounds)
+        # Saturated controls get no gradient: optimiser noise would pull them off the limit.
+        free = (cycles > low) & (cycles < high)
+        cycles = torch.where(free, cycles, cycles.detach())
         optimal = teacher.cost(initial_state, target_state, optimal_controls)
         return cost_loss(teacher.cost(starts, targets, cycles), optimal, config.cycle_weight,
                          root=config.objective == "root cost")
-    errors = None
+    errors, (state_unit, control_unit) = None, (1.0, 1.0) if units is None else units
     if config.final_weight:
         errors = teacher.system.rollout_unchecked(starts, cycles)[:, :, -1] - target_state
+        errors = errors / state_unit
+    cycles, optimal_controls = cycles / control_unit, optimal_controls / control_unit
     return imitation_loss(cycles, optimal_controls, config.cycle_weight, config.objective, errors,
                           config.final_weight)

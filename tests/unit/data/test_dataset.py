@@ -1,5 +1,6 @@
 """A dataset is the same for the same seed, holds true answers, and no damaged file is read."""
 
+import json
 import pathlib
 import pickle
 
@@ -8,6 +9,7 @@ import pytest
 import scipy.stats
 import torch
 
+from trc_lib import io
 from trc_lib.data import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import LinearSystem
 from trc_lib.teachers import MinimumEnergyController
@@ -20,9 +22,17 @@ def saved(dataset, tmp_path):
     return path
 
 
-def resaved(path, **changes):
-    """The arrays of ``path`` with some changed (or left out: None), written by NumPy."""
-    arrays = {**np.load(path), **changes}
+def resaved(path, teacher=None, made_of=None, **changes):
+    """The arrays of ``path`` with some changed (or left out: None), written by NumPy.
+
+    ``made_of`` and ``teacher`` are changes of the JSON and of its teacher.
+    """
+    text = json.loads(str(np.load(path)["made_of"]))
+    text["teacher"] = (text["teacher"] | (teacher or {})
+                       if isinstance(teacher, dict | None) else teacher)
+    if made_of is None or isinstance(made_of, dict):
+        made_of = np.array(json.dumps(text | (made_of or {})))
+    arrays = {**np.load(path), "made_of": made_of, **changes}
     kept = {name: value for name, value in arrays.items() if value is not None}
     np.savez(path.with_name("resaved.npz"), **kept)
     return path.with_name("resaved.npz")
@@ -144,11 +154,11 @@ def test_a_foreign_npz_is_refused_with_what_it_lacks(saved, tmp_path):
     np.savez(tmp_path / "foreign.npz", x=np.zeros(3))
     refused(tmp_path / "foreign.npz",
             "is not a dataset of this course: it lacks controls, fingerprint")
-    refused(resaved(saved, seed=None, fingerprint=None), "it lacks fingerprint, seed$")
+    refused(resaved(saved, controls=None, fingerprint=None), "it lacks controls, fingerprint$")
 
 
 @pytest.mark.parametrize(("name", "index"), [
-    ("initial_states", (3, 1)), ("controls", (63, 14, 0)), ("A", (0, 1))])
+    ("initial_states", (3, 1)), ("controls", (63, 14, 0))])
 def test_a_changed_value_is_refused(saved, name, index):
     changed = np.load(saved)[name]
     changed[index] = np.nextafter(changed[index], 9)
@@ -156,21 +166,25 @@ def test_a_changed_value_is_refused(saved, name, index):
 
 
 @pytest.mark.parametrize("change", [
-    {"dt": np.array(0.34)}, {"seed": np.array(2)}, {"state_range": np.array(1.0)},
-    {"target_range": np.array(0.0)}, {"fingerprint": np.array("0" * 64)}], ids=str)
+    {"made_of": {"seed": 2}}, {"made_of": {"state_range": 1.0}}, {"made_of": {"drawn": 65}},
+    {"made_of": {"target_range": 0.0}}, {"made_of": {"sampler": "Other"}},
+    {"fingerprint": np.array("0" * 64)}], ids=str)
 def test_a_changed_origin_is_refused(saved, change):
     refused(resaved(saved, **change), "was changed after it was saved")
 
 
 @pytest.mark.parametrize(("change", "reason"), [
     ({"controls": np.full((64, 15, 1), np.nan)}, "controls holds NaN or infinite values"),
-    ({"A": np.array([[1, np.inf], [0, 1]])}, "A holds NaN or infinite values"),
-    ({"teacher": np.array("somebody")},
-     "teacher='somebody' is unknown; accepted are 'MinimumEnergyController'"),
-    ({"A": None}, "'A'"),
-    ({"extra": np.array(1.0)}, "extra"),
-    ({"version": np.array(2)}, "has format version 2; this library reads version 1"),
-    ({"horizon": np.array(14)}, r"controls has shape \[64, 15, 1\]; needs \[64, 14, 1\]"),
+    ({"teacher": {"class": "somebody"}},
+     "class 'somebody' is unknown; import the module that defines it first. Known are Bounded"),
+    ({"teacher": {"class": "LinearSystem"}}, "class 'LinearSystem' is unknown"),
+    ({"teacher": {"parameters": {}}}, "is not the same again when it is made from its param"),
+    ({"teacher": {"parameters": {"lengthy": 1}}}, "cannot be made again: .*lengthy"),
+    ({"teacher": "somebody"}, "refused"),
+    ({"extra": np.array(1.0)}, "it also holds extra"),
+    ({"made_of": {"extra": 1}}, "extra"),
+    ({"made_of": {"version": 3}}, "it has format version 3; this library reads versions 1 and 2"),
+    ({"made_of": np.array("not JSON")}, "refused"),
     ({"target_states": np.zeros((63, 2))},
      r"target_states has shape \[63, 2\]; needs \[64, 2\]"),
     ({"initial_states": np.zeros((0, 2)), "target_states": np.zeros((0, 2)),
@@ -178,10 +192,28 @@ def test_a_changed_origin_is_refused(saved, change):
     ({"initial_states": np.zeros((64, 2), dtype=int)},
      r"initial_states has dtype torch\.int64"),
     ({"initial_states": np.array(["a", "b"])}, "refused"),
-    ({"dt": np.zeros(3)}, "refused"),
 ], ids=lambda value: value if isinstance(value, str) else "")
 def test_contents_that_make_no_sense_are_refused_with_the_reason(saved, change, reason):
     refused(resaved(saved, **change), reason)
+
+
+def test_a_file_of_version_1_is_read_and_checked(dataset, tmp_path):
+    arrays = {name: getattr(dataset, name).numpy() for name in (
+        "initial_states", "target_states", "controls")}
+    flat = arrays | {
+        "A": dataset.system.A.numpy(), "B": dataset.system.B.numpy(), "dt": np.asarray(0.33),
+        "horizon": np.asarray(15), "state_range": np.asarray(2.5), "seed": np.asarray(1),
+        "teacher": np.asarray("MinimumEnergyController"), "version": np.asarray(1)}
+    path = tmp_path / "old.npz"
+    np.savez(path, **flat, fingerprint=np.array(io.fingerprint(flat)))
+    loaded = LQRDataset.load(path)
+    assert loaded.fingerprint == dataset.fingerprint and loaded.teacher.same_as(dataset.teacher)
+    assert loaded.system.labels == ("position (m)", "velocity (m/s)", "control u (m/s²)")
+    flat["seed"] = np.asarray(2)
+    np.savez(path, **flat, fingerprint=np.array(io.fingerprint(flat | {"seed": np.asarray(1)})))
+    refused(path, "was changed after it was saved")
+    np.savez(path, **flat | {"teacher": np.asarray("somebody")}, fingerprint=np.array(""))
+    refused(path, "somebody")
 
 
 class Evil:

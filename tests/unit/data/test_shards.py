@@ -132,12 +132,25 @@ def test_a_changed_manifest_is_refused(made):
 def test_a_store_of_another_version_or_teacher_is_refused(made):
     path = made.folder / shards.MANIFEST
     manifest = io.read_json(path)
-    io.write_json(path, manifest | {"version": 2})
-    with pytest.raises(ValueError, match="has format version 2; this library reads version 1"):
+    io.write_json(path, manifest | {"version": 3})
+    with pytest.raises(ValueError, match="has format version 3; this library reads versions 1 and"):
         Store(made.folder)
-    io.write_json(path, manifest | {"recipe": manifest["recipe"] | {"teacher": "Oracle"}})
-    with pytest.raises(ValueError, match="teacher='Oracle' is unknown"):
+    teacher = manifest["recipe"]["teacher"] | {"class": "Oracle"}
+    io.write_json(path, manifest | {"recipe": manifest["recipe"] | {"teacher": teacher}})
+    with pytest.raises(ValueError, match="class 'Oracle' is unknown"):
         Store(made.folder)
+
+
+def test_a_store_of_version_1_is_read(made):
+    path = made.folder / shards.MANIFEST
+    manifest, system = io.read_json(path), made.teacher.system
+    recipe = manifest["recipe"] | {"teacher": type(made.teacher).__name__, "made_of": {
+        "A": system.A.tolist(), "B": system.B.tolist(), "dt": system.dt,
+        "horizon": made.teacher.horizon}}
+    del recipe["sampler"]
+    io.write_json(path, manifest | {"recipe": recipe, "version": 1})
+    assert Store(made.folder).teacher.same_as(made.teacher)
+    assert Store(made.folder).origin == made.origin
 
 
 def test_a_folder_that_holds_no_store_or_another_one_is_refused(made, tmp_path):

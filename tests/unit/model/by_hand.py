@@ -54,7 +54,8 @@ def refined_by_hand(model, x0, xT, first_gradient_cycle=0):
     def physical(controls):
         return controls.reshape(-1, c.horizon, c.control_dim) * model.control_scale
 
-    time = torch.full((len(x0), 1), c.horizon * model.system.dt, dtype=x0.dtype)
+    seconds = float(f"{c.horizon * model.system.dt:.15e}".split("e")[0])  # 1 to 10
+    time = torch.full((len(x0), 1), seconds, dtype=x0.dtype)
     x = torch.cat([x0 / model.state_scale, xT / model.state_scale, time], dim=1)
     z_initial = linear("encoder.4", silu(linear("encoder.2", silu(linear("encoder.0", x)))))
     controls = linear("initial_generator.2", silu(linear("initial_generator.0", z_initial)))

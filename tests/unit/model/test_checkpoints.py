@@ -11,7 +11,7 @@ from trc_lib.data import generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.model.baselines import MLP
-from trc_lib.systems import DoubleIntegrator
+from trc_lib.systems import DoubleIntegrator, LinearSystem
 
 SHIPPED = sorted((ROOT / "data/pretrained").rglob("*.pt"))
 
@@ -105,7 +105,7 @@ def tamper_scale(checkpoint):
 
 
 def tamper_system(checkpoint):
-    checkpoint["system"]["B"][0, 0] += 1e-12
+    checkpoint["system"]["parameters"]["dt"] += 1e-12
 
 
 def tamper_config(checkpoint):
@@ -130,13 +130,13 @@ def test_a_checkpoint_that_was_changed_is_refused(tiny, tmp_path, tamper):
 
 @pytest.mark.parametrize("change", [
     {"config": {"latent_dim": 32}}, {"config": {"no_such_field": 1}}, {"config": {"H_cycles": 0}},
-    {"weights": {}}, {"system": {}}, {"system": {"kind": "Pendulum"}},
-    {"system": {"kind": "LinearSystem", "A": torch.eye(3), "B": torch.ones(3, 1), "dt": 0.1}},
+    {"weights": {}}, {"system": {}}, {"system": {"class": "Pendulum", "parameters": {}}},
+    {"system": LinearSystem(torch.eye(3), torch.ones(3, 1), 0.1).contents()},
     {"class": "MLP"}, {"feedback": {"kind": "Oracle"}}], ids=str)
 def test_a_checkpoint_whose_parts_do_not_fit_is_refused(tiny, tmp_path, change):
     path = tmp_path / "model.pt"
     tiny().save(path)
-    contents = io.load_checkpoint(path, "trc_lib.model", 3)
-    io.save_checkpoint(path, "trc_lib.model", 3, contents | change)  # with a right fingerprint
+    contents = io.load_checkpoint(path, "trc_lib.model", 4)
+    io.save_checkpoint(path, "trc_lib.model", 4, contents | change)  # with a right fingerprint
     with pytest.raises(ValueError, match=r"model\.pt is refused"):
         TinyRecursiveControl.load(path)

@@ -154,8 +154,8 @@ def test_a_network_is_saved_with_the_cost_of_its_feedback(oscillator, tmp_path, 
     states = data.initial_states.float(), data.target_states.float()
     assert torch.equal(loaded(*states)["cycle_controls"], model(*states)["cycle_controls"])
     cost = getattr(loaded.feedback, "inner", loaded.feedback).cost
-    for name, matrix in problem.teacher.quadratic_cost.contents().items():
-        assert torch.equal(cost.contents()[name], matrix)
+    for name, matrix in problem.teacher.quadratic_cost.parameters().items():
+        assert torch.equal(cost.parameters()[name], matrix)
 
 
 def test_at_zero_error_the_gain_of_a_proportional_network_is_what_float32_resolves():

@@ -81,7 +81,7 @@ def test_controls_stay_within_their_limits_in_every_cycle(limit, dataset):
 
 def test_a_control_beyond_its_limit_still_has_a_gradient():
     raw = torch.tensor([-3.0, 0.5, 3.0], requires_grad=True)
-    controls = straight_through_clamp(raw, torch.tensor(1.0))
+    controls = straight_through_clamp(raw, torch.tensor(-1.0), torch.tensor(1.0))
     assert controls.tolist() == [-1.0, 0.5, 1.0]
     (controls - torch.tensor([-1.0, 1.0, 0.0])).square().sum().backward()
     assert raw.grad.tolist() == [0.0, -1.0, 2.0]  # zero only where the limit is right

@@ -229,5 +229,5 @@ def test_starts_and_targets_that_do_not_pair_are_refused():
     (DoubleIntegrator(1e-9), 15), (DoubleIntegrator(1e-8), 2),
     (LinearSystem([[2.0, 0.1], [0, 1]], [[0.0], [0.1]], 0.1), 200)])
 def test_a_law_that_would_miss_by_rounding_is_refused(system, horizon):
-    with pytest.raises(ValueError, match=rf"horizon={horizon} with system=.* is too badly scaled"):
+    with pytest.raises(ValueError, match=rf"horizon={horizon} with system=.* is ill-conditioned"):
         MinimumEnergyController(system, horizon)
