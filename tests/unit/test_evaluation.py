@@ -1,5 +1,7 @@
 """The metrics and the parts of a mistake, against oracles that share no code with them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -16,8 +18,9 @@ from trc_lib.evaluation import (
 )
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.model.baselines import LinearMap
+from trc_lib.problems import van_der_pol
 from trc_lib.systems import DoubleIntegrator, LinearSystem
-from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
+from trc_lib.teachers import MinimumEnergyController
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +62,20 @@ def test_metrics_are_the_statistics_of_the_final_errors(dataset, disturbed):
     u, optimum = disturbed.numpy(), dataset.controls.numpy()
     assert metrics.control_mse == pytest.approx(((u - optimum) ** 2).mean())
     assert metrics.cost_ratio == pytest.approx((u**2).sum() / (optimum**2).sum())
+    reach = np.array([[0.33**2 * (14 - k + 0.5) for k in range(15)], [0.33] * 15])
+    wasted = ((u - optimum)[..., 0] @ scipy.linalg.null_space(reach)) ** 2
+    assert metrics.excess_energy == pytest.approx(wasted.sum() / 200)
+    both = ((u - optimum) ** 2).sum() / 200
+    assert metrics.terminal_error == pytest.approx(both - wasted.sum() / 200)
+
+
+def test_success_is_what_the_teacher_of_the_problems_counts_as_success():
+    data = van_der_pol(horizon=20).dataset(64, seed=0)
+    errors = data.system.rollout(data.initial_states, data.controls)[:, -1].norm(dim=1)
+    assert 0 < (errors < 0.1).double().mean() < (errors < 0.2).double().mean() < 1
+    metrics = measure(data, data.controls)
+    assert metrics.success_rate == pytest.approx(float((errors < 0.2).double().mean()))
+    assert metrics.terminal_error is None and metrics.excess_energy is None
 
 
 @pytest.mark.parametrize("state_dim, control_dim, horizon", [(2, 1, 15), (3, 1, 8), (4, 2, 6)])
@@ -111,17 +128,19 @@ def test_evaluation_by_cycle_ends_with_the_forward_pass(dataset):
         answer = model(dataset.initial_states, dataset.target_states)
     direct = measure(dataset, answer["controls"].double())
     assert len(cycles) == 4 and cycles[-1] == direct
+    with torch.no_grad():
+        deep = model(dataset.initial_states, dataset.target_states, H_cycles=5)["controls"]
+    assert evaluate(model, dataset, 5)[-1] == measure(dataset, deep.double()) != direct
     in_batches = cycle_controls(model, dataset, batch_size=7)
+    assert not in_batches.requires_grad
     torch.testing.assert_close(in_batches, cycle_controls(model, dataset), rtol=0, atol=1e-5)
 
 
-def test_the_error_gap_is_a_ratio_of_final_errors(dataset, disturbed):
-    law = SampledContinuousController()
-    sampled = measure(dataset, law.solve(dataset.initial_states, dataset.target_states))
-    metrics = measure(dataset, disturbed)
-    assert error_gap(sampled, sampled) == 0
-    difference = metrics.final_error_mean - sampled.final_error_mean
-    assert error_gap(metrics, sampled) == pytest.approx(difference / sampled.final_error_mean)
+def test_the_error_gap_is_the_excess_over_the_mean_error_of_the_reference(dataset, disturbed):
+    reference = dataclasses.replace(measure(dataset, disturbed), final_error_mean=0.02)
+    for error, gap in ((0.05, 1.5), (0.02, 0.0), (0.01, -0.5), (0.0, -1.0)):
+        metrics = dataclasses.replace(measure(dataset, dataset.controls), final_error_mean=error)
+        assert error_gap(metrics, reference) == pytest.approx(gap)
 
 
 def test_the_linear_map_recovers_the_teacher_from_eight_examples(dataset):
@@ -169,3 +188,24 @@ def test_the_two_parts_are_right_where_the_controllability_matrix_has_not_full_r
     wasted = difference @ scipy.linalg.null_space(C[:2])
     np.testing.assert_allclose(excess_energy, (wasted**2).sum(axis=1), rtol=1e-9)
     np.testing.assert_allclose(terminal_error + excess_energy, (difference**2).sum(axis=1))
+
+
+def test_the_two_parts_do_not_depend_on_the_units_of_the_states():
+    """Row by row the controllability matrix scales with them; its row space does not."""
+    cart, units = DoubleIntegrator(), torch.diag(torch.tensor([1e-9, 1e9]).double())
+    other = LinearSystem(units @ cart.A @ units.inverse(), units @ cart.B, cart.dt)
+    u, best = np.random.default_rng(0).normal(size=(2, 5, 6, 1))
+    for one, two in zip(decompose_error(cart, u, best), decompose_error(other, u, best)):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=0)
+
+
+def test_the_two_parts_are_right_where_the_states_are_moved_in_nearly_the_same_way():
+    """Two tanks with nearly the same time constant."""
+    A, B = np.diag([0.9, 0.90002]), np.ones((2, 1))
+    C = np.hstack([np.linalg.matrix_power(A, 19 - k) @ B for k in range(20)])
+    largest, smallest = np.linalg.svd(C, compute_uv=False)
+    assert 1e-6 < smallest / largest < 1e-4
+    u, best = np.random.default_rng(0).normal(size=(2, 5, 20, 1))
+    _, excess_energy = decompose_error(LinearSystem(A, B, 1.0), u, best)
+    wasted = (u - best)[..., 0] @ scipy.linalg.null_space(C)
+    np.testing.assert_allclose(excess_energy, (wasted**2).sum(axis=1), rtol=1e-6)

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from trc_lib.costs import QuadraticCost
 from trc_lib.problems import van_der_pol
+from trc_lib.systems import DoubleIntegrator
+from trc_lib.teachers import IterativeLQR
 from trc_lib.training import TrainConfig, imitation_loss
 from trc_lib.training.objectives import cost_loss, objective_of
 
@@ -83,3 +86,68 @@ def test_a_control_at_its_limit_has_no_gradient_of_the_cost():
     objective_of(controls, *values, teacher, TrainConfig(objective="cost"))[0].backward()
     assert bool((controls.grad[saturated] == 0).all())
     assert bool((controls.grad[~saturated] != 0).all())
+
+
+# ---------------------------------------------------------------- of a whole configuration
+
+WEIGHTED = IterativeLQR(DoubleIntegrator(), 5, QuadraticCost(np.diag([2.0, 1.0]), [[0.5]],
+                                                             np.diag([9.0, 4.0])))
+IMITATIONS = [{"objective": objective} for objective in (
+    "mse", "rms", "improvement", "relative improvement")]
+CONFIGS = [*IMITATIONS, {"objective": "mse", "final_weight": 0.7},
+           {"objective": "rms", "final_weight": 0.7}, {"objective": "cost"},
+           {"objective": "root cost"}]
+each_config = pytest.mark.parametrize(
+    "config", [TrainConfig(cycle_weight=0.3, **changes) for changes in CONFIGS],
+    ids=lambda config: f"{config.objective}, {config.final_weight}")
+
+
+@pytest.fixture
+def batch():
+    """Controls of three cycles for two problems; starts, targets and the teacher's controls."""
+    rng = np.random.default_rng(5)
+    x0, xT = rng.normal(size=(2, 2, 2))
+    optimal = WEIGHTED.solve(x0, xT)
+    cycles = optimal + 0.5 * torch.tensor(rng.normal(size=(3, 2, 5, 1)))
+    return cycles, torch.tensor(x0), torch.tensor(xT), optimal
+
+
+def driven(x0, u, xT):
+    """The final state less the target, and the cost, by a plain loop for one problem."""
+    (p, v), dt, cost = x0 - xT, 0.33, 0.0
+    goal_v = xT[1]
+    for push in u[:, 0]:
+        cost += 2 * p**2 + v**2 + 0.5 * push**2
+        p, v = p + (v + goal_v) * dt + push * dt**2 / 2, v + push * dt
+    return np.array([p, v]), cost + 9 * p**2 + 4 * v**2
+
+
+@each_config
+def test_an_objective_is_that_of_the_configuration_by_simulation(batch, config):
+    cycles, x0, xT, optimal = (values.numpy() for values in batch)
+    runs = [[driven(x0[i], u[i], xT[i]) for i in range(2)] for u in (*cycles, optimal)]
+    J = [((u - optimal) ** 2).sum() / 10 for u in cycles]
+    final = [sum((error**2).sum() for error, _ in run) / 4 for run in runs]
+    best = [cost for _, cost in runs[3]]
+    gaps = [[(cost - least) / (sum(best) / 2) for (_, cost), least in zip(run, best)]
+            for run in runs[:3]]
+    w, share = 0.3, config.final_weight
+    expected = {
+        "mse": J[2] + share * final[2] + w * (J[0] + J[1] + share * (final[0] + final[1])),
+        "rms": (J[2] ** 0.5 + share * final[2] ** 0.5
+                + w * sum(J[h] ** 0.5 + share * final[h] ** 0.5 for h in (0, 1))),
+        "improvement": J[2] - w * (J[0] - J[2]),
+        "relative improvement": J[2] - w * (2 - J[1] / J[0] - J[2] / J[1]),
+        "cost": sum(gaps[2]) / 2 + w * (sum(gaps[0]) + sum(gaps[1])) / 2,
+        "root cost": sum(each**0.5 for each in gaps[2]) / 2
+        + w * sum(each**0.5 for gap in gaps[:2] for each in gap) / 2}[config.objective]
+    value, loss = objective_of(*batch, WEIGHTED, config)
+    assert float(value) == pytest.approx(expected, rel=1e-5)
+    assert float(loss) == pytest.approx(sum(gaps[2]) / 2 if config.of_cost else J[2], rel=1e-9)
+
+
+@each_config
+def test_the_gradient_of_an_objective_is_that_of_finite_differences(batch, config):
+    cycles, *problems = batch
+    assert torch.autograd.gradcheck(
+        lambda u: objective_of(u, *problems, WEIGHTED, config)[0], cycles.requires_grad_())
