@@ -63,7 +63,7 @@ def test_a_missing_checkpoint_is_a_message(tmp_path, capsys):
 
 @pytest.fixture
 def differing(monkeypatch):
-    """Exports a network whose file would give one control of the 64th problem wrong by ``share``.
+    """Makes a network whose file would give a control of the 64th problem wrong by ``share``.
 
     The network's controls are all ``size`` m/s^2, and ``share`` is of that. Nothing is exported.
     """
