@@ -19,7 +19,7 @@ from PIL import Image
 
 from trc_lib import validation
 from trc_lib.data.sampling import box as box_of
-from trc_lib.systems import SUCCESS, DoubleIntegrator
+from trc_lib.systems import SUCCESS, DoubleIntegrator, System
 
 plt.style.use("trc_lib.course.style")
 
@@ -72,12 +72,13 @@ def _finished(figure):
 
 def components(system, shown=(0, 1)):
     """``shown``, if these are two components of the state; ``(0,)`` for a system with one state."""
-    if system.state_dim == 1:
+    if validation.instance("system", system, System).state_dim == 1:
         return (0,)
-    if len(set(shown)) != 2 or len(shown) != 2 or not set(shown) <= set(range(system.state_dim)):
+    given = tuple(shown) if isinstance(shown, tuple | list) else ()
+    if len(given) != 2 or len({*given} & {*range(system.state_dim)}) != 2:
         raise ValueError(f"shown={shown!r} is not accepted; give two different components of the "
                          f"state, each from 0 to {system.state_dim - 1}")
-    return tuple(shown)
+    return given
 
 
 def plain(label):
@@ -86,14 +87,20 @@ def plain(label):
     return name.removeprefix("control "), unit
 
 
-def _sized(name, values, size, what):
-    """``values`` as an array whose last dimension is that of the system."""
+def squared_unit(system):
+    """The unit of squared controls, ``"(m/s²)²"`` for the cart; empty if there is not one."""
+    units = {plain(label)[1][1:] for label in system.control_labels}
+    return f"{units.pop()}²" if len(units) == 1 and "" not in units else ""
+
+
+def _sized(name, values, size, what, dimensions=2):
+    """``values`` as an array of at least so many dimensions, the last that of the system."""
     values = _numpy(values)
     if values.ndim == 1 and size == 1 and what == "controls":
         values = values[:, None]
-    if values.ndim < 2 or values.shape[-1] != size:
-        raise ValueError(f"{name} has shape {list(values.shape)}; needs [..., {size}]: the system "
-                         f"has {size} {what}. Give another system, or other {what}")
+    if values.ndim < dimensions or values.shape[-1] != size:
+        raise ValueError(f"{name} has shape {list(values.shape)}; needs [..., {size}], the {what} "
+                         f"of this system; give another system, or other {what}")
     return values
 
 
@@ -203,7 +210,7 @@ def steering(dt, runs, target_state, title="controls", system=CART, shown=(0, 1)
         controls = _sized(f"runs[{label!r}] (controls)", controls, m, "controls")
         draw_run((*inputs, *others), dt, states, controls, label,
                  LOOKS.get(label, {"color": f"C{i}"}), shown)
-    target, horizon = _numpy(target_state), len(states) - 1
+    target, horizon = _sized("target_state", target_state, n, "states", 1), len(states) - 1
     others[0].plot(*at_end(dt, horizon, target[list(shown[:1])], (0,)), **CROSS)
     label_state(others[0], system, shown[0])
     if len(shown) == 2:
@@ -237,6 +244,7 @@ def refinement(dt, cycle_controls, cycle_states, optimal_controls, optimal_state
     optimal_controls = _sized("optimal_controls", optimal_controls, m, "controls")
     cycle_states = _sized("cycle_states", cycle_states, n, "states")
     optimal_states = _sized("optimal_states", optimal_states, n, "states")
+    target = _sized("target_state", target_state, n, "states", 1)
     figure = plt.figure(figsize=(12, max(3.8, 1.6 * m)))
     first, last = figure.add_gridspec(1, 2, width_ratios=(1.6, 1))
     inputs, right = stacked(figure, first, m), figure.add_subplot(last)
@@ -252,7 +260,7 @@ def refinement(dt, cycle_controls, cycle_states, optimal_controls, optimal_state
         draw_controls(axes, dt, control, label="optimum", **OPTIMUM)
         axes.axhline(0, color="0.6", linewidth=0.8)
     right.plot(*plane(dt, optimal_states, shown), **OPTIMUM)
-    right.plot(*at_end(dt, horizon, target_state, shown), label="target", **CROSS)
+    right.plot(*at_end(dt, horizon, target, shown), label="target", **CROSS)
     label_inputs(inputs, system, title)
     label_phase_plane(right, system, "where they lead", shown)
     inputs[0].legend()
@@ -281,7 +289,8 @@ def refinement_gif(path, dt, off, ends, target_state, system=CART, component=0, 
     if system.state_dim == 1:
         raise ValueError(f"system={system!r} has one state; needs two or more for a phase plane")
     shown, frames = components(system, shown), []
-    ends, target, cycles = ends[:, shown], _numpy(target_state)[list(shown)], len(off) - 1
+    target = _sized("target_state", target_state, system.state_dim, "states", 1)[list(shown)]
+    ends, cycles = ends[:, shown], len(off) - 1
     width, reach = 1.1 * abs(off).max() or 1.0, 1.2 * abs(ends - target).max(axis=0)
     if reach.max() <= 10 * reach.min():  # else the axes have scales of their own
         reach[:] = reach.max() or 1.0
