@@ -7,7 +7,7 @@ from PIL import Image
 
 from trc_lib.course import plots
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.systems import VanDerPol
+from trc_lib.systems import LinearSystem, VanDerPol
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import History
 
@@ -150,11 +150,50 @@ def test_a_gif_is_drawn_against_seconds(tmp_path, monkeypatch):
     assert len(frames) == 2
 
 
+def test_two_controls_and_a_single_state_are_drawn_against_seconds():
+    tank = LinearSystem([[0.9]], [[1.0, 0.5]], DT, labels=("level (m)", "pump (m/s)", "rain (m/s)"))
+    controls, states = torch.cat([CONTROLS, -CONTROLS], dim=1), STATES[:, 1:]
+    *inputs, level = plots.steering(
+        DT, {"optimum": (states, controls)}, [0.3], system=tank).axes
+    run, target = level.lines
+    np.testing.assert_allclose(run.get_xydata(), [*zip(EDGES, (0.0, 1.0, 1.5, 0.5, 0.0))])
+    np.testing.assert_allclose(target.get_xydata(), [[0.8, 0.3]])
+    figure = plots.refinement(DT, controls[None], states[None], controls, 0.5 * states, [0.3],
+                              system=tank)
+    *more_inputs, right = figure.axes
+    run, end, optimum, target = right.lines
+    np.testing.assert_allclose(run.get_xydata(), [*zip(EDGES, (0.0, 1.0, 1.5, 0.5, 0.0))])
+    np.testing.assert_allclose(optimum.get_xydata(), [*zip(EDGES, (0.0, 0.5, 0.75, 0.25, 0.0))])
+    np.testing.assert_allclose(end.get_xydata(), [[0.8, 0.0]])
+    np.testing.assert_allclose(target.get_xydata(), [[0.8, 0.3]])
+    assert level.get_xlabel() == right.get_xlabel() == "time (s)"
+    for axes, count in ((inputs, 1), (more_inputs, 2)):
+        for panel, name, sign in zip(axes, ("pump (m/s)", "rain (m/s)"), (1, -1), strict=True):
+            _drawn_against_seconds(panel, count)
+            np.testing.assert_allclose(panel.patches[0].get_data().values, sign * CONTROLS[:, 0])
+            assert panel.get_ylabel() == name
+        assert [panel.get_xlabel() for panel in axes] == ["", "time (s)"]
+
+
+def test_of_three_states_the_two_that_are_asked_for_are_drawn_the_first_against_seconds():
+    chain = LinearSystem(np.eye(3), np.ones((3, 1)), DT, labels=("a", "b", "c", "u"))
+    states = torch.cat([STATES, 3 * STATES[:, :1]], dim=1)
+    _, over_time, plane = plots.steering(
+        DT, {"optimum": (states, CONTROLS)}, [0.6, 0.1, 0.9], system=chain, shown=(2, 1)).axes
+    run, target = over_time.lines
+    np.testing.assert_allclose(run.get_xydata(), [*zip(EDGES, (0.0, 0.3, 0.9, 1.2, 1.5))])
+    np.testing.assert_allclose(target.get_xydata(), [[0.8, 0.9]])
+    run, target = plane.lines
+    np.testing.assert_allclose(run.get_xydata(), states[:, [2, 1]])
+    np.testing.assert_allclose(target.get_xydata(), [[0.9, 0.1]])
+    assert (over_time.get_ylabel(), plane.get_xlabel(), plane.get_ylabel()) == ("c", "c", "b")
+
+
 def test_labels_carry_the_units_of_the_system():
     figure, axes = plots.plt.subplots()
     plots.label_controls(axes)
     assert axes.get_ylabel() == "control u (m/s²)"
-    plots.label_phase_plane(axes, VanDerPol.units)
+    plots.label_phase_plane(axes, VanDerPol())
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("position", "velocity")
     plots.label_phase_plane(axes)
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("position (m)", "velocity (m/s)")
