@@ -16,7 +16,6 @@ from trc_lib.course import plots, widgets
 from trc_lib.course.widgets.error_map import ErrorMap
 from trc_lib.course.widgets.microscope import SWITCHES, Microscope, refine
 from trc_lib.course.widgets.phase_plane import PhasePlane, limit_cycle
-from trc_lib.course.widgets.scene import closest_view
 from trc_lib.course.widgets.shell import Shell
 from trc_lib.course.widgets.steering import KNOTS, Playground
 from trc_lib.data import generate_dataset
@@ -27,8 +26,7 @@ from trc_lib.systems import DoubleIntegrator, VanDerPol
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training import History
 
-PROBLEM = {"start_position": -1.0, "start_velocity": 0.5,
-           "target_position": 1.0, "target_velocity": 0.0}
+PROBLEM = {"start_0": -1.0, "start_1": 0.5, "target_0": 1.0, "target_1": 0.0}
 
 
 def _model(seed=0):
@@ -144,12 +142,12 @@ def test_the_microscope_shows_what_the_network_does(model):
     x0, xT = torch.tensor([[-1.0, 0.5]]), torch.tensor([[1.0, 0.0]])
     with torch.no_grad():
         expected = model(x0, xT, H_cycles=5)["cycle_controls"][:, 0, :, 0]
-    np.testing.assert_allclose(seen["controls"], expected, atol=1e-6)
+    np.testing.assert_allclose(seen["controls"][..., 0], expected, atol=1e-6)
     optimum = MinimumEnergyController().solve(x0[0], xT[0])[:, 0]
-    np.testing.assert_allclose(seen["optimum"], optimum, atol=1e-12)
+    np.testing.assert_allclose(seen["optimum"][:, 0], optimum, atol=1e-12)
     shapes = [seen[name].shape for name in ("states", "z_H", "z_L")]
     assert shapes == [(6, 16, 2), (6, 128), (21, 128)]
-    squares = ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=1)
+    squares = ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=(1, 2))
     np.testing.assert_allclose(seen["first"] + seen["second"], squares, rtol=1e-6)
     errors = np.linalg.norm(seen["states"][:, -1] - seen["target"], axis=1)
     np.testing.assert_allclose(seen["errors"], errors, atol=1e-9)
@@ -189,7 +187,7 @@ def test_a_step_computes_no_new_trace_and_a_problem_one():
         for step in range(5):
             scope.draw(**PROBLEM, switch="as trained", cycle=cycle, step=step)
     assert scope.compute.cache_info().misses == 1
-    scope.draw(**PROBLEM | {"start_position": 0.3}, switch="as trained", cycle=0, step=0)
+    scope.draw(**PROBLEM | {"start_0": 0.3}, switch="as trained", cycle=0, step=0)
     assert scope.compute.cache_info().misses == 2
 
 
@@ -200,7 +198,7 @@ def test_the_microscope_finds_the_worst_sample(model, problems):
     errors = final_error(problems.system, problems.initial_states, problems.target_states,
                          model.solve(problems.initial_states, problems.target_states))
     assert number.value == int(errors.argmax())
-    shown = shell.values()["start_position"]
+    shown = shell.values()["start_0"]
     assert shown == pytest.approx(problems.initial_states[number.value, 0].item())
     assert shell.picture.value == shell.draw(**shell.values())
 
@@ -214,13 +212,13 @@ def test_the_microscope_works_on_the_other_problems(problem):
     shell = widgets.microscope(model, data, H_cycles=4)
     shell.children[0].children[-1].click()
     assert not shell.trouble.value and bytes(shell.picture.value).startswith(b"\x89PNG")
-    labels = [shell.controls[key].description for key in ("start_position", "target_velocity")]
-    assert labels == [f"start position{system.units[0]}", f"target velocity{system.units[1]}"]
+    labels = [shell.controls[key].description for key in ("start_0", "target_1")]
+    assert labels == [f"start {system.state_labels[0]}", f"target {system.state_labels[1]}"]
     scope, i = Microscope(model, problem.teacher), 3
     states = *data.initial_states[i].tolist(), *data.target_states[i].tolist()
     seen = scope.compute(states, "as trained")
-    np.testing.assert_allclose(seen["optimum"], data.controls[i, :, 0], atol=1e-9)
-    squares = ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=1)
+    np.testing.assert_allclose(seen["optimum"], data.controls[i], atol=1e-9)
+    squares = ((seen["controls"] - seen["optimum"]) ** 2).sum(axis=(1, 2))
     np.testing.assert_allclose(seen["second"], squares, rtol=1e-6)
     np.testing.assert_allclose(seen["first"], seen["errors"])
 
@@ -233,8 +231,8 @@ def test_the_microscope_says_what_cannot_be_reached():
     seen = scope.compute(tuple(far.values()), "as trained")
     assert not seen["solved"]
     scope.draw(**far, switch="as trained", cycle=2, step=0)
-    canvas = scope.scene(closest_view(seen["controls"][2], seen["states"][2]))
-    assert canvas.moving["text"].get_text().endswith("which no controls can reach")
+    canvas = scope.scene(scope.view(seen, 2))
+    assert canvas.moving["text"].get_text().endswith("for which the teacher has no answer")
 
 
 # ---------------------------------------------------------------- the error map
@@ -261,7 +259,7 @@ def test_the_error_map_opens_its_worst_start_in_the_microscope(model, problems):
     chart = ErrorMap(model, points=5)
     position, velocity = chart.worst_starts(chart.errors((1.0, 0.0)))[0].tolist()
     values = scope.values()
-    assert (values["start_position"], values["start_velocity"]) == (position, velocity)
+    assert (values["start_0"], values["start_1"]) == (position, velocity)
 
 
 # ---------------------------------------------------------------- the phase plane
@@ -320,9 +318,9 @@ def test_the_phase_plane_shows_optimum_and_network_of_the_start_that_is_chosen(o
 
 def test_every_control_of_the_phase_plane_changes_the_picture(oscillator):
     shell = widgets.phase_plane(*oscillator, points=5, H_cycles=4)
-    assert set(shell.controls) == {"start_position", "start_velocity", "cycle"}
-    for name, values in (("start_position", (-2.0, 0.0, 2.0)),
-                         ("start_velocity", (-2.0, 0.0, 2.0)), ("cycle", (0, 2, 4))):
+    assert set(shell.controls) == {"start_0", "start_1", "cycle"}
+    for name, values in (("start_0", (-2.0, 0.0, 2.0)),
+                         ("start_1", (-2.0, 0.0, 2.0)), ("cycle", (0, 2, 4))):
         pictures = []
         for value in values:
             shell.controls[name].value = value

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import ipywidgets
 import numpy as np
@@ -11,8 +12,9 @@ from matplotlib.figure import Figure
 from trc_lib import validation
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.scene import closest_view
+from trc_lib.course.widgets.scene import KEPT, centre_of, view
 from trc_lib.course.widgets.shell import (
+    UNSOLVED,
     Shell,
     button,
     choice,
@@ -20,7 +22,9 @@ from trc_lib.course.widgets.shell import (
     cycle_player,
     own_copy,
     state_sliders,
+    widened,
 )
+from trc_lib.data.sampling import box
 from trc_lib.evaluation import cycle_controls, decompose_error, final_error
 
 SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
@@ -62,19 +66,28 @@ def refine(model, x0, xT, H_cycles=None, switch="as trained"):
 
 
 class Microscope:
-    """The picture of one refinement, which is computed once for each problem and switch."""
+    """The picture of one refinement, which is computed once for each problem and switch.
 
-    def __init__(self, model, teacher, H_cycles=10):
+    Args:
+        model, H_cycles, shown: as in `microscope`.
+        teacher: gives the optimum.
+        other: the problem that latents are swapped with, start and target, ``2 * state_dim``
+            numbers.
+        centre: ``[state_dim]``, the middle of the axes; zeros if None.
+    """
+
+    def __init__(self, model, teacher, H_cycles=10, other=OTHER_PROBLEM, shown=(0, 1), centre=None):
         self.model = own_copy(model)  # the switches put hooks on it
-        self.teacher, self.H_cycles = teacher, H_cycles
+        self.teacher, self.H_cycles, self.other, self.centre = teacher, H_cycles, other, centre
+        self.shown = plots.components(model.system, shown)
         self.compute = functools.lru_cache(maxsize=32)(self._compute)
-        self.scene = functools.cache(self._build)
-        self.settled = {}  # what the still artists of each scene show
+        self.scene = functools.lru_cache(KEPT)(self._build)
 
     def _compute(self, problem, switch):
-        """All that the picture of a problem (p, v, p, v) shows: arrays by name."""
-        problems = [problem, OTHER_PROBLEM] if switch == "latents swapped" else [problem]
-        x0, xT = torch.tensor(problems, dtype=torch.float64).split(2, dim=1)
+        """All that the picture of a problem, start and target, shows: arrays by name."""
+        problems, n = [problem, self.other], self.model.system.state_dim
+        problems = problems if switch == "latents swapped" else problems[:1]
+        x0, xT = torch.tensor(problems, dtype=torch.float64).split(n, dim=1)
         trace = refine(self.model, x0, xT, self.H_cycles, switch).one(0)
         x0, xT, controls, system = x0[0], xT[0], trace.controls.double(), self.model.system
         optimum, solved = self.teacher.try_solve(x0, xT)                   # NaN is not drawn
@@ -84,40 +97,60 @@ class Microscope:
         else:
             first, second = errors, (controls - optimum).square().sum(dim=(-2, -1))
         z_L = torch.cat([trace.z_L[0, :1], *trace.z_L[:, 1:]])           # [H * L + 1, latent_dim]
-        seen = {"controls": controls[..., 0], "optimum": optimum[:, 0], "target": xT,
-                "states": system.rollout(x0.expand(len(controls), 2), controls),
+        seen = {"controls": controls, "optimum": optimum, "target": xT,
+                "states": system.rollout(x0.expand(len(controls), n), controls),
                 "optimal_states": system.rollout_unchecked(x0, optimum), "errors": errors,
-                "first": first.clamp(min=1e-12), "second": second.clamp(min=1e-12),
+                "first": first, "second": second,
                 "z_H": trace.z_H, "moved_H": trace.z_H.diff(dim=0).norm(dim=-1).clamp(min=1e-6),
                 "z_L": z_L, "moved_L": z_L.diff(dim=0).norm(dim=-1).clamp(min=1e-6)}
         return {name: value.numpy() for name, value in seen.items()} | {"solved": bool(solved)}
 
-    def _build(self, view):
-        """The `Canvas` with the axes of one of the `VIEWS`."""
+    def view(self, seen, cycle):
+        """The ends of the axes: of controls, of the states shown, and of what is off.
+
+        They hold all cycles of the trained depth and the chosen one, so that they change little.
+        """
+        at = [*range(min(self.model.config.H_cycles, self.H_cycles) + 1), cycle]
+        controls, states = (
+            np.concatenate([seen[name][at].reshape(-1, seen[name].shape[-1]), *more])
+            for name, more in (("controls", [seen["optimum"]]),
+                               ("states", [seen["optimal_states"], seen["target"][None]])))
+        return (*view(self.model.system, self.shown, self.centre, controls, states),
+                decades(seen["first"], seen["second"]))
+
+    def _build(self, ranges):
+        """The `Canvas` with the axes of a `view`."""
         c, system, H = self.model.config, self.model.system, self.H_cycles
-        steps, (control_range, position_range, velocity_range) = H * c.L_cycles, view
-        figure = Figure(figsize=(12, 6.6), layout="constrained")
-        (left, middle, right), (low_left, low_middle, low_right) = figure.subplots(2, 3)
+        m, steps, top = system.control_dim, H * c.L_cycles, max(3.3, 1.4 * system.control_dim)
+        figure = Figure(figsize=(12, top + 3.3), layout="constrained")
+        grid = figure.add_gridspec(2, 3, height_ratios=(top, 3.3))
+        inputs = plots.stacked(figure, grid[0, 0], m)
+        middle, right, low_left, low_middle, low_right = (
+            figure.add_subplot(grid[i]) for i in range(1, 6))
         network, zeros = {"linewidth": 2.6} | plots.LOOKS["network"], np.zeros(c.horizon)
         moving, still = {}, {}
 
-        moving["controls"] = plots.draw_controls(left, system.dt, zeros, label="network", **network)
-        moving["optimum"] = plots.draw_controls(left, system.dt, zeros, label="optimum",
-                                                **plots.OPTIMUM)
-        plots.label_controls(left, system.units, ylim=(-control_range, control_range))
-        left.legend(loc="upper right")
+        for i, axes in enumerate(inputs):
+            moving["controls", i] = plots.draw_controls(axes, system.dt, zeros, label="network",
+                                                        **network)
+            moving["optimum", i] = plots.draw_controls(axes, system.dt, zeros, label="optimum",
+                                                       **plots.OPTIMUM)
+        plots.label_inputs(inputs, system, limits=ranges)
+        inputs[0].legend(loc="upper right")
 
         moving["states"], = middle.plot([], [], **network)
         moving["end"], = middle.plot([], [], "o", markersize=7, **network)
         moving["optimal_states"], = middle.plot([], [], **plots.OPTIMUM)
         moving["target"], = middle.plot([], [], **plots.CROSS)
-        plots.label_phase_plane(middle, system.units, "where they lead",
-                                xlim=(-position_range, position_range),
-                                ylim=(-velocity_range, velocity_range))
+        duration = system.dt * c.horizon
+        across = ranges[m] if len(self.shown) == 2 else (0, 1.04 * duration)
+        plots.label_phase_plane(middle, system, "where they lead", self.shown, xlim=across,
+                                ylim=ranges[-2])
 
         if self.teacher.has_ruler:
             names, title = ("terminal error", "excess energy"), "the ruler, cycle by cycle"
-            ylabel = "squared length ((m/s²)²)"
+            unit = plots.squared_unit(system)
+            ylabel = f"squared length ({unit})" if unit else "squared length"
         else:
             names, title = ("final error", "|u − u*|²"), "how far off, cycle by cycle"
             ylabel = "final error; squared length"
@@ -127,7 +160,7 @@ class Microscope:
                                       markersize=4, label=name)
         right.axvspan(c.H_cycles, H, color="0.93", zorder=0)
         right.set(xlabel="cycle (grey: beyond the trained depth)", ylabel=ylabel, yscale="log",
-                  ylim=(1e-9, 1e2), title=title)
+                  ylim=ranges[-1], title=title)
         right.legend(loc="upper left")
 
         for name, axes, last, label in (("z_H", low_left, H, "cycle"),
@@ -150,48 +183,84 @@ class Microscope:
             moving[name] = axes.axvline(0, color="black", linewidth=1.2)
         return Canvas(figure, moving, still)
 
-    def draw(self, start_position, start_velocity, target_position, target_velocity, switch,
-             cycle, step):
-        """The picture ``step`` L steps after the end of ``cycle``, as PNG bytes."""
-        problem = (start_position, start_velocity, target_position, target_velocity)
-        seen = self.compute(problem, switch)
+    def draw(self, switch, cycle, step, **states):
+        """The picture ``step`` L steps after the end of ``cycle``, as PNG bytes.
+
+        Args:
+            switch: one of `SWITCHES`.
+            cycle, step: the moment.
+            states: the components of the start, then of the target.
+        """
+        problem = tuple(states.values())
+        seen, dt, shown = self.compute(problem, switch), self.model.system.dt, self.shown
         controls, states = seen["controls"][cycle], seen["states"][cycle]
-        shown = (seen["optimum"], seen["optimal_states"]) if seen["solved"] else (controls, states)
-        view = closest_view(*shown)
-        canvas, dt = self.scene(view), self.model.system.dt
+        ranges = self.view(seen, cycle)
+        canvas = self.scene(ranges)
         moving = canvas.moving
-        if self.settled.get(view) is not seen:  # a step changes the moving artists only
-            for name in ("first", "second", "moved_H", "moved_L"):
+        if getattr(canvas, "seen", None) is not seen:  # a step changes the moving artists only
+            for name in ("first", "second"):
+                canvas.still[name].set_ydata(seen[name].clip(min=ranges[-1][0] / 1000))
+            for name in ("moved_H", "moved_L"):
                 canvas.still[name].set_ydata(seen[name])
             for name in ("z_H", "z_L"):
                 canvas.still[name].set_data(seen[name].T)
             canvas.settle()
-            self.settled[view] = seen
-        moving["controls"].set_data(*plots.levels(dt, controls))
-        moving["optimum"].set_data(*plots.levels(dt, seen["optimum"]))
-        moving["states"].set_data(*states.T)
-        moving["end"].set_data(*states[-1:].T)
-        moving["optimal_states"].set_data(*seen["optimal_states"].T)
-        moving["target"].set_data(*seen["target"][:, None])
+            canvas.seen = seen
+        for name, values in (("controls", controls), ("optimum", seen["optimum"])):
+            for i, control in enumerate(values.T):
+                moving[name, i].set_data(*plots.levels(dt, control))
+        moving["states"].set_data(*plots.plane(dt, states, shown))
+        moving["optimal_states"].set_data(*plots.plane(dt, seen["optimal_states"], shown))
+        for name, state in (("end", states[-1]), ("target", seen["target"])):
+            place = plots.at_end(dt, len(controls), state, shown)
+            moving[name].set_data(*np.reshape(place, (2, 1)))
         moment = min(cycle * self.model.config.L_cycles + step, len(seen["z_L"]) - 1)
         for name, at in (("at_cycle", cycle), ("at_H", cycle),
                          ("at_L", moment), ("at_moved", moment)):
             moving[name].set_xdata([at, at])
+        error = plots.rounded(seen["errors"][cycle], max(map(abs, problem)))
         text = (f"after cycle {cycle} and {step} L steps more, {switch}: "
-                f"these controls end {seen['errors'][cycle]:.4f} from the target")
-        return canvas.png(text + ("" if seen["solved"] else ", which no controls can reach"))
+                f"these controls end {error} from the target")
+        return canvas.png(text + ("" if seen["solved"] else UNSOLVED))
 
 
-def microscope(model, dataset, H_cycles=10):
+def decades(*values):
+    """The ends of a log axis that holds the largest of ``values`` and much smaller ones."""
+    values = np.concatenate(values)
+    largest = values[np.isfinite(values)].max(initial=0)
+    if largest == 0 or 1e-4 < largest <= 100:
+        return 1e-9, 1e2
+    top = 10.0 ** (3 * math.ceil(math.log10(largest) / 3))
+    return 1e-11 * top, top
+
+
+def microscope(model, dataset, H_cycles=10, shown=(0, 1)):
     """The widget: choose a problem, step or play through its cycles, throw switches.
 
     Args:
-        model: a `TinyRecursiveControl` of a system with two states and one control.
+        model: a `TinyRecursiveControl`.
         dataset: has the samples to choose from, and the teacher.
         H_cycles: how many cycles to run, also beyond the trained depth.
+        shown: the two components of the state in the phase plane.
+
+    Raises:
+        ValueError: if the dataset has another system or horizon than the model.
     """
-    scope = Microscope(model, dataset.teacher, H_cycles)
-    states = state_sliders(min(1.0, dataset.target_range), model.system.units)
+    model.check_fit(dataset, "dataset")
+    system = model.system
+    starts, targets = (box(name, getattr(dataset, name), system.state_dim)[1:]
+                       for name in ("state_range", "target_range"))
+    states = torch.cat([dataset.initial_states, dataset.target_states])
+    low, high = widened(torch.stack([starts[0], targets[0], states.amin(dim=0)]).amin(dim=0),
+                        torch.stack([starts[1], targets[1], states.amax(dim=0)]).amax(dim=0))
+    middle, fifth = (low + high) / 2, (high - low) / 5
+    signs = (-1.0) ** torch.arange(system.state_dim)
+    other = middle + fifth * torch.where(signs > 0, -2, 1), middle + fifth * signs
+    target = (targets[0] + targets[1]) / 2
+    target[0] += (targets[1] - targets[0])[0] / 5
+    scope = Microscope(model, dataset.teacher, H_cycles, tuple(torch.cat(other).tolist()), shown,
+                       centre_of(low, high))
+    states = state_sliders(system, low, high, target)
     cycle, play = cycle_player(H_cycles)
     number = ipywidgets.BoundedIntText(max=len(dataset) - 1, description="sample",
                                        style={"description_width": "initial"})

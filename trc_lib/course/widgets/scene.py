@@ -1,6 +1,7 @@
-"""The picture of most widgets: controls, position and phase plane of a few runs."""
+"""The picture of most widgets: controls, a state over time and phase plane of a few runs."""
 
 import functools
+import math
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -8,72 +9,122 @@ from matplotlib.figure import Figure
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
 
-# Half ranges of control, position and velocity: close, middle, far.
-VIEWS = ((0.6, 1.8, 1.0), (1.7, 4.5, 2.7), (4.2, 11.0, 5.5))
+KEPT = 8  # figures of one widget, each with other axes
 
 
-def closest_view(controls, states):
-    """The first of `VIEWS` that holds these controls and states ``[N + 1, 2]``; else the last."""
-    reach = [float(abs(values).max()) for values in (controls, *states.T)]
-    return next((view for view in VIEWS if np.all(reach <= np.array(view))), VIEWS[-1])
+def axis_range(values, centre=0.0, low=-math.inf, high=math.inf):
+    """The ends of an axis that holds all finite ``values``; few are possible, so figures are kept.
+
+    Half the axis is the smallest of ..., 0.2, 0.6, 2, 6, ... that suffices. It ends where values
+    cannot be, below ``low`` or above ``high``, if none is there.
+    """
+    values = np.asarray(values, dtype=float).ravel()
+    values = values[np.isfinite(values)]
+    reach = float(abs(values - centre).max(initial=0)) or 1.0
+    power = 10.0 ** math.floor(math.log10(reach))
+    half = next(factor * power for factor in (2, 6, 20) if factor * power >= reach * 0.999999)
+    ends = centre - half, centre + half
+    if ((low <= values) & (values <= high)).all():
+        ends = max(ends[0], low), min(ends[1], high)
+    margin = 0.04 * (ends[1] - ends[0])
+    return ends[0] - margin, ends[1] + margin
+
+
+def centre_of(low, high):
+    """The middle of a box of states in each component that is far from zero; else zero."""
+    middle = (low + high) / 2
+    return middle.where(middle.abs() > 1.5 * (high - low), 0.0).numpy()
+
+
+def view(system, shown, centre, controls, states):
+    """The `axis_range` of each control, and of each state that is ``shown``.
+
+    Args:
+        system: a `System`; its limits are ends of the axes.
+        shown: components of the state.
+        centre: ``[state_dim]``, the middle of the axes; zeros if None.
+        controls: ``[..., control_dim]``; states: ``[..., state_dim]``.
+    """
+    inputs = zip(np.moveaxis(controls, -1, 0), *(bound.tolist() for bound in system.bounds))
+    return (*(axis_range(values, 0.0, low, high) for values, low, high in inputs),
+            *(axis_range(states[..., i], 0.0 if centre is None else centre[i]) for i in shown))
 
 
 class SteeringScene:
-    """Runs of a cart by label.
+    """Runs of a system by label.
 
     Args:
+        system: a `System`, which names states and controls.
         looks: ``{label: look}``, in the order in which they are drawn.
         duration: seconds on the time axes.
-        cloud: starts ``[n, 2]`` for a fourth panel, in which `draw` marks its start; none if None.
+        cloud: starts ``[n, state_dim]`` for one more panel, in which `draw` marks its start; none
+            if None, or if the system has one state.
+        shown: the two components of the state in the phase plane; the first is drawn over time.
+        centre: ``[state_dim]``, the middle of the axes; zeros if None.
     """
 
-    def __init__(self, looks, duration, cloud=None):
-        self.looks, self.duration, self.cloud = looks, duration, cloud
-        self.build = functools.cache(self._build)
+    def __init__(self, system, looks, duration, cloud=None, shown=(0, 1), centre=None):
+        self.system, self.looks, self.duration, self.centre = system, looks, duration, centre
+        self.shown = plots.components(system, shown)
+        self.cloud = None if len(self.shown) == 1 else cloud
+        self.build = functools.lru_cache(KEPT)(self._build)
 
-    def _build(self, view):
-        control_range, position_range, velocity_range = view
-        figure = Figure(figsize=(12, 3.9 if self.cloud is None else 3.6), layout="constrained")
-        panels = figure.subplots(1, 3 if self.cloud is None else 4)
-        left, middle, right = panels[:3]
-        moving, still = {}, np.zeros((2, 2))
+    def _build(self, ranges):
+        system, shown, m = self.system, self.shown, self.system.control_dim
+        height = 3.9 if self.cloud is None else 3.6
+        figure = Figure(figsize=(12, max(height, 1.6 * m)), layout="constrained")
+        first, *cells = figure.add_gridspec(1, 1 + len(shown) + (self.cloud is not None))
+        inputs, others = plots.stacked(figure, first, m), [figure.add_subplot(c) for c in cells]
+        panels, moving = (*inputs, *others), {}
+        states, controls = np.zeros((2, system.state_dim)), np.zeros((1, m))
         for label, look in self.looks.items():
-            moving["controls", label], moving["position", label], moving["phase", label] = (
-                plots.draw_run(panels[:3], 1, still, still[1:, :1], label, look))
-        moving["target in time"], = middle.plot([], [], **plots.CROSS)
-        moving["target"], = right.plot([], [], **plots.CROSS)
-        positions, velocities = (-position_range, position_range), (-velocity_range, velocity_range)
-        plots.label_controls(left, xlim=(0, self.duration), ylim=(-control_range, control_range))
-        plots.label_positions(middle, xlim=(0, 1.04 * self.duration), ylim=positions)
-        plots.label_phase_plane(right, xlim=positions, ylim=velocities)
-        left.legend(loc="upper right")
-        for axes in panels[3:]:
-            axes.plot(*self.cloud.T, ".", markersize=2, color="0.75")
+            artists = plots.draw_run(panels, 1, states, controls, label, look, shown)
+            moving |= {(label, i): artist for i, artist in enumerate(artists)}
+        plots.label_inputs(inputs, system, limits=ranges)
+        for axes in inputs:
+            axes.set_xlim(0, self.duration)
+        plots.label_state(others[0], system, shown[0], xlim=(0, 1.04 * self.duration),
+                          ylim=ranges[m])
+        moving["target in time"], = others[0].plot([], [], **plots.CROSS)
+        if len(shown) == 2:
+            moving["target"], = others[1].plot([], [], **plots.CROSS)
+            plots.label_phase_plane(others[1], system, shown=shown, xlim=ranges[m],
+                                    ylim=ranges[m + 1])
+        inputs[0].legend(loc="upper right")
+        if self.cloud is not None:
+            axes = others[-1]
+            axes.plot(*plots.plane(1, self.cloud, shown), ".", markersize=2, color="0.75")
             moving["start"], = axes.plot([], [], "o", markersize=9, markerfacecolor="none",
                                           markeredgewidth=2.5, color="black")
-            axes.set(xlabel="start position (m)", ylabel="start velocity (m/s)",
-                     title="where it lies")
+            plots.label_phase_plane(axes, system, "where it lies", shown)
+            axes.set(xlabel=f"start {axes.get_xlabel()}", ylabel=f"start {axes.get_ylabel()}")
         return Canvas(figure, moving)
 
     def draw(self, system, start, controls, target, text):
         """The picture as PNG bytes.
 
         Args:
-            system: a `System`.
-            start, target: ``[2]``.
-            controls: ``{label: [N, 1]}``; the axes fit the last.
+            system: a `System` with the labels and sizes of the scene's.
+            start, target: ``[state_dim]``.
+            controls: ``{label: [N, control_dim]}``; NaN is not drawn.
             text: the line above.
         """
-        runs = {label: (u, system.rollout(start, u)) for label, u in controls.items()}
-        canvas = self.build(closest_view(*list(runs.values())[-1]))
+        shown, dt = self.shown, system.dt
+        states = {label: system.rollout_unchecked(start, u) for label, u in controls.items()}
+        together = [np.concatenate([values.numpy() for values in (*runs.values(), *ends)])
+                    for runs, ends in ((controls, ()), (states, (target[None],)))]
+        canvas = self.build(view(system, shown, self.centre, *together))
         moving = canvas.moving
-        for label, (u, states) in runs.items():
-            time = system.dt * np.arange(len(states))
-            moving["controls", label].set_data(*plots.levels(system.dt, u))
-            moving["position", label].set_data(time, states[:, 0])
-            moving["phase", label].set_data(*states.T)
-        moving["target in time"].set_data(time[-1:], target[:1])
-        moving["target"].set_data(target[:1], target[1:])
+        for label, u in controls.items():
+            for i, control in enumerate(u.T):
+                moving[label, i].set_data(*plots.levels(dt, control))
+            moving[label, len(u.T)].set_data(*plots.plane(dt, states[label][:, shown[:1]], (0,)))
+            if len(shown) == 2:
+                moving[label, len(u.T) + 1].set_data(*plots.plane(dt, states[label], shown))
+        horizon = len(u)
+        moving["target in time"].set_data(*np.reshape([dt * horizon, target[shown[0]]], (2, 1)))
+        if len(shown) == 2:
+            moving["target"].set_data(*target[list(shown)][:, None])
         if self.cloud is not None:
-            moving["start"].set_data(start[:1], start[1:])
+            moving["start"].set_data(*start[list(shown)][:, None])
         return canvas.png(text)

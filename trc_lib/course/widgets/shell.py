@@ -3,12 +3,16 @@
 import copy
 import html
 import io
+import math
 import threading
 
 import ipywidgets
 
-from trc_lib.systems import System
+from trc_lib.data.sampling import box
+from trc_lib.systems import DoubleIntegrator
 from trc_lib.training.compute import one_thread
+
+UNSOLVED = ", for which the teacher has no answer"  # the end of a text
 
 
 class Picture(ipywidgets.Image):
@@ -92,9 +96,11 @@ def live_picture(draw):
 
 def slider(value, low, high, step, description):
     """A slider for a physical quantity; the description states its unit."""
+    decimals = 2 if 0.01 <= step < 10 else max(0, 1 - math.floor(math.log10(step)))
     return ipywidgets.FloatSlider(
         value=value, min=low, max=high, step=step, description=description,
-        readout_format=".2f", layout=ipywidgets.Layout(width="310px"))
+        readout_format=f".{decimals}f" if decimals <= 6 else ".4g",
+        layout=ipywidgets.Layout(width="310px"))
 
 
 def counter(description, high, value=0, low=0):
@@ -123,10 +129,62 @@ def button(description, act, width=None):
     return made
 
 
-def state_sliders(target_position=1.0, units=System.units):
-    """Sliders for start and target by the names that ``draw`` uses; ``units`` of a `System`."""
-    return {name: slider(value, -2.5, 2.5, 0.1, name.replace("_", " ") + unit)
-            for name, value, unit in (("start_position", 0.0, units[0]),
-                                      ("start_velocity", 0.0, units[1]),
-                                      ("target_position", target_position, units[0]),
-                                      ("target_velocity", 0.0, units[1]))}
+def state_sliders(system, low, high, target):
+    """Sliders for all components of start and target, ``start_0``, ..., ``target_0``, ...
+
+    Args:
+        system: a `System`, which names its states.
+        low, high: ``[state_dim]``, the ends of the sliders; the starts are in the middle at first.
+        target: ``[state_dim]``, the first target.
+    """
+    return {f"{kind}_{i}": slider(float(values[i]), float(low[i]), float(high[i]),
+                                  _step(float(high[i] - low[i])), f"{kind} {label}")
+            for kind, values in (("start", (low + high) / 2), ("target", target))
+            for i, label in enumerate(system.state_labels)}
+
+
+def _step(span):
+    """The largest of ..., 0.1, 0.2, 0.5, 1, ... that is at most a fiftieth of ``span``."""
+    power = 10.0 ** math.floor(math.log10(span / 50 * 1.000001))
+    return next(factor * power for factor in (5, 2, 1) if factor * power <= span / 50 * 1.000001)
+
+
+def is_cart(system):
+    """Whether a system is the course's cart, also one read from a file."""
+    return (system.state_dim, system.control_dim) == (2, 1) and system.same_as(
+        DoubleIntegrator(system.dt, system.control_limit))
+
+
+def state_box(system, state_range, usual=None):
+    """The lowest and the highest state on sliders, two tensors ``[state_dim]``.
+
+    Args:
+        system: a `System`.
+        state_range: as in `Sampler`, or None.
+        usual: what it is if it is None; None if it must be given.
+
+    Raises:
+        ValueError: if it is not given, but must be.
+    """
+    state_range = usual if state_range is None else state_range
+    if state_range is None:
+        raise ValueError(f"state_range=None is not accepted for {system!r}; give the box of the "
+                         f"states: half its side, one for each of the {system.state_dim} states, "
+                         "or rows [low, high]")
+    return widened(*box("state_range", state_range, system.state_dim)[1:])
+
+
+def widened(low, high):
+    """A box as it is, except where it has no width: sliders need one."""
+    size = low.abs().where(low != 0, 1.0)
+    return low - size * (low == high), high + size * (low == high)
+
+
+def check_teacher(teacher, model):
+    """Refuse a teacher for another system or horizon than the network's."""
+    if not teacher.system.same_as(model.system):
+        raise ValueError(f"teacher is for another system, {teacher.system!r}, than the model, "
+                         f"{model.system!r}")
+    if teacher.horizon != model.config.horizon:
+        raise ValueError(f"teacher has horizon={teacher.horizon}; "
+                         f"the model needs {model.config.horizon}")

@@ -7,20 +7,26 @@ import numpy as np
 import torch
 
 from trc_lib.course import plots
-from trc_lib.course.widgets.scene import SteeringScene
+from trc_lib.course.widgets.scene import SteeringScene, centre_of
 from trc_lib.course.widgets.shell import (
+    UNSOLVED,
     Shell,
     button,
+    check_teacher,
     choice,
     counter,
+    is_cart,
     own_copy,
     slider,
+    state_box,
     state_sliders,
 )
+from trc_lib.data.sampling import box
 from trc_lib.evaluation import final_error
 from trc_lib.systems import DoubleIntegrator
-from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
+from trc_lib.teachers import MinimumEnergyController, SampledContinuousController, Teacher
 
+BOX = 2.5  # half the side of the cart's box of states (m, m/s)
 KNOTS = 5
 ENERGY_TO_WIN = 1.2  # times the least
 
@@ -38,8 +44,8 @@ class Playground:
         self.row_space, _ = torch.linalg.qr(C.T)                   # [N, 2]
         self.generator = torch.Generator().manual_seed(0)
         self.duration = self.horizon * self.system.dt
-        self.scene = SteeringScene({"you": plots.LOOKS["network"], "optimum": plots.OPTIMUM},
-                                   self.duration)
+        looks = {"you": plots.LOOKS["network"], "optimum": plots.OPTIMUM}
+        self.scene = SteeringScene(self.system, looks, self.duration)
 
     def add(self, part):
         """Add random controls of norm 0.3; a ``"wiggle"`` leaves the final state as it was."""
@@ -96,13 +102,12 @@ def teacher_explorer():
             "optimum": MinimumEnergyController}
     looks, usual = {name: plots.LOOKS[name] for name in laws}, MinimumEnergyController()
 
-    @functools.cache
+    @functools.lru_cache(4)
     def scene(duration):
-        return SteeringScene(looks, duration)
+        return SteeringScene(usual.system, looks, duration)
 
-    def draw(start_position, start_velocity, target_position, target_velocity, horizon, dt):
-        x0, xT = torch.tensor([start_position, start_velocity, target_position, target_velocity],
-                              dtype=torch.float64).split(2)
+    def draw(horizon, dt, **states):
+        x0, xT = torch.tensor([*states.values()], dtype=torch.float64).split(2)
         system = DoubleIntegrator(dt)
         controls = {name: law(system, horizon).solve(x0, xT) for name, law in laws.items()}
         sampled, exact = (final_error(system, x0, xT, u).item() for u in controls.values())
@@ -111,59 +116,85 @@ def teacher_explorer():
         duration = 2.5 * math.ceil(horizon * dt / 2.5)  # rounded up, for few scenes
         return scene(duration).draw(system, x0, controls, xT, text)
 
-    return Shell(draw, state_sliders() | {
+    target = torch.tensor([1.0, 0.0])
+    return Shell(draw, state_sliders(usual.system, *box("box", BOX, 2)[1:], target) | {
         "horizon": counter("steps", 60, usual.horizon, low=2),
         "dt": slider(usual.system.dt, 0.05, 0.5, 0.01, "dt (s)")})
 
 
-def dataset_browser(dataset):
-    """The widget: one sample and where its start lies among the others, by order and place."""
-    energy = dataset.controls.square().sum(dim=(1, 2))
-    cheapest = energy.argsort()
+def dataset_browser(dataset, shown=(0, 1)):
+    """The widget: one sample and where its start lies among the others, by order and place.
+
+    Args:
+        dataset: an `LQRDataset`.
+        shown: the two components of the state in the phase plane; the first is drawn over time.
+    """
+    teacher, system = dataset.teacher, dataset.system
+    costs = teacher.cost(dataset.initial_states, dataset.target_states, dataset.controls)
+    cheapest = costs.argsort()
     orders = {"cheapest first": cheapest, "costliest first": cheapest.flip(0),
               "as stored": torch.arange(len(dataset))}
-    scene = SteeringScene({"optimum": plots.OPTIMUM}, dataset.horizon * dataset.dt,
-                          dataset.initial_states[:2000])
+    what, unit, size = "cost", "", float(costs.median())
+    if type(teacher).cost is Teacher.cost:
+        what, unit = "energy", plots.squared_unit(system)
+    scene = SteeringScene(system, {"optimum": plots.OPTIMUM}, dataset.horizon * dataset.dt,
+                          dataset.initial_states[:2000], shown,
+                          centre_of(*box("state_range", dataset.state_range, system.state_dim)[1:]))
 
     def draw(order, place):
         i = orders[order][place]
         x0, xT = dataset.initial_states[i], dataset.target_states[i]
-        text = f"sample {i}: least energy {energy[i]:.2f} (m/s²)²"
-        return scene.draw(dataset.system, x0, {"optimum": dataset.controls[i]}, xT, text)
+        text = f"sample {i}: least {what} {plots.rounded(costs[i], size, 2)} {unit}"
+        return scene.draw(system, x0, {"optimum": dataset.controls[i]}, xT, text.rstrip())
 
     return Shell(draw, {"order": choice(list(orders), "order"),
                         "place": counter("place", len(dataset) - 1)})
 
 
-def time_machine(model, snapshots):
+def time_machine(model, snapshots, teacher=None, state_range=None, shown=(0, 1)):
     """The widget: the network of any epoch of a training, by cycle, start and target.
 
     Args:
         model: a network of the kind that was trained.
         snapshots: ``{epoch: weights}``, as `load_snapshots` returns them.
+        teacher: gives the optimum; none is drawn if None, except for a cart without limits.
+        state_range: the box of the sliders, as in `Sampler`; may be None for a cart.
+        shown: as in `dataset_browser`.
+
+    Raises:
+        ValueError: if the teacher is for another system or horizon, or the box is missing.
     """
     model, system, horizon = own_copy(model), model.system, model.config.horizon
-    teacher = MinimumEnergyController(system, horizon)
-    scene = SteeringScene({name: plots.LOOKS[name] for name in ("network", "optimum")},
-                          horizon * system.dt)
+    if teacher is None and is_cart(system) and system.control_limit is None:
+        teacher = MinimumEnergyController(system, horizon)
+    if teacher is not None:
+        check_teacher(teacher, model)
+    low, high = state_box(system, state_range, BOX if is_cart(system) else None)
+    names = ("network",) if teacher is None else ("network", "optimum")
+    scene = SteeringScene(system, {name: plots.LOOKS[name] for name in names}, horizon * system.dt,
+                          shown=shown, centre=centre_of(low, high))
 
     @functools.lru_cache(maxsize=128)
     @torch.no_grad()
     def cycles(problem, epoch):
         model.load_state_dict(snapshots[epoch])
-        x0, xT = torch.tensor([problem]).split(2, dim=1)
+        x0, xT = torch.tensor([problem]).split(system.state_dim, dim=1)
         return model(x0, xT)["cycle_controls"][:, 0].double()
 
-    def draw(start_position, start_velocity, target_position, target_velocity, epoch, cycle):
-        problem = (start_position, start_velocity, target_position, target_velocity)
-        x0, xT = torch.tensor(problem, dtype=torch.float64).split(2)
-        controls = {"network": cycles(problem, epoch)[cycle], "optimum": teacher.solve(x0, xT)}
+    def draw(epoch, cycle, **states):
+        problem = tuple(states.values())
+        x0, xT = torch.tensor(problem, dtype=torch.float64).split(system.state_dim)
+        controls, solved = {"network": cycles(problem, epoch)[cycle]}, True
+        if teacher is not None:
+            controls["optimum"], solved = teacher.try_solve(x0, xT)            # NaN is not drawn
         error = final_error(system, x0, xT, controls["network"]).item()
         text = (f"after epoch {epoch}, {f'cycle {cycle}' if cycle else 'first proposal'}: "
-                f"ends {error:.4f} from the target")
-        return scene.draw(system, x0, controls, xT, text)
+                f"ends {plots.rounded(error, max(map(abs, problem)))} from the target")
+        return scene.draw(system, x0, controls, xT, text + ("" if solved else UNSOLVED))
 
     epoch = choice(sorted(snapshots), "after epoch")
     epoch.value = max(snapshots)
     cycle = counter("H cycle", model.config.H_cycles)
-    return Shell(draw, {"epoch": epoch, "cycle": cycle} | state_sliders())
+    target = (low + high) / 2
+    target[0] += 0.2 * (high - low)[0]
+    return Shell(draw, {"epoch": epoch, "cycle": cycle} | state_sliders(system, low, high, target))
