@@ -20,7 +20,14 @@ from trc_lib.course.experiments import (
     runs,
 )
 from trc_lib.course.experiments.runs import TUNING_SEED, next_rate, run_variant
-from trc_lib.model import FinalError, NoFeedback, TinyRecursiveControl
+from trc_lib.model import (
+    FinalError,
+    LastCycleGradient,
+    NoFeedback,
+    Proportional,
+    SingleLatent,
+    TinyRecursiveControl,
+)
 from trc_lib.model.baselines import MLP
 from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
@@ -71,6 +78,24 @@ def test_the_gradient_is_of_the_cost_of_the_problem():
     assert gradient.feedback.inner.cost is teacher.quadratic_cost
     assert isinstance(error.feedback.inner, FinalError)
     assert gradient.error_embedding.in_features == 101 and error.error_embedding.in_features == 3
+
+
+def test_every_variant_is_the_network_that_its_name_says():
+    teacher = MinimumEnergyController()
+    made = {variant.name: variant.make(teacher, 0) for variant in STUDIES["sweep"].variants}
+    plain = made["recursive"]
+    assert type(plain) is TinyRecursiveControl and type(plain.feedback) is FinalError
+    assert (made["one_H"].config.H_cycles, made["one_L"].config.L_cycles) == (1, 1)
+    assert made["one_H"].config.L_cycles == plain.config.L_cycles > 1
+    assert made["one_L"].config.H_cycles == plain.config.H_cycles > 1
+    assert type(made["single_latent"]) is SingleLatent
+    assert type(made["last_gradient"]) is LastCycleGradient
+    assert type(made["no_feedback"].feedback) is NoFeedback
+    for name, model in made.items():
+        if name.startswith("mlp"):
+            assert type(model) is MLP
+        else:
+            assert isinstance(model.feedback, Proportional) == name.startswith("proportional")
 
 
 @pytest.mark.parametrize(("tried", "following"), [
@@ -180,6 +205,7 @@ def test_the_seed_that_learning_rates_are_tried_with_is_in_no_table(sweep, tmp_p
             run_sweep(tmp_path, TINY, seeds, workers=1)
     assert not list(tmp_path.iterdir())
     folder, table, _ = sweep
+    assert (table["num_train"], table["num_test"], table["seeds"]) == (12, 8, [0, 1, 2])
     for name in ("one", "mlp"):
         row = table["variants"][name]
         for seed, run in zip((0, 1, 2), row["runs"], strict=True):
@@ -250,3 +276,78 @@ def test_a_learning_rate_that_fails_is_not_chosen(scripted):
     row = scripted(lambda lr, seed: math.nan if lr > 1e-3 else 1 / lr, run_off=0)
     assert row["lr"] == 1e-3 and row["failed"] == 0
     assert row["tuning"]["0.002"] > row["tuning"]["0.0005"]
+
+
+# ---------------------------------------------------------------- the figures of the tables
+
+def arrivals(data, controls):
+    """|x_N - x_T| of every problem for a cart, by a plain loop."""
+    (p, v), dt = data.initial_states.numpy().T, data.dt
+    for u in np.asarray(controls)[:, :, 0].T:
+        p, v = p + v * dt + u * dt**2 / 2, v + u * dt
+    return np.hypot(p - data.target_states[:, 0].numpy(), v - data.target_states[:, 1].numpy())
+
+
+def test_the_figures_of_a_run_are_those_of_its_network(monkeypatch):
+    clock = iter((0.0, 1.0, 10.0, 14.0))
+    monkeypatch.setattr(runs.time, "process_time", lambda: next(clock))
+    variant = Variant("two", "two", sizes={"H_cycles": 2}, before={"part": "proposal", "epochs": 3},
+                      training={"part": "cycles", "epochs": 3})
+    study = dataclasses.replace(TINY, num_test=31)
+    model, figures = run_variant(variant, 1e-3, 0, study)
+    data = PROBLEMS[study.problem]().dataset(31, runs.TEST_SEED)
+    with torch.no_grad():
+        cycles = model(data.initial_states, data.target_states, H_cycles=4)["cycle_controls"]
+    errors = np.stack([arrivals(data, u.double()) for u in cycles])
+    energies = (cycles.double().numpy() ** 2).sum(axis=(2, 3))
+    first, = figures["before"]  # the second training leaves the proposals as they were
+    assert first["final_error_mean"] == pytest.approx(errors[0].mean(), rel=1e-4)
+    assert figures["final_error_mean"] == pytest.approx(errors[2].mean(), rel=1e-4)
+    assert figures["cycle_errors"] == pytest.approx(errors[:3].mean(axis=1), rel=1e-4)
+    assert figures["cycle_improves"] == pytest.approx((errors[1:3] < errors[:2]).mean(axis=1))
+    assert figures["cycle_cost_ratios"] == pytest.approx(
+        energies.sum(axis=1) / float(data.controls.square().sum()), rel=1e-4)
+    assert figures["cycle_cheapens"] == pytest.approx((energies[1:] < energies[:-1]).mean(axis=1))
+    assert (first["train_seconds"], figures["train_seconds"]) == (1.0, 5.0)
+    assert figures["parameters"] == model.num_parameters and not model.training
+
+
+def test_the_row_of_the_linear_map_is_that_of_a_least_squares_fit_within_the_limits():
+    study = dataclasses.replace(TINY, problem="bounded_inputs", num_train=40, num_test=30)
+    row, problem = runs._linear_row(study, (0, 1)), PROBLEMS["bounded_inputs"]()
+    test_set = problem.dataset(30, runs.TEST_SEED)
+    for seed, run in zip((0, 1), row["runs"], strict=True):
+        data = problem.dataset(40, seed)
+        W, *_ = np.linalg.lstsq(np.hstack([data.initial_states, data.target_states]),
+                                data.controls.numpy()[:, :, 0], rcond=None)
+        u = np.hstack([test_set.initial_states, test_set.target_states]) @ W
+        errors = arrivals(test_set, u.clip(-1, 1)[..., None])
+        assert run["final_error_mean"] == pytest.approx(errors.mean(), rel=1e-9)
+        assert run["parameters"] == 60
+
+
+def test_a_row_has_the_mean_and_spread_of_the_runs_that_did_not_fail():
+    runs_of_row = [{"error": 1.0, "part": None, "each": [1]}, {"failed": "so", "error": 1e9},
+                   {"error": 4.0, "part": None, "each": [2]}, {"error": 10.0, "part": None}]
+    summary = runs._summary(runs_of_row)
+    assert summary["runs"] == runs_of_row and summary["failed"] == 1
+    assert summary["mean"] == {"error": 5.0}
+    assert summary["spread"] == {"error": pytest.approx(21**0.5)}
+    assert runs._summary(runs_of_row[:2])["spread"] == {"error": 0.0}
+    assert runs._summary(runs_of_row[1:2])["mean"] == {}
+
+
+def test_the_network_that_is_shipped_is_that_of_the_chosen_rate_and_seed_0(tmp_path, monkeypatch):
+    study = dataclasses.replace(TINY, shipped=("one",))
+    tuning = runs.Tuning(tmp_path, ONE, (0, 1))
+    for lr, tried, met in ((5e-4, 3.0, 9.0), (1e-3, 1.0, 2.0), (2e-3, 2.0, 1.0)):
+        for seed in (TUNING_SEED, 0, 1):
+            path = tuning.path(lr, seed)
+            io.write_json(path, {"validation_error": tried if seed == TUNING_SEED else met})
+            path.with_suffix(".pt").write_text(f"{lr} {seed}")
+    monkeypatch.setattr(runs, "root", lambda: tmp_path / "root")
+    runs.ship(tmp_path, study)
+    made = [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
+    assert [path.relative_to(tmp_path / "root").as_posix() for path in made] == [
+        "data/pretrained/laboratory/tiny_one.pt"]
+    assert made[0].read_text() == "0.002 0"

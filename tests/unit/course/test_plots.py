@@ -175,6 +175,21 @@ def test_two_controls_and_a_single_state_are_drawn_against_seconds():
         assert [panel.get_xlabel() for panel in axes] == ["", "time (s)"]
 
 
+def test_the_control_that_is_asked_for_is_drawn(tmp_path, monkeypatch):
+    tank, frames = LinearSystem(np.eye(2), np.eye(2), DT, labels=("a", "b", "pump", "rain")), []
+    controls = torch.cat([CONTROLS, -2 * CONTROLS], dim=1)
+    cycles = torch.stack([controls, 0.5 * controls])
+    first, second = plots.snapshots(DT, {"epoch 0": cycles}, controls, None, tank, 1).axes
+    monkeypatch.setattr(plots.plt, "close", frames.append)
+    plots.refinement_gif(tmp_path / "refinement.gif", DT, cycles, torch.eye(2), [0.5, 0.5], tank, 1)
+    monkeypatch.undo()
+    for axes, share in ((first, 1), (second, 0.5), (frames[0].axes[0], 1)):
+        np.testing.assert_allclose(axes.patches[0].get_data().values, -2 * share * CONTROLS[:, 0])
+    assert first.get_ylabel() == "epoch 0\nrain"
+    for figure in frames:
+        plots.plt.close(figure)
+
+
 def test_of_three_states_the_two_that_are_asked_for_are_drawn_the_first_against_seconds():
     chain = LinearSystem(np.eye(3), np.ones((3, 1)), DT, labels=("a", "b", "c", "u"))
     states = torch.cat([STATES, 3 * STATES[:, :1]], dim=1)
@@ -247,6 +262,9 @@ def test_the_error_map_has_positions_across_and_velocities_up():
         axes.transData.inverted()).get_points(), [[-0.5, -0.5], [0.5, 0.5]])
     (border,) = axes.collections[1].get_paths()  # 0.1 is halfway between 0.05 and 0.15
     np.testing.assert_allclose(border.vertices[:, 1], np.full(5, 0.5))
+    stricter = plots.error_map(positions, velocities, errors, [0, 0], success=0.05)
+    (border,) = stricter.axes[0].collections[1].get_paths()
+    np.testing.assert_allclose(border.vertices[:, 1], np.zeros(5), atol=1e-9)
     assert axes.get_xlim()[1] > axes.get_ylim()[1] and "velocity" in axes.get_ylabel()
     _axes_are_labelled(figure)
 
