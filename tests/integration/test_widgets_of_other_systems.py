@@ -337,6 +337,7 @@ def test_an_axis_leaves_out_what_is_not_finite():
 def test_states_far_from_zero_are_shown_around_the_middle_of_their_box():
     low, high = torch.tensor([290.0, -1.0, 0.1]), torch.tensor([300.0, 2.0, 5.0])
     np.testing.assert_array_equal(centre_of(low.double(), high.double()), [295, 0, 0])
+    assert axis_range([1.0], least=3.0) == axis_range([3.0])
     assert axis_range([291.0, 299.0], 295.0) == pytest.approx((289 - 0.48, 301 + 0.48))
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from trc_lib import validation
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.scene import KEPT, centre_of, view
+from trc_lib.course.widgets.scene import KEPT, view
 from trc_lib.course.widgets.shell import (
     UNSOLVED,
     Shell,
@@ -73,12 +73,12 @@ class Microscope:
         teacher: gives the optimum.
         other: the problem that latents are swapped with, start and target, ``2 * state_dim``
             numbers.
-        centre: ``[state_dim]``, the middle of the axes; zeros if None.
+        box: the lowest and the highest states, for the axes, as in `scene.view`.
     """
 
-    def __init__(self, model, teacher, H_cycles=10, other=OTHER_PROBLEM, shown=(0, 1), centre=None):
+    def __init__(self, model, teacher, H_cycles=10, other=OTHER_PROBLEM, shown=(0, 1), box=None):
         self.model = own_copy(model)  # the switches put hooks on it
-        self.teacher, self.H_cycles, self.other, self.centre = teacher, H_cycles, other, centre
+        self.teacher, self.H_cycles, self.other, self.box = teacher, H_cycles, other, box
         self.shown = plots.components(model.system, shown)
         self.compute = functools.lru_cache(maxsize=32)(self._compute)
         self.scene = functools.lru_cache(KEPT)(self._build)
@@ -115,7 +115,7 @@ class Microscope:
             np.concatenate([seen[name][at].reshape(-1, seen[name].shape[-1]), *more])
             for name, more in (("controls", [seen["optimum"]]),
                                ("states", [seen["optimal_states"], seen["target"][None]])))
-        return (*view(self.model.system, self.shown, self.centre, controls, states),
+        return (*view(self.model.system, self.shown, self.box, controls, states),
                 decades(seen["first"], seen["second"]))
 
     def _build(self, ranges):
@@ -259,7 +259,7 @@ def microscope(model, dataset, H_cycles=10, shown=(0, 1)):
     target = (targets[0] + targets[1]) / 2
     target[0] += (targets[1] - targets[0])[0] / 5
     scope = Microscope(model, dataset.teacher, H_cycles, tuple(torch.cat(other).tolist()), shown,
-                       centre_of(low, high))
+                       (low, high))
     states = state_sliders(system, low, high, target)
     cycle, play = cycle_player(H_cycles)
     number = ipywidgets.BoundedIntText(max=len(dataset) - 1, description="sample",

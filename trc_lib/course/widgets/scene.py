@@ -4,23 +4,24 @@ import functools
 import math
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from trc_lib.course import plots
 from trc_lib.course.widgets.canvas import Canvas
 
-KEPT = 8  # figures of one widget, each with other axes
+KEPT = 12  # figures of one widget, each with other axes
 
 
-def axis_range(values, centre=0.0, low=-math.inf, high=math.inf):
+def axis_range(values, centre=0.0, low=-math.inf, high=math.inf, least=0.0):
     """The ends of an axis that holds all finite ``values``; few are possible, so figures are kept.
 
-    Half the axis is the smallest of ..., 0.2, 0.6, 2, 6, ... that suffices. It ends where values
-    cannot be, below ``low`` or above ``high``, if none is there.
+    Half the axis is the smallest of ..., 0.2, 0.6, 2, 6, ... that suffices and is not below
+    ``least``. It ends where values cannot be, below ``low`` or above ``high``, if none is there.
     """
     values = np.asarray(values, dtype=float).ravel()
     values = values[np.isfinite(values)]
-    reach = float(abs(values - centre).max(initial=0)) or 1.0
+    reach = float(abs(values - centre).max(initial=least)) or 1.0
     power = 10.0 ** math.floor(math.log10(reach))
     half = next(factor * power for factor in (2, 6, 20) if factor * power >= reach * 0.999999)
     ends = centre - half, centre + half
@@ -33,21 +34,24 @@ def axis_range(values, centre=0.0, low=-math.inf, high=math.inf):
 def centre_of(low, high):
     """The middle of a box of states in each component that is far from zero; else zero."""
     middle = (low + high) / 2
-    return middle.where(middle.abs() > 1.5 * (high - low), 0.0).numpy()
+    return middle.where(middle.abs() > 1.5 * (high - low), 0.0)
 
 
-def view(system, shown, centre, controls, states):
+def view(system, shown, box, controls, states):
     """The `axis_range` of each control, and of each state that is ``shown``.
 
     Args:
         system: a `System`; its limits are ends of the axes.
         shown: components of the state.
-        centre: ``[state_dim]``, the middle of the axes; zeros if None.
+        box: the lowest and the highest start, ``[state_dim]`` each: the axes have a quarter of its
+            size at least; none if None.
         controls: ``[..., control_dim]``; states: ``[..., state_dim]``.
     """
+    low, high = box or torch.zeros(2, system.state_dim)
+    centre, least = centre_of(low, high).tolist(), ((high - low) / 8).tolist()
     inputs = zip(np.moveaxis(controls, -1, 0), *(bound.tolist() for bound in system.bounds))
-    return (*(axis_range(values, 0.0, low, high) for values, low, high in inputs),
-            *(axis_range(states[..., i], 0.0 if centre is None else centre[i]) for i in shown))
+    return (*(axis_range(values, 0.0, *limits) for values, *limits in inputs),
+            *(axis_range(states[..., i], centre[i], least=least[i]) for i in shown))
 
 
 class SteeringScene:
@@ -60,11 +64,11 @@ class SteeringScene:
         cloud: starts ``[n, state_dim]`` for one more panel, in which `draw` marks its start; none
             if None, or if the system has one state.
         shown: the two components of the state in the phase plane; the first is drawn over time.
-        centre: ``[state_dim]``, the middle of the axes; zeros if None.
+        box: as in `view`.
     """
 
-    def __init__(self, system, looks, duration, cloud=None, shown=(0, 1), centre=None):
-        self.system, self.looks, self.duration, self.centre = system, looks, duration, centre
+    def __init__(self, system, looks, duration, cloud=None, shown=(0, 1), box=None):
+        self.system, self.looks, self.duration, self.box = system, looks, duration, box
         self.shown = plots.components(system, shown)
         self.cloud = None if len(self.shown) == 1 else cloud
         self.build = functools.lru_cache(KEPT)(self._build)
@@ -113,7 +117,7 @@ class SteeringScene:
         states = {label: system.rollout_unchecked(start, u) for label, u in controls.items()}
         together = [np.concatenate([values.numpy() for values in (*runs.values(), *ends)])
                     for runs, ends in ((controls, ()), (states, (target[None],)))]
-        canvas = self.build(view(system, shown, self.centre, *together))
+        canvas = self.build(view(system, shown, self.box, *together))
         moving = canvas.moving
         for label, u in controls.items():
             for i, control in enumerate(u.T):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from trc_lib.course import plots
-from trc_lib.course.widgets.scene import SteeringScene, centre_of
+from trc_lib.course.widgets.scene import SteeringScene
 from trc_lib.course.widgets.shell import (
     UNSOLVED,
     Shell,
@@ -102,9 +102,11 @@ def teacher_explorer():
             "optimum": MinimumEnergyController}
     looks, usual = {name: plots.LOOKS[name] for name in laws}, MinimumEnergyController()
 
+    low_and_high = box("BOX", BOX, 2)[1:]
+
     @functools.lru_cache(4)
     def scene(duration):
-        return SteeringScene(usual.system, looks, duration)
+        return SteeringScene(usual.system, looks, duration, box=low_and_high)
 
     def draw(horizon, dt, **states):
         x0, xT = torch.tensor([*states.values()], dtype=torch.float64).split(2)
@@ -117,7 +119,7 @@ def teacher_explorer():
         return scene(duration).draw(system, x0, controls, xT, text)
 
     target = torch.tensor([1.0, 0.0])
-    return Shell(draw, state_sliders(usual.system, *box("box", BOX, 2)[1:], target) | {
+    return Shell(draw, state_sliders(usual.system, *low_and_high, target) | {
         "horizon": counter("steps", 60, usual.horizon, low=2),
         "dt": slider(usual.system.dt, 0.05, 0.5, 0.01, "dt (s)")})
 
@@ -139,7 +141,7 @@ def dataset_browser(dataset, shown=(0, 1)):
         what, unit = "energy", plots.squared_unit(system)
     scene = SteeringScene(system, {"optimum": plots.OPTIMUM}, dataset.horizon * dataset.dt,
                           dataset.initial_states[:2000], shown,
-                          centre_of(*box("state_range", dataset.state_range, system.state_dim)[1:]))
+                          box("state_range", dataset.state_range, system.state_dim)[1:])
 
     def draw(order, place):
         i = orders[order][place]
@@ -172,7 +174,7 @@ def time_machine(model, snapshots, teacher=None, state_range=None, shown=(0, 1))
     low, high = state_box(system, state_range, BOX if is_cart(system) else None)
     names = ("network",) if teacher is None else ("network", "optimum")
     scene = SteeringScene(system, {name: plots.LOOKS[name] for name in names}, horizon * system.dt,
-                          shown=shown, centre=centre_of(low, high))
+                          shown=shown, box=(low, high))
 
     @functools.lru_cache(maxsize=128)
     @torch.no_grad()
