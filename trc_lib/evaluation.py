@@ -171,11 +171,13 @@ def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
     """Drive a plant by plans that are renewed from the states that it reaches.
 
     Every plan covers the whole horizon again (receding horizon); ``every`` equal to ``steps`` is
-    open loop.
+    open loop. Where a planner has no plan for a state, the one before is carried out further; where
+    that has ended, too, the states are NaN from there on, and the planner is not asked again.
 
     Args:
         planner: a function from states and targets ``[n, state_dim]`` to controls
-            ``[n, horizon, control_dim]``, such as ``teacher.solve`` or ``model.solve``.
+            ``[n, horizon, control_dim]``, such as ``teacher.solve`` or ``model.solve``; or to
+            controls and which of them are plans, ``[n]``, such as ``teacher.try_solve``.
         plant: the `System` that is driven; its limits clamp the controls.
         initial_state, target_state: ``[n, state_dim]``.
         steps: how many steps to drive.
@@ -187,7 +189,8 @@ def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
         states ``[n, steps + 1, state_dim]`` and controls ``[n, steps, control_dim]``, float64.
 
     Raises:
-        ValueError: if a plan is shorter than ``every`` steps, or has another shape.
+        ValueError: if a plan is shorter than ``every`` steps, or has another shape, or no state has
+            a plan at the start.
     """
     validation.instance("planner", planner, Callable)
     validation.instance("plant", plant, System)
@@ -196,21 +199,53 @@ def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
     every = validation.whole("every", every)
     noise = validation.positive("noise", noise, or_zero=True)
     generator = torch.Generator().manual_seed(validation.whole("seed", seed, at_least=0))
-    states, controls = [state], []
+    leading, state = state.shape[:-1], state.reshape(-1, plant.state_dim)
+    target = target.reshape(state.shape)
+    low, high = (bound.to(state) for bound in plant.bounds)
+    age = torch.zeros(len(state), dtype=torch.long, device=state.device)
+    states, controls, plan = [state], [], None
     for step in range(steps):
         if step % every == 0:
-            plan = validation.array("planner's controls", planner(state, target),
-                                    (None, plant.control_dim), torch.float64)
-            if plan.shape[:-2] != state.shape[:-1] or plan.shape[-2] < min(every, steps - step):
-                raise ValueError(f"planner gave controls {list(plan.shape)} for states "
-                                 f"{list(state.shape)}; needs one plan a state, "
-                                 f"of at least every={every} steps")
-        control = plan[..., step % every, :]
-        control = control.clamp(*(bound.to(control) for bound in plant.bounds))
+            asked = state.isfinite().all(dim=-1).nonzero()[:, 0]
+            new, solved = _plans(planner, state[asked], target[asked], plant.control_dim)
+            if new.shape[1] < min(every, steps - step):
+                raise ValueError(f"planner gave controls {list(new.shape)}; needs plans of at "
+                                 f"least every={every} steps")
+            if plan is None:
+                if len(asked) and not bool(solved.any()):
+                    raise ValueError("planner has a plan for none of the initial states")
+                plan = torch.full((len(state), *new.shape[1:]), torch.nan).to(new)
+            plan[asked[solved]], age[asked[solved]] = new[solved], 0
+        left = age < plan.shape[1]
+        control = plan[torch.arange(len(plan)), age.clamp(max=plan.shape[1] - 1)]
+        control = control.where(left[:, None], torch.nan).clamp(low, high)
         disturbance = torch.randn(state.shape, generator=generator, dtype=torch.float64)
         state = plant.dynamics(state, control) + noise * disturbance.to(state)
+        state = state.where(state.isfinite().all(dim=-1, keepdim=True), torch.nan)
+        age += 1
         states.append(state)
         controls.append(control)
-    states, controls = torch.stack(states, dim=-2), torch.stack(controls, dim=-2)
-    validation.result("the states", states, "initial_state, target_state or noise is")
-    return states, controls
+    return tuple(torch.stack(values, dim=-2).unflatten(0, leading) if leading
+                 else torch.stack(values, dim=-2)[0] for values in (states, controls))
+
+
+def _plans(planner, state, target, control_dim):
+    """A planner's controls ``[n, horizon, control_dim]``, and which of them are plans, ``[n]``."""
+    try:
+        answer = planner(state, target)
+    except ValueError as error:
+        solved = getattr(error, "solved", None)  # of `Unsolved`
+        if solved is None or not bool(solved.any()):
+            raise
+        some = planner(state[solved], target[solved])
+        answer = torch.zeros(len(state), *some.shape[1:]).to(some), solved
+        answer[0][solved] = some
+    controls, solved = answer if isinstance(answer, tuple) else (
+        answer, torch.ones(len(state), dtype=torch.bool, device=state.device))
+    controls = torch.as_tensor(controls)
+    if controls.ndim != 3 or len(controls) != len(state):
+        raise ValueError(f"planner gave controls {list(controls.shape)} for states "
+                         f"{list(state.shape)}; needs one plan a state")
+    controls = controls.where(solved[:, None, None], 0.0)
+    controls = validation.array("planner's controls", controls, (None, control_dim), torch.float64)
+    return controls, solved

@@ -124,7 +124,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, contents: dict) -> None:
     """Write ``contents`` and their fingerprint to ``path`` as JSON, whole or not at all."""
-    contents = json.loads(json.dumps(contents))  # the fingerprint is of what will be read
+    contents = json.loads(json.dumps(plain(contents)))  # the fingerprint is of what will be read
     signed = contents | {"fingerprint": fingerprint(contents)}
     write_text(path, json.dumps(signed, indent=1) + "\n")
 
@@ -155,7 +155,12 @@ def fingerprint(contents: object) -> str:
     def feed(value):
         if torch.is_tensor(value):
             value = value.detach().cpu().numpy()
+        if isinstance(value, np.generic):
+            value = value.item()
         if isinstance(value, np.ndarray):
+            if value.dtype.hasobject:  # its bytes are addresses in memory
+                raise TypeError(f"an array of {value.dtype} has no fingerprint; "
+                                "only numbers and strings have one")
             digest.update(f"array {value.dtype.str} {value.shape} ".encode())
             digest.update(np.ascontiguousarray(value).tobytes())
         elif isinstance(value, dict):
@@ -183,10 +188,14 @@ def _unchanged(path, contents):
 
 
 def plain(contents: object) -> object:
-    """Nested dicts with their tensors and arrays as lists, as JSON can hold them."""
+    """Nested dicts and lists with their tensors, arrays and NumPy numbers as JSON can hold them."""
     if isinstance(contents, dict):
-        return {name: plain(value) for name, value in contents.items()}
-    return contents.tolist() if isinstance(contents, torch.Tensor | np.ndarray) else contents
+        return {plain(name): plain(value) for name, value in contents.items()}
+    if isinstance(contents, list | tuple):
+        return [plain(value) for value in contents]
+    if isinstance(contents, torch.Tensor | np.ndarray | np.generic):
+        return contents.tolist()
+    return contents
 
 
 def changes(old: object, new: object, name: str = "") -> Iterator[str]:

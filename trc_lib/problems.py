@@ -1,6 +1,7 @@
 """The problems of the course: each a teacher and a sampler."""
 
 import dataclasses
+import importlib
 import pathlib
 
 import torch
@@ -61,6 +62,30 @@ def van_der_pol(horizon: object = 100, dt: object = 0.05, state_range: float = 2
     cost = QuadraticCost(Q, [[0.1]], 20 * Q)
     teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit=2.0), horizon, cost, success=0.2)
     return Problem(teacher, state_range, target_range=0.0)
+
+
+def named(text: str, known: dict, needed: str) -> object:
+    """What a command line names: one of ``known``, or ``module:name`` of the user's own.
+
+    Args:
+        text: the name.
+        known: by their names.
+        needed: what it must be, for messages.
+
+    Raises:
+        ValueError: if there is no such thing.
+    """
+    if text in known:
+        return known[text]
+    module, colon, name = text.partition(":")
+    if not colon:
+        raise ValueError(f"{text!r} is unknown; accepted are {', '.join(known)}, "
+                         f"or mymodule:name of {needed}")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{text!r} cannot be imported: {error}; needs the module and the name of "
+                         f"{needed}") from None
 
 
 PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs, van_der_pol)}

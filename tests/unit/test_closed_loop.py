@@ -7,7 +7,7 @@ import torch
 from trc_lib.evaluation import closed_loop
 from trc_lib.problems import van_der_pol
 from trc_lib.systems import DoubleIntegrator, VanDerPol
-from trc_lib.teachers import ClippedLQR
+from trc_lib.teachers import BoundedMinimumEnergyController, ClippedLQR
 
 STARTS = torch.tensor([[1.5, -1.0], [-0.5, 2.0], [0.3, 0.2]], dtype=torch.float64)
 REST = torch.zeros(3, 2, dtype=torch.float64)
@@ -95,3 +95,37 @@ def test_what_does_not_fit_is_refused_by_name(plan, changes, words):
     with pytest.raises(ValueError, match=words):
         closed_loop(lambda state, target: plan, TEACHER.system, STARTS, REST,
                     **({"steps": 9} | changes))
+
+
+def test_a_state_without_a_plan_goes_on_with_the_one_before_and_the_others_are_as_ever():
+    cart = DoubleIntegrator(control_limit=1.0)
+    teacher = BoundedMinimumEnergyController(cart, 15)
+    starts = torch.tensor([[0.0, 0.0], [-8.0, 0.0], [3.0, 0.3]]).double()  # the second is too far
+    there = torch.zeros_like(starts)
+    assert teacher.try_solve(starts, there)[1].tolist() == [True, False, True]
+    for planner in (teacher.try_solve, teacher.solve):
+        states, controls = closed_loop(planner, cart, starts, there, steps=12, every=4, noise=0.01)
+        assert bool(states[1, 1:].isnan().all()) and bool(controls[1].isnan().all())
+        assert bool(states[[0, 2]].isfinite().all())
+        alone, _ = closed_loop(teacher.solve, cart, starts[[0, 2]], there[[0, 2]], steps=4, every=4)
+        assert torch.equal(closed_loop(planner, cart, starts, there, steps=4, every=4)[0][[0, 2]],
+                           alone)
+    plan = torch.arange(6.0).double()[None, :, None] / 10
+
+    def only_once(state, target):
+        only_once.calls += 1
+        return plan.expand(len(state), -1, -1), torch.full((len(state),), only_once.calls == 1)
+
+    only_once.calls = 0
+    _, controls = closed_loop(only_once, cart, starts[:1], there[:1], steps=8, every=2)
+    assert torch.equal(controls[0, :6], plan[0]) and bool(controls[0, 6:].isnan().all())
+    with pytest.raises(ValueError, match="planner has a plan for none of the initial states"):
+        closed_loop(teacher.try_solve, cart, starts[1:2], there[1:2], steps=3)
+    with pytest.raises(ValueError, match="cannot be reached within the bounds for 1 of 1"):
+        closed_loop(teacher.solve, cart, starts[1:2], there[1:2], steps=3)
+
+
+def test_a_single_state_is_driven_alone():
+    states, controls = closed_loop(LAW.solve, LAW.system, STARTS[0], REST[0], steps=5)
+    assert states.shape == (6, 2) and controls.shape == (5, 1)
+    assert torch.allclose(states, closed_loop(LAW.solve, LAW.system, STARTS, REST, 5)[0][0])

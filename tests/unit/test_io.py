@@ -359,3 +359,22 @@ def test_temporary_files_of_killed_writers_are_removed_and_those_of_running_ones
         assert temporary.exists()
         temporary.write_text("first")
     assert path.read_text() == "first" and names_in(tmp_path) == [others.name, path.name]
+
+
+def test_what_has_no_fingerprint_is_refused():
+    class Thing:
+        pass
+
+    for array in (np.array([Thing()], dtype=object), np.array([("a", None)], dtype="O,O")):
+        with pytest.raises(TypeError, match="has no fingerprint; only numbers and strings have"):
+            io.fingerprint({"value": array})
+
+
+def test_numbers_of_numpy_are_results_like_any_others(tmp_path):
+    results = {"seed": np.int64(3), "error": np.float32(0.5), "done": np.bool_(True),
+               np.str_("curve"): [np.float64(0.1), (np.int32(1), 2)], "map": np.eye(2)}
+    io.write_json(tmp_path / "results.json", results)
+    assert io.read_json(tmp_path / "results.json") == {
+        "seed": 3, "error": 0.5, "done": True, "curve": [0.1, [1, 2]],
+        "map": [[1.0, 0.0], [0.0, 1.0]]}
+    assert io.fingerprint(np.float64(0.1)) == io.fingerprint(0.1)

@@ -20,7 +20,8 @@ from trc_lib.data import EVAL_SEED, LQRDataset
 from trc_lib.data.shards import LARGEST_FILE, Store
 from trc_lib.evaluation import evaluate
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
-from trc_lib.problems import PROBLEMS
+from trc_lib.problems import PROBLEMS, Problem, named
+from trc_lib.systems import DoubleIntegrator
 from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
 from trc_lib.training.ranks import this_rank
@@ -32,8 +33,10 @@ def generate(options):
     A large training set becomes a folder of shards.
     """
     given = {name: getattr(options, name) for name in ("horizon", "dt", "state_range")}
-    problem = PROBLEMS[options.problem](
+    problem = _problem(options)(
         **{name: value for name, value in given.items() if value is not None})
+    if not isinstance(problem, Problem):
+        raise TypeError(f"--problem {options.problem} gave {problem!r}; needs a Problem")
     size, seed = options.num_samples, options.seed
     file, eval_file, folder = (options.out / name for name in (
         "lqr_dataset.npz", "lqr_dataset_eval.npz", "lqr_dataset"))
@@ -51,7 +54,11 @@ def generate(options):
     print(f"  - Target states: {(size, *sample.target_states.shape[1:])}")
     print(f"  - Control sequences: {(size, *sample.controls.shape[1:])}")
     of = f" of the first {len(sample):,}" if large else ""
-    print(f"  - Average energy{of}: {sample.mean_energy:.4f} (m/s^2)^2")
+    unit = " (m/s^2)^2" if sample.system.same_as(DoubleIntegrator(sample.dt)) else ""
+    print(f"  - Average energy{of}: {sample.mean_energy:.4f}{unit}")
+    if train_set.drawn > size:
+        print(f"  - Without an answer, and drawn anew: {train_set.drawn - size:,} of "
+              f"{train_set.drawn:,} problems, {1 - size / train_set.drawn:.1%}")
     if large:
         file.unlink(missing_ok=True)  # or `train` would read it in place of the shards
     else:
@@ -60,11 +67,17 @@ def generate(options):
     print(f"Datasets saved to {folder if large else file} and {eval_file}")
 
 
+def _problem(options):
+    """The function that makes the problem; its module defines classes that files name."""
+    return named(options.problem, PROBLEMS, "a function that returns a Problem")
+
+
 def train_command(options):
     """Train a network to imitate a dataset; the same command goes on with a stopped run."""
     if options.proportional and not options.feedback:
         raise ValueError("--proportional needs feedback: without a signal there is no size to be "
                          "proportional to")
+    _problem(options)
     file, folder = options.data / "lqr_dataset.npz", options.data / "lqr_dataset"
     train_set = Store(folder) if folder.exists() and not file.exists() else LQRDataset.load(file)
     eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
@@ -73,8 +86,7 @@ def train_command(options):
     model = TinyRecursiveControl.create_two_level(
         options.network, system, options.seed,
         Proportional(feedback) if options.proportional else feedback,
-        state_dim=system.state_dim, control_dim=system.control_dim, horizon=teacher.horizon,
-        H_cycles=options.H_cycles, L_cycles=options.L_cycles)
+        horizon=teacher.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     config = TrainConfig(**{name: value for name, value in vars(options).items() if name in names})
     first = not this_rank()  # the others print nothing
@@ -100,6 +112,7 @@ def train_command(options):
 
 def evaluate_command(options):
     """Measure a checkpoint on an eval set, cycle by cycle."""
+    _problem(options)
     model = TinyRecursiveControl.load(options.checkpoint, options.device)
     dataset, checkpoint = LQRDataset.load(options.data), str(options.checkpoint)
     cycles = [dataclasses.asdict(metrics) for metrics in evaluate(model, dataset)]
@@ -117,10 +130,11 @@ def export_command(options):
     """Write a checkpoint as an ONNX file, and check that ONNX Runtime gives the same controls."""
     from trc_lib.export import export_onnx  # here, since ONNX is an optional dependency
 
+    _problem(options)
     model = TinyRecursiveControl.load(options.checkpoint)
     difference = export_onnx(model, options.out, options.H_cycles)
     size = options.out.stat().st_size / 1e6
-    print(f"Exported to {options.out}, {size:.2f} MB; controls equal within {difference:.0e} m/s^2")
+    print(f"Exported to {options.out}, {size:.2f} MB; controls equal within {difference:.0e}")
 
 
 def course(options):
@@ -148,7 +162,7 @@ def sweep(options):
     It takes hours. Without --only it replaces data/results/<study>.json and the study's networks
     in data/pretrained/laboratory.
     """
-    study = STUDIES[options.study]
+    study = named(options.study, STUDIES, "a Study")
     out = Path("data") / study.name if options.out is None else options.out
     names = [variant.name for variant in study.variants]
     unknown = [name for name in options.only if name not in names]
@@ -194,12 +208,16 @@ def parser():
         made.set_defaults(run=run)
         return made.add_argument
 
+    def add_problem(add):
+        add("--problem", default="double_integrator", help=f"{', '.join(PROBLEMS)}, or "
+            "mymodule:make_problem of your own, which other commands need to know its classes")
+
     add = command("generate", generate)
     add("--num-samples", type=int, default=10_000, help="training problems; more than "
         f"{LARGEST_FILE:_} become a folder of shards, and a stopped run goes on")
     add("--num-eval", type=int, default=2_000, help="unseen problems, from another seed")
     add("--seed", type=int, default=0, help="of the training problems")
-    add("--problem", choices=tuple(PROBLEMS), default="double_integrator", help="what to solve")
+    add_problem(add)
     add("--horizon", type=int, help="control steps; the problem's own if not given")
     add("--dt", type=float, help="seconds per step; likewise")
     add("--state-range", type=float, help="starts are uniform in plus or minus this; likewise")
@@ -207,6 +225,7 @@ def parser():
         help="folder for both sets; sets that are there are replaced")
 
     add = command("train", train_command)
+    add_problem(add)
     add("--data", type=Path, default=Path("data"), help="folder that `generate` wrote to")
     add("--out", type=Path, default=Path("data/training"), help="folder for the checkpoints")
     add("--network", choices=("small", "medium"), default="medium",
@@ -235,6 +254,7 @@ def parser():
     add("--compile", action="store_true", help="use torch.compile (takes a minute or two first)")
 
     add = command("evaluate", evaluate_command)
+    add_problem(add)
     add("--checkpoint", type=Path, default=Path("data/training/best_model.pt"),
         help="what `train` saved")
     add("--data", type=Path, default=Path("data/lqr_dataset_eval.npz"), help="the eval set")
@@ -242,6 +262,7 @@ def parser():
     add("--json", action="store_true", help="print JSON")
 
     add = command("export", export_command)
+    add_problem(add)
     add("--checkpoint", type=Path, default=Path("data/training/best_model.pt"),
         help="what `train` saved")
     add("--out", type=Path, default=Path("data/training/model.onnx"), help="the file to write")
@@ -272,8 +293,8 @@ def parser():
         help="slurm: limit of each run, h:mm:ss, d-h:mm:ss or minutes")
 
     add = command("sweep", sweep)
-    add("--study", choices=tuple(STUDIES), default="sweep",
-        help="sweep: chapter 6; bounded: chapter 7; van_der_pol: chapter 8")
+    add("--study", default="sweep", help="sweep: chapter 6; bounded: chapter 7; van_der_pol: "
+        "chapter 8; or mymodule:study, a Study of your own")
     add("--out", type=Path, help="folder for the runs; data/<study> if not given")
     add("--only", nargs="+", default=[], metavar="VARIANT", help="these variants alone")
     add("--seeds", type=int, default=len(SEEDS), help="how many seeds")

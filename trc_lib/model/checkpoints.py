@@ -17,6 +17,7 @@ def save(model: torch.nn.Module, path: object) -> None:
     Raises:
         TypeError, ValueError: if a weight is not finite, or the system could not be brought back.
     """
+    model.check_dtype()
     weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     broken = [name for name, value in weights.items() if not torch.isfinite(value).all()]
     if broken:

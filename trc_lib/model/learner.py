@@ -148,8 +148,17 @@ class Learner(nn.Module):
         return straight_through_clamp(controls, *(
             bound.repeat(self.config.horizon) for bound in bounds))
 
+    def check_dtype(self) -> None:
+        """Raise a TypeError unless the weights are in float32 or float64."""
+        dtypes = {value.dtype for value in self.state_dict().values()}
+        if not dtypes <= {torch.float32, torch.float64}:
+            raise TypeError(f"model has dtype {', '.join(sorted(map(str, dtypes)))}, in which its "
+                            "controls could exceed their limits; give model.float() or "
+                            ".double(), or train with mixed_precision")
+
     def _checked(self, initial_state, target_state, H_cycles) -> tuple[States, States, int | None]:
         """The arguments of `forward`; states in the dtype and on the device of the weights."""
+        self.check_dtype()
         states, shape = [], (None, self.config.state_dim)
         for name, state in (("initial_state", initial_state), ("target_state", target_state)):
             state = validation.array(name, state, shape)

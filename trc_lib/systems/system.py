@@ -91,8 +91,9 @@ class System(Rebuildable):
         leading = torch.broadcast_shapes(state.shape[:-1], control.shape[:-1])
         x = state.expand(*leading, self.state_dim).reshape(-1, self.state_dim)
         u = control.expand(*leading, self.control_dim).reshape(-1, self.control_dim)
-        A, B = torch.func.vmap(torch.func.jacfwd(self.dynamics, argnums=(0, 1)))(x, u)
-        return A.reshape(*leading, *A.shape[1:]), B.reshape(*leading, *B.shape[1:])
+        both = torch.func.vmap(torch.func.jacfwd(self.dynamics, argnums=(0, 1)))(x, u)
+        return tuple(each.reshape(*leading, *each.shape[1:]).to(x)  # powers can widen to float64
+                     for each in both)
 
     def contents(self) -> dict:
         """As in `Rebuildable`, and one step of `dynamics`: a file notices if that has changed."""
@@ -117,8 +118,8 @@ class System(Rebuildable):
 
     def same_as(self, other: object) -> bool:
         """Whether ``other`` has the same class and parameters, to the bit; labels do not count."""
-        if not isinstance(other, System):
-            return False
+        if self is other or not isinstance(other, System):
+            return self is other
         mine, others = self.contents(), other.contents()
         for contents in (mine, others):
             contents["parameters"].pop("labels", None)

@@ -105,9 +105,6 @@ class QuadraticCostTeacher(Teacher):
         """The total cost, ``[...]``; differentiable in the controls."""
         return self.quadratic_cost.of_controls(self.system, initial_state, controls, target_state)
 
-    def _limit(self, like):
-        return self.system.bounds[1].to(like)
-
     def parameters(self) -> dict:
         return {"system": self.system, "horizon": self.horizon, "cost": self.quadratic_cost,
                 "success": self.success}

@@ -29,7 +29,8 @@ def train(model: object, train_set: object, eval_set: object, config: object = T
 
     With a ``folder``, each epoch writes there ``last.pt`` (all that a resume needs),
     ``best_model.pt``, ``history.csv`` and, if asked for, ``snapshots.pt``. A run that was stopped
-    goes on after its last whole epoch and ends bit-equal to one that was not.
+    goes on after its last whole epoch and ends bit-equal to one that was not. With more epochs or
+    patience in ``config`` than before, a run is extended, whether it was finished or not.
 
     Processes started by ``torchrun`` share the work: see `trc_lib.training.ranks`.
 
@@ -59,7 +60,7 @@ def train(model: object, train_set: object, eval_set: object, config: object = T
     validation.instance("config", config, TrainConfig)
     if on_epoch is not None:
         validation.like("on_epoch", on_epoch, "a function", "__call__")
-    validation.instance("model", model, Learner)
+    validation.instance("model", model, Learner).check_dtype()
     sample = train_set.sample if isinstance(train_set, Store) else train_set
     model.check_fit(sample, "train_set")
     model.check_fit(eval_set, "eval_set")
@@ -87,6 +88,7 @@ def train(model: object, train_set: object, eval_set: object, config: object = T
             run.begin()
         else:
             run.resume(state)
+            run.recipe = recipe = state["recipe"]
         _run_epochs(run, train_set, eval_set, device, progress and ranks.first, on_epoch, ranks)
     model.load_state_dict(run.best_weights)
     model.recipe = recipe | {"best_epoch": run.history.best["epoch"]}

@@ -137,19 +137,36 @@ def recipe_of(model: Learner, train_set: LQRDataset | Store, eval_set: LQRDatase
 def load_state(folder: pathlib.Path | None, recipe: dict) -> dict | None:
     """The state of a run with ``recipe`` in ``folder``; None if there is none.
 
+    A run with the same recipe but fewer epochs, or less patience, is extended: it goes on with the
+    learning rates of the new number of epochs. ``state["recipe"]["extended_at"]`` says after which
+    epochs that happened.
+
     Raises:
         OtherRecipe: if the run has another recipe.
     """
     if folder is None or not (folder / "last.pt").exists():
         return None
     state = io.load_checkpoint(folder / "last.pt", STATE, VERSION)
-    if state["recipe"] != recipe:
-        changes = ", ".join(io.changes(state["recipe"], recipe))
+    before = dict(state["recipe"])
+    extended_at = before.pop("extended_at", [])
+    if before != recipe and _extends(recipe["training"], before["training"]):
+        extended_at = [*extended_at, len(state["history"])]
+        before["training"] = recipe["training"]
+    state["recipe"] = recipe | ({"extended_at": extended_at} if extended_at else {})
+    if before != recipe:
+        changes = ", ".join(io.changes(before, recipe))
         error = OtherRecipe(f"folder={str(folder)!r} holds a run with another recipe ({changes}); "
                             "give another folder, or resume=False to write over it")
         error.changes = changes
         raise error
     return state
+
+
+def _extends(new, old):
+    """Whether a `TrainConfig`, as a dict, is another one with more epochs or more patience."""
+    longer = [new[name] - old[name] for name in ("epochs", "patience")]
+    same = all(new[name] == old.get(name) for name in new if name not in ("epochs", "patience"))
+    return same and min(longer) >= 0 < max(longer)
 
 
 def epochs_kept(folder: object) -> int:

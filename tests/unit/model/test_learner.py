@@ -1,12 +1,19 @@
 """Physical units outside, scaled inside; limits are kept and bad arguments refused by name."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
+from trc_lib.data import generate_dataset
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.model.baselines import MLP
 from trc_lib.model.learner import straight_through_clamp
-from trc_lib.systems import DoubleIntegrator
+from trc_lib.systems import DoubleIntegrator, LinearSystem
+from trc_lib.teachers import MinimumEnergyController
+from trc_lib.training import train
 
 
 def test_scaling_is_the_root_mean_square_of_the_dataset(scaled, dataset):
@@ -92,3 +99,71 @@ def test_inside_the_network_controls_exceed_their_limit_by_a_millionth_at_most()
     model.control_scale.fill_(0.3)
     clamped = model.clamp(torch.tensor([[-9.0, 9.0, *[0.5] * 13]])) * model.control_scale
     assert clamped[0, :3].tolist() == pytest.approx([-0.7, 0.7, 0.15], rel=2e-6)
+
+
+def test_limits_that_are_not_symmetric_hold_in_every_cycle(dataset):
+    system = DoubleIntegrator(control_limit=[[-0.1, 0.4]])
+    model = TinyRecursiveControl.create_two_level_small(system, seed=2)
+    model.set_scaling(dataset)
+    model.initial_generator[-1].weight.data.mul_(30)  # so that many would be beyond
+    for each in (model, copy.deepcopy(model).double()):
+        cycles = each(dataset.initial_states, dataset.target_states)["cycle_controls"].double()
+        assert float(cycles.min()) >= -0.1 and float(cycles.max()) <= 0.4
+        assert float((cycles < -0.0999999).double().mean()) > 0.1
+        assert float((cycles > 0.3999999).double().mean()) > 0.1
+
+
+def test_thrust_that_cannot_be_negative_is_never_negative(dataset):
+    model = TinyRecursiveControl.create_two_level_small(
+        DoubleIntegrator(control_limit=[[0.0, np.inf]]), seed=2)
+    model.set_scaling(dataset)
+    controls = model(dataset.initial_states, dataset.target_states)["controls"]
+    assert float(controls.min()) == 0.0 and float(controls.max()) > 0.1
+
+
+@pytest.mark.parametrize("change", [torch.nn.Module.bfloat16, torch.nn.Module.half])
+def test_a_network_in_half_precision_is_refused_by_name(tmp_path, dataset, change):
+    model = change(TinyRecursiveControl.create_two_level_small())
+    for use in (lambda: model(dataset.initial_states, dataset.target_states),
+                lambda: model.save(tmp_path / "model.pt"),
+                lambda: train(model, dataset, dataset, progress=False)):
+        with pytest.raises(TypeError, match=r"model has dtype torch\.\w*float16.*mixed_precision"):
+            use()
+
+
+def test_sizes_come_from_the_system():
+    system = LinearSystem(torch.eye(3).double(), torch.ones(3, 2).double(), 0.1)
+    network = TinyRecursiveControl.create_two_level_medium(system, horizon=7)
+    mlp = MLP.within(10_000, system, horizon=7)
+    for model in (network, mlp):
+        assert (model.config.state_dim, model.config.control_dim) == (3, 2)
+        assert model.solve(torch.zeros(5, 3), torch.ones(5, 3)).shape == (5, 7, 2)
+    with pytest.raises(ValueError, match="does not fit state_dim=4"):
+        TinyRecursiveControl.create_two_level_small(system, state_dim=4)
+
+
+def test_scales_and_units_follow_any_magnitude():
+    model = TinyRecursiveControl.create_two_level_small()
+    for state, control in ((1.0, 1.0), (1e-9, 1e6), (1e12, 1e-12)):
+        cart = DoubleIntegrator()
+        system = LinearSystem(cart.A, cart.B * state / control, 0.33)
+        data = generate_dataset(200, 1, MinimumEnergyController(system, success=state), 2.5 * state)
+        fitting = TinyRecursiveControl.create_two_level_small(system)
+        fitting.set_scaling(data)
+        model.set_scaling(generate_dataset(200, 1))
+        for scale, unit, mine, size in zip(
+                (fitting.state_scale, fitting.control_scale), fitting.units,
+                (model.state_scale, model.control_scale), (state, control)):
+            torch.testing.assert_close(scale / size, mine, rtol=1e-4, atol=0)
+            torch.testing.assert_close(unit, torch.full_like(unit, size), rtol=1e-5, atol=0)
+
+
+def test_a_state_or_control_that_is_always_zero_has_the_scale_of_the_others(dataset):
+    model = TinyRecursiveControl.create_two_level_small()
+    still = dataclasses.replace(
+        dataset, initial_states=dataset.initial_states * torch.tensor([2.0, 0.0]),
+        target_states=dataset.target_states * torch.tensor([2.0, 0.0]),
+        controls=0 * dataset.controls)
+    model.set_scaling(still)
+    assert float(model.state_scale[0]) == float(model.state_scale[1]) > 1
+    assert model.control_scale.tolist() == [1.0]

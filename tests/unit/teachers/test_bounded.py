@@ -10,7 +10,12 @@ import torch
 
 from trc_lib.data import LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import DoubleIntegrator, LinearSystem
-from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController, Unsolved
+from trc_lib.teachers import (
+    BoundedMinimumEnergyController,
+    MinimumEnergyController,
+    Unsolved,
+    bounded,
+)
 
 
 def chain(n, limit, dt=0.3):
@@ -157,3 +162,90 @@ def test_a_target_just_inside_the_reachable_set_is_not_proved_unreachable():
 def test_a_box_in_which_hardly_anything_can_be_reached_is_refused():
     with pytest.raises(ValueError, match=r"state_range=2000\S* is too wide"):
         generate_dataset(5, teacher=BoundedMinimumEnergyController(), state_range=2000)
+
+
+# ---------------------------------------------------------------- near the edge
+
+def edge_points(system, horizon, count, seed):
+    """Targets on the edge of what is within reach of the origin, and the middle of that."""
+    rng, n = np.random.default_rng(seed), system.state_dim
+    A, B = system.A.numpy(), system.B.numpy()
+    low, high = (np.tile(bound.numpy(), horizon) for bound in system.bounds)
+    C = np.hstack([np.linalg.matrix_power(A, horizon - 1 - k) @ B for k in range(horizon)])
+    outwards = rng.normal(size=(count, n)) @ C
+    return np.where(outwards > 0, high, low) @ C.T, (low + high) / 2 @ C.T
+
+
+EDGES = [(3, 1, 12, 1.0), (2, 2, 20, [[0.0, 2.0], [-1.0, 0.5]]), (4, 1, 25, 1e-7), (1, 1, 5, 1e6),
+         (3, 2, 9, [[1.0, 3.0], [-2.0, -1.0]])]
+
+
+@pytest.mark.parametrize("size", EDGES, ids=str)
+@pytest.mark.parametrize("distance", [0.3, 1e-2, 1e-4, 1e-6, 1e-8, 3e-9])
+def test_every_target_is_decided_up_to_a_billionth_of_the_edge(size, distance):
+    states, controls, horizon, limit = size
+    rng = np.random.default_rng(states)
+    A = rng.normal(size=(states, states))
+    A *= 0.95 / np.abs(np.linalg.eigvals(A)).max()
+    limit = limit if isinstance(limit, list) else [limit] * controls
+    system = LinearSystem(A, rng.normal(size=(states, controls)), 0.1, limit)
+    teacher = BoundedMinimumEnergyController(system, horizon)
+    edge, middle = edge_points(system, horizon, 60, seed=1)
+    zero = np.zeros(states)
+    inside, outside = (middle + (edge - middle) * (1 + sign * distance) for sign in (-1, 1))
+    u, verdict = teacher.decide(zero, inside)
+    assert verdict.tolist() == [1] * 60
+    low, high = system.bounds
+    assert bool(((u >= low) & (u <= high)).all())
+    ends = teacher.system.rollout(torch.zeros(60, states).double(), u)[:, -1].numpy()
+    assert np.abs(ends - inside).max() <= 1e-9 * np.abs(edge - middle).max()
+    u, verdict = teacher.decide(zero, outside)
+    assert verdict.tolist() == [-1] * 60 and bool(u.isnan().all())
+
+
+def test_on_the_edge_itself_a_batch_is_answered_and_nothing_is_raised():
+    teacher = BoundedMinimumEnergyController()
+    edge, _ = edge_points(teacher.system, 15, 300, seed=2)
+    near = edge * (1 + 1e-13 * np.random.default_rng(0).normal(size=(300, 1)))
+    mixed = np.concatenate([near, 0.5 * edge, 2 * edge])
+    u, solved = teacher.try_solve(np.zeros(2), mixed)
+    assert bool(solved[300:600].all()) and not bool(solved[600:].any())
+    assert torch.equal(solved, ~u.isnan().flatten(1).any(dim=1))
+
+
+@pytest.mark.parametrize("limit", [1e-9, 1e-7, 1.0, 1e5])
+def test_the_answer_scales_with_the_limits(limit):
+    """Limits, starts and targets times a factor: the same problem in other units."""
+    unit = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=1.0))
+    other = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=limit))
+    x0, xT = np.random.default_rng(3).uniform(-2, 2, size=(2, 500, 2))
+    u, verdict = unit.decide(x0, xT)
+    scaled, same = other.decide(limit * x0, limit * xT)
+    assert torch.equal(verdict, same) and bool((verdict == 1).any() & (verdict == -1).any())
+    solved = verdict == 1
+    torch.testing.assert_close(scaled[solved] / limit, u[solved], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("limit", [[[0.0, 1.5]], [[-0.2, 2.0]], [[0.3, 1.0]], [[-1.0, np.inf]]])
+@pytest.mark.parametrize("inside", [True, False], ids=["Newton", "interior point"])
+def test_limits_that_are_not_symmetric_agree_with_a_convex_solver(limit, inside, monkeypatch):
+    if not inside:
+        monkeypatch.setattr(bounded, "MOST_STEPS", 0)
+    teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=limit), 10)
+    system, rng = teacher.system, np.random.default_rng(4)
+    low, high = (bound.numpy() for bound in system.bounds)
+    C = system.controllability_matrix(10).numpy()
+    tried = 0
+    for _ in range(12):
+        xT = C @ rng.uniform(low, np.minimum(high, 2), size=10) * rng.choice([1.0, 1.0, 4.0])
+        u = cvxpy.Variable(10)
+        limits = [u >= low[0]] + ([u <= high[0]] if np.isfinite(high[0]) else [])
+        problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.sum_squares(u)), [C @ u == xT, *limits])
+        problem.solve(solver=cvxpy.CLARABEL)
+        mine, solved = teacher.try_solve(np.zeros(2), xT)
+        assert bool(solved) == (problem.status == "optimal")
+        if solved:
+            tried += 1
+            np.testing.assert_allclose(mine[:, 0], u.value, rtol=0, atol=2e-4)
+            assert float(mine.square().sum()) <= problem.value * (1 + 1e-6) + 1e-9
+    assert tried >= 5

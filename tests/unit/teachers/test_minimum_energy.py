@@ -7,6 +7,7 @@ import torch
 
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
+from trc_lib.teachers.minimum_energy import controllable
 
 SIZES = [(2, 1, 2), (2, 1, 15), (3, 2, 6), (4, 3, 8), (5, 5, 1)]  # states, controls, horizon
 both_laws = pytest.mark.parametrize(
@@ -231,3 +232,65 @@ def test_starts_and_targets_that_do_not_pair_are_refused():
 def test_a_law_that_would_miss_by_rounding_is_refused(system, horizon):
     with pytest.raises(ValueError, match=rf"horizon={horizon} with system=.* is ill-conditioned"):
         MinimumEnergyController(system, horizon)
+
+
+# ---------------------------------------------------------------- unstable systems
+
+def accepted_and_refused(count, seed):
+    """Random systems, many of them unstable, with horizons to 100: teachers, and the refusals."""
+    rng, accepted, refused = np.random.default_rng(seed), [], []
+    for _ in range(count):
+        n, m = rng.integers(1, 5), rng.integers(1, 3)
+        A, B = rng.normal(size=(n, n)), rng.normal(size=(n, m))
+        A *= rng.uniform(0.5, 1.6) / np.abs(np.linalg.eigvals(A)).max()
+        system, horizon = LinearSystem(A, B, 0.1), int(rng.integers(n, 101))
+        try:
+            accepted.append(MinimumEnergyController(system, horizon))
+        except ValueError as error:
+            refused.append(str(error))
+    return accepted, refused
+
+
+def test_random_unstable_systems_are_steered_to_their_targets_or_refused_as_ill_conditioned():
+    accepted, refused = accepted_and_refused(100, seed=0)
+    assert len(accepted) >= 70 and len(refused) >= 5
+    assert all("is ill-conditioned: for states of size one" in message for message in refused)
+    rng = np.random.default_rng(1)
+    for teacher in accepted:
+        x0, xT = rng.uniform(-1, 1, size=(2, 20, teacher.system.state_dim))
+        ends = final_states(teacher.system, x0, teacher.solve(x0, xT))
+        assert np.abs(ends - xT).max() <= 4e-9
+
+
+@pytest.mark.parametrize(("horizon", "fits"), [(2, True), (20, True), (30, True), (50, False),
+                                               (100, False)])
+def test_a_mode_that_grows_beside_one_that_decays(horizon, fits):
+    system = LinearSystem(np.diag([1.5, 0.75]), np.ones((2, 1)), 0.1)
+    if not fits:
+        with pytest.raises(ValueError, match=rf"horizon={horizon} .* is ill-conditioned"):
+            MinimumEnergyController(system, horizon)
+        return
+    x0, xT = np.random.default_rng(0).uniform(-1, 1, size=(2, 50, 2))
+    ends = final_states(system, x0, MinimumEnergyController(system, horizon).solve(x0, xT))
+    assert np.abs(ends - xT).max() <= 1e-9
+
+
+@pytest.mark.parametrize(("A", "B", "steps"), [
+    (np.diag([1.6, 0.3, -1.4]), [[1.0], [1.0], [1.0]], 3),
+    (np.diag([3.0, 3.0, 0.1]), [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], 2),
+    ([[1, 1e-4], [0, 1]], [[1e-8], [1e-4]], 2), (np.eye(3), np.eye(3), 1),
+    (np.diag([1e3, 1.0]), [[1e-3], [1.0]], 2)])
+def test_the_shortest_horizon_does_not_depend_on_how_fast_a_system_grows(A, B, steps):
+    system = LinearSystem(A, B, 0.1)
+    assert controllable(system) == (len(A), steps)
+    if steps > 1:
+        with pytest.raises(ValueError, match=rf"needs at least {steps} steps"):
+            MinimumEnergyController(system, steps - 1)
+
+
+@pytest.mark.parametrize(("A", "B", "reached"), [
+    (np.diag([1.5, 1.5]), [[1.0], [1.0]], 1), (np.diag([2.0, 0.5]), [[1.0], [0.0]], 1),
+    ([[1, 1, 0], [0, 1, 0], [0, 0, 2]], [[0.0], [1.0], [0.0]], 2)])
+def test_an_uncontrollable_mode_is_found_however_long_the_horizon(A, B, reached):
+    with pytest.raises(ValueError, match=f"its controls reach {reached} of {len(A)} directions"):
+        MinimumEnergyController(LinearSystem(A, B, 0.1), 80)

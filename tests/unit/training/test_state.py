@@ -22,7 +22,14 @@ from trc_lib.costs import QuadraticCost
 from trc_lib.data import generate_dataset
 from trc_lib.model import CostGradient, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS
-from trc_lib.training import TrainConfig, imitation_loss, load_snapshots, objectives, state
+from trc_lib.training import (
+    TrainConfig,
+    imitation_loss,
+    learning_rate,
+    load_snapshots,
+    objectives,
+    state,
+)
 
 
 def test_snapshots_hold_the_weights_after_the_epochs_asked_for(tiny, dataset, tmp_path):
@@ -273,3 +280,29 @@ def test_a_folder_that_another_run_trains_in_is_refused_and_left_alone(tiny, dat
     assert len(train(tiny(), dataset, dataset, config, folder=tmp_path, on_epoch=second)) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "best_model.pt", "history.csv", "last.pt"]
+
+
+def test_a_run_is_extended_by_more_epochs(tiny, dataset, other_dataset, kept):
+    folder, _ = kept
+    done = SHORT.epochs
+    first = io.load_checkpoint(folder / "last.pt", "trc_lib.training", 1)["history"]
+    longer = dataclasses.replace(SHORT, epochs=done + 2)
+    model = tiny()
+    history = train(model, dataset, other_dataset, longer, folder=folder)
+    assert history.rows[:done] == first and len(history) == done + 2
+    assert model.recipe["training"]["epochs"] == done + 2
+    assert model.recipe["extended_at"] == [done]
+    steps = -(-len(dataset) // SHORT.batch_size)
+    assert history["lr"][done] == learning_rate((done + 1) * steps - 1, (done + 2) * steps, longer)
+    again = train(tiny(), dataset, other_dataset, longer, folder=folder)  # finished: nothing to do
+    assert again.rows == history.rows
+    more = train(tiny(), dataset, other_dataset, dataclasses.replace(longer, epochs=done + 3),
+                 folder=folder)
+    assert more.rows[:-1] == history.rows
+    loaded = TinyRecursiveControl.load(folder / "best_model.pt")
+    assert loaded.recipe["extended_at"] == [done, done + 2]
+    with pytest.raises(ValueError, match=rf"training\.epochs: {done + 3} -> {done + 2}"):
+        train(tiny(), dataset, other_dataset, longer, folder=folder)
+    with pytest.raises(ValueError, match=r"training\.epochs: .*training\.lr: "):
+        train(tiny(), dataset, other_dataset,
+              dataclasses.replace(longer, epochs=done + 9, lr=3e-3), folder=folder)
