@@ -262,6 +262,12 @@ def test_the_learning_rate_with_the_least_validation_error_is_chosen(scripted):
     assert [run["validation_error"] for run in row["runs"]] == [1.0, 1.0, 1.0]
 
 
+def test_a_sweep_tries_higher_rates_as_long_as_they_are_better(scripted):
+    row = scripted(lambda lr, seed: abs(math.log2(lr / 4e-3)) + 1, seeds=(0,), run_off=0)
+    assert list(row["tuning"]) == ["0.0005", "0.001", "0.002", "0.004", "0.008"]
+    assert row["lr"] == 4e-3
+
+
 def test_the_mean_over_the_seeds_of_the_run_off_decides_between_the_two_best(scripted):
     def error(lr, seed):
         if seed == TUNING_SEED:
