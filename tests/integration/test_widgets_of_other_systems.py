@@ -9,7 +9,7 @@ import torch
 
 from trc_lib.course import widgets
 from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.microscope import decades
+from trc_lib.course.widgets.microscope import Microscope, decades
 from trc_lib.course.widgets.phase_plane import PhasePlane
 from trc_lib.course.widgets.scene import axis_range, centre_of
 from trc_lib.data import generate_dataset
@@ -208,6 +208,16 @@ def test_the_microscope_shows_every_input_of_network_and_teacher(case, drawn):
     assert drawn[-1].moving["end"].get_ydata() == pytest.approx([end[-1].item()], rel=1e-4)
 
 
+def test_only_a_cycle_beyond_the_trained_depth_that_is_chosen_widens_the_axes():
+    teacher, _ = _scaled_cart(1.0, "m")
+    scope = Microscope(_network(teacher), teacher, H_cycles=5)
+    seen = dict(scope.compute((-1.0, 0.5, 1.0, 0.0), "as trained"))
+    seen["controls"] = seen["controls"].copy()
+    seen["controls"][5] = 40.0
+    assert scope.view(seen, 5)[0][1] > 40 > scope.view(seen, 4)[0][1]
+    assert scope.view(seen, 0) == scope.view(seen, 3)
+
+
 def test_the_components_of_the_phase_plane_can_be_chosen(drawn):
     teacher, box = CASES["quadrotor"]()
     data = generate_dataset(4, 0, teacher, box)
@@ -218,6 +228,13 @@ def test_the_components_of_the_phase_plane_can_be_chosen(drawn):
         assert shell.trouble.value == ""
         labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in drawn[-1].figure.axes]
         assert ("vz (m/s)", "tilt (rad)") in labels
+    drawn.clear()
+    widgets.dataset_browser(data, shown=(4, 2)).set(order="as stored", place=1)
+    states = data.system.rollout(data.initial_states[1], data.controls[1])
+    over_time, plane = (drawn[-1].moving["optimum", i] for i in (2, 3))
+    np.testing.assert_allclose(over_time.get_ydata(), states[:, 4])
+    np.testing.assert_allclose(plane.get_xydata(), states[:, [4, 2]])
+    np.testing.assert_allclose(drawn[-1].moving["start"].get_xydata(), states[:1, [4, 2]])
     with pytest.raises(ValueError, match=r"shown=.*; give two different components of the"):
         widgets.dataset_browser(data, shown=(0, 6))
 

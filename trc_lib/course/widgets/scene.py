@@ -43,12 +43,12 @@ def view(system, shown, box, controls, states):
     Args:
         system: a `System`; its limits are ends of the axes.
         shown: components of the state.
-        box: the lowest and the highest start, ``[state_dim]`` each: the axes have a quarter of its
+        box: the lowest and the highest start, ``[state_dim]`` each: the axes have a fifth of its
             size at least; none if None.
         controls: ``[..., control_dim]``; states: ``[..., state_dim]``.
     """
     low, high = box or torch.zeros(2, system.state_dim)
-    centre, least = centre_of(low, high).tolist(), ((high - low) / 8).tolist()
+    centre, least = centre_of(low, high).tolist(), ((high - low) / 10).tolist()
     inputs = zip(np.moveaxis(controls, -1, 0), *(bound.tolist() for bound in system.bounds))
     return (*(axis_range(values, 0.0, *limits) for values, *limits in inputs),
             *(axis_range(states[..., i], centre[i], least=least[i]) for i in shown))
