@@ -1,16 +1,26 @@
-"""The iterative LQR at the full length of chapter 8's problem."""
+"""The iterative LQR at the full length of chapter 8's problem, and on other systems."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
 from tests.unit.teachers.test_ilqr import (
     COST,
+    DT,
     LIMIT,
-    assert_no_cost_is_above_that_of_ipopt,
+    Q,
+    R,
+    best_of_ipopt,
+    oscillator,
     oscillator_teacher,
+    runge_kutta,
 )
+from trc_lib.costs import QuadraticCost
 from trc_lib.data import generate_dataset, sample_states
-from trc_lib.teachers import ClippedLQR
+from trc_lib.systems import System, VanDerPol
+from trc_lib.teachers import ClippedLQR, IterativeLQR
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +28,92 @@ def teacher():
     return oscillator_teacher(100)
 
 
-def test_no_cost_is_above_that_of_ipopt_from_any_of_three_guesses(teacher):
-    assert_no_cost_is_above_that_of_ipopt(teacher, 50)
+class Mechanical(System):
+    """x' = slope(x, u), one Runge-Kutta step of fourth order with the control held."""
+
+    def __init__(self, slope, state_dim, dt, control_limit):
+        self.slope = slope
+        super().__init__(state_dim, len(control_limit), dt, control_limit)
+
+    def dynamics(self, state, control):
+        return torch.stack(runge_kutta(self.slope, state.unbind(-1), control.unbind(-1), self.dt),
+                           dim=-1)
+
+
+def pendulum(s, u):
+    """Angle from hanging, rad, and its rate; the torque lifts it to 24 degrees at most."""
+    return [s[1], u[0] - 9.81 * s[0].sin() - 0.1 * s[1]]
+
+
+def cart_pole(s, u):
+    """Position of the cart, m, angle of the pole from hanging, rad, and their rates."""
+    _, angle, speed, rate = s
+    cart, pole, length, sine, cosine = 1.0, 0.3, 0.5, angle.sin(), angle.cos()
+    mass = cart + pole * sine * sine
+    return [speed, rate,
+            (u[0] + pole * sine * (length * rate * rate + 9.81 * cosine)) / mass,
+            -(u[0] * cosine + pole * length * rate * rate * cosine * sine
+              + (cart + pole) * 9.81 * sine) / (length * mass)]
+
+
+def quadrotor(s, u):
+    """Two coordinates, m, and tilt, rad, and their rates; the two thrusts, m/s^2, only push."""
+    _, _, tilt, vx, vy, rate = s
+    return [vx, vy, rate, -(u[0] + u[1]) * tilt.sin(), (u[0] + u[1]) * tilt.cos() - 9.81,
+            4 * (u[0] - u[1])]
+
+
+def against_ipopt(teacher, slope, problems, half, target, seed=11):
+    """The share of problems solved; and solved at a cost within 1e-4 of the best that IPOPT found.
+
+    The starts are uniform in a box with these half sides.
+    """
+    half = torch.tensor(half, dtype=torch.float64)
+    x0 = half * sample_states(problems, seed, state_dim=len(half), state_range=1.0)[0]
+    xT = torch.tensor(target, dtype=torch.float64).expand_as(x0)
+    controls, solved = teacher.try_solve(x0, xT)
+    total = teacher.cost(x0, xT, controls.nan_to_num()).numpy()
+    low, high = teacher.system.bounds
+    assert bool(((controls[solved] >= low) & (controls[solved] <= high)).all())
+    best = best_of_ipopt(teacher, slope, x0, xT)
+    assert np.isfinite(best).all()
+    good = solved.numpy() & (total <= best * (1 + 1e-4))
+    return float(solved.double().mean()), float(good.mean())
+
+
+TERMINAL = QuadraticCost(0 * Q, R, 20 * Q)
+
+
+@pytest.mark.parametrize("mu, limit, horizon, cost, guesses, problems, share", [
+    pytest.param(1.0, LIMIT, 100, COST, 1, 12, 1.0, id="the course's"),
+    pytest.param(4.0, LIMIT, 100, COST, 1, 6, 1.0, id="mu=4"),
+    pytest.param(1.0, 0.3, 60, COST, 1, 12, 1.0, id="weak controls"),
+    pytest.param(1.0, LIMIT, 100, TERMINAL, 1, 15, 0.8, id="terminal cost"),
+    pytest.param(1.0, LIMIT, 100, TERMINAL, 6, 15, 0.9, id="terminal cost, 6 guesses"),
+])
+def test_the_oscillator_against_ipopt(mu, limit, horizon, cost, guesses, problems, share):
+    teacher = IterativeLQR(VanDerPol(mu, DT, limit), horizon, cost, guesses=guesses)
+    solved, good = against_ipopt(teacher, oscillator(mu), problems, [2.0, 2.0], [0.0, 0.0])
+    assert solved == 1.0 and good >= share
+
+
+@pytest.mark.parametrize("slope, half, target, limit, N, dt, weights, guesses, problems, shares", [
+    pytest.param(pendulum, [1.0, 1.0], [math.pi, 0.0], [(-4.0, 4.0)], 60, 0.06,
+                 ([1.0, 0.1], 0.1, [200.0, 20.0]), 3, 15, (1.0, 0.8), id="pendulum"),
+    pytest.param(cart_pole, [0.5, 0.5, 0.5, 0.5], [0.0, math.pi, 0.0, 0.0], [(-10.0, 10.0)], 35,
+                 0.06, ([1.0, 1.0, 0.1, 0.1], 0.1, [200.0, 200.0, 20.0, 20.0]), 1, 5, (1.0, 0.8),
+                 id="cart-pole"),
+    pytest.param(quadrotor, [2.0, 2.0, 0.5, 1.0, 1.0, 1.0], [0.0] * 6, [(0.0, 10.0)] * 2, 25, 0.08,
+                 ([1.0, 1.0, 0.1, 0.1, 0.1, 0.1], 0.05, [100.0, 100.0, 20.0, 20.0, 20.0, 20.0]), 3,
+                 10, (0.9, 0.9), id="quadrotor"),
+])
+def test_mechanical_systems_against_ipopt(slope, half, target, limit, N, dt, weights, guesses,
+                                          problems, shares):
+    Q, R, Q_final = weights
+    cost = QuadraticCost(np.diag(Q), R * np.eye(len(limit)), np.diag(Q_final))
+    teacher = IterativeLQR(Mechanical(slope, len(half), dt, limit), N, cost, guesses=guesses)
+    solved, good = against_ipopt(teacher, slope, problems, half, target)
+    assert solved >= shares[0] and good >= shares[1]
 
 
 def test_other_guesses_lead_to_the_same_minimum(teacher):
