@@ -60,7 +60,8 @@ def van_der_pol(horizon: object = 100, dt: object = 0.05, state_range: float = 2
     """An oscillator (mu = 1) brought to rest with |u| <= 2 at least quadratic cost: chapter 8."""
     Q = torch.diag(torch.tensor([10.0, 5.0], dtype=torch.float64))
     cost = QuadraticCost(Q, [[0.1]], 20 * Q)
-    teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit=2.0), horizon, cost, success=0.2)
+    teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit=2.0), horizon, cost, success=0.2,
+                           guesses=1)  # more find no better minima
     return Problem(teacher, state_range, target_range=0.0)
 
 

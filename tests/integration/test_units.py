@@ -50,7 +50,7 @@ def problem_in(kind, units):
         teacher = BoundedMinimumEnergyController(linear(*units, 1.0), 15, success)
         return Problem(teacher, box, box)
     cost = QuadraticCost(np.diag([x**-2, v**-2]), [[0.1 * u**-2]], np.diag([9 * x**-2, 9 * v**-2]))
-    return Problem(IterativeLQR(Rescaled(*units), 15, cost, success), box, 0.0)
+    return Problem(IterativeLQR(Rescaled(*units), 15, cost, success, guesses=1), box, 0.0)
 
 
 def network_for(kind, teacher):

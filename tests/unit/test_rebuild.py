@@ -59,7 +59,8 @@ class Table(System):
 
 
 def circuit_teacher(**parameters):
-    return IterativeLQR(Circuit(**parameters), 5, QuadraticCost(2 * EYE, [[0.1]], 3 * EYE), 0.3)
+    return IterativeLQR(Circuit(**parameters), 5, QuadraticCost(2 * EYE, [[0.1]], 3 * EYE), 0.3,
+                        guesses=2)
 
 
 @pytest.mark.parametrize("made", [

@@ -196,7 +196,7 @@ def teacher_of_version_1(name: str, flat: dict) -> Teacher:
     cost = [flat.pop(key) for key in ("Q", "R", "Q_final") if key in flat]
     system = from_flat({"kind": flat.pop("system", "LinearSystem"), **flat})
     if name == "IterativeLQR":
-        return IterativeLQR(system, horizon, QuadraticCost(*cost), success)
+        return IterativeLQR(system, horizon, QuadraticCost(*cost), success, guesses=1)
     linear = (MinimumEnergyController, BoundedMinimumEnergyController)
     return {cls.__name__: cls for cls in linear}[name](system, horizon)
 

@@ -23,7 +23,7 @@ def box(name: str, value: object, state_dim: int) -> tuple[object, Box, Box]:
             a row ``[low, high]`` for each, where both may be the same.
         state_dim: components of a state.
     """
-    if not isinstance(value, list | tuple) and not hasattr(value, "tolist"):
+    if not isinstance(value, list | tuple) and not getattr(value, "ndim", 0):
         half = validation.positive(name, value, or_zero=True)
         high = torch.full((state_dim,), half, dtype=torch.float64)
         return half, -high, high

@@ -60,28 +60,25 @@ class IterativeLQR(QuadraticCostTeacher):
     reason = "was not solved: no minimum was found"
 
     def __init__(self, system: object, horizon: Whole, cost: object, success: object = SUCCESS,
-                 guesses: Whole = 1):
+                 guesses: Whole = 5):
         super().__init__(system, horizon, cost, success)
         self.guesses = validation.whole("guesses", guesses, at_most=1000)
 
     def parameters(self) -> dict:
-        return super().parameters() | ({"guesses": self.guesses} if self.guesses > 1 else {})
+        return super().parameters() | {"guesses": self.guesses}
 
     def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike,
                   guess: ArrayLike = None) -> Answer:
         """As in `Teacher`; with ``guess``, from these controls alone, as in `iterate`."""
         x0, xT = validation.state_pair(initial_state, target_state, self.system.state_dim)
-        if guess is not None or self.guesses == 1:
-            result = self.iterate(x0, xT, guess)
-            return result.controls.where(result.solved[..., None, None], torch.nan), result.solved
-        guess = self._guesses().reshape(-1, *[1] * (x0.ndim - 1), self.horizon,
-                                        self.system.control_dim)
-        result = self.iterate(*(state.expand(self.guesses, *state.shape) for state in (x0, xT)),
-                              guess)
-        total, best = result.total.where(result.solved, torch.inf).min(dim=0)
-        controls = result.controls.take_along_dim(best[None, ..., None, None], dim=0)[0]
-        solved = total.isfinite()
-        return controls.where(solved[..., None, None], torch.nan), solved
+        controls, least = None, torch.full(x0.shape[:-1], torch.inf).to(x0)
+        for begin in self._guesses() if guess is None else [guess]:
+            found = self.iterate(x0, xT, begin)
+            better = found.solved & (found.total < least)
+            controls = torch.full_like(found.controls, torch.nan) if controls is None else controls
+            controls = found.controls.where(better[..., None, None], controls)
+            least = found.total.where(better, least)
+        return controls, least.isfinite()
 
     def solve(self, initial_state: ArrayLike, target_state: ArrayLike,
               guess: ArrayLike = None) -> Controls:

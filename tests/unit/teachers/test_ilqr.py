@@ -18,7 +18,7 @@ COST = QuadraticCost(Q, R, 20 * Q)
 
 
 def oscillator_teacher(horizon):
-    return IterativeLQR(VanDerPol(1.0, DT, LIMIT), horizon, COST, success=0.2)
+    return IterativeLQR(VanDerPol(1.0, DT, LIMIT), horizon, COST, success=0.2, guesses=1)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def linear_problem(limit):
             forced, free = A @ forced, free @ A.T
             forced[:, 2 * k:2 * k + 2] += B
     M, m = np.concatenate(blocks), np.concatenate(rest, axis=1)
-    return IterativeLQR(system, 15, cost), x0, xT, M, m
+    return IterativeLQR(system, 15, cost, guesses=1), x0, xT, M, m
 
 
 def test_without_limits_a_linear_problem_is_least_squares():
@@ -234,15 +234,15 @@ def test_guesses_stay_within_the_limits_and_are_the_same_each_time():
     assert len(guesses.unique(dim=0)) == 6
 
 
-def test_a_file_holds_the_number_of_guesses_only_if_there_are_several(teacher):
+def test_a_file_holds_the_number_of_guesses(teacher):
     several = IterativeLQR(teacher.system, HORIZON, COST, guesses=4)
-    assert "guesses" not in teacher.parameters() and several.parameters()["guesses"] == 4
+    assert teacher.parameters()["guesses"] == 1 and several.parameters()["guesses"] == 4
     assert rebuilt(IterativeLQR, several.contents()).guesses == 4
 
 
 def test_a_problem_that_overflows_does_not_harm_the_others():
     """Far away the guess overflows, or only what is near it, or only the derivatives."""
-    teacher = IterativeLQR(VanDerPol(4.0, DT, LIMIT), 8, COST)
+    teacher = IterativeLQR(VanDerPol(4.0, DT, LIMIT), 8, COST, guesses=1)
     x0 = torch.tensor([[0.1, 0.2], [0.3, 0.1], [4.0, 9e9], [1e77, 1e70], [50.0, 0.0], [20.0, 1.0]],
                       dtype=torch.float64)
     found = teacher.iterate(x0, torch.zeros_like(x0))
