@@ -1,3 +1,3 @@
 """Tiny recursive control: systems, teachers, data, networks and training; the course on top."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

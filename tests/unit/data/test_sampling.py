@@ -13,7 +13,8 @@ from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyContro
 
 
 @pytest.mark.parametrize(("box", "low", "high"), [
-    (2.0, [-2, -2], [2, 2]), (np.float64(2), [-2, -2], [2, 2]), ([1.0, 3.0], [-1, -3], [1, 3]), (np.array([1, 3]), [-1, -3], [1, 3]),
+    (2.0, [-2, -2], [2, 2]), (np.float64(2), [-2, -2], [2, 2]),
+    ([1.0, 3.0], [-1, -3], [1, 3]), (np.array([1, 3]), [-1, -3], [1, 3]),
     ([[3.0, 4.0], [-1.0, 0.5]], [3, -1], [4, 0.5]),
     (torch.tensor([[3.0, 3.0], [0.0, 1.0]]), [3, 0], [3, 1]),
     ([[math.pi, math.pi], [0.0, 0.0]], [math.pi, 0], [math.pi, 0])], ids=str)

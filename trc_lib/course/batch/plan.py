@@ -14,7 +14,8 @@ from trc_lib import io
 from trc_lib.course.places import root
 
 CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation",
-            "06_does_recursion_help", "07_bounded_inputs", "08_van_der_pol")
+            "06_does_recursion_help", "07_bounded_inputs", "08_van_der_pol",
+            "09_your_own_system")
 BUILDS_ON = {"05_evaluation": "04_training"}  # chapter 5 evaluates what chapter 4 trained
 MOST_JOBS = 10_000
 

@@ -96,7 +96,7 @@ class Study:
 
     Attributes:
         name: of its results, data/results/<name>.json.
-        problem: name of one of the `PROBLEMS`.
+        problem: name of one of the `PROBLEMS`, or ``module:function`` of a problem of your own.
         variants: what is compared.
         shipped: names of the variants whose network of seed 0 is in data/pretrained/laboratory.
         num_train, num_validation, num_test: problems to learn from, choose by and report on.

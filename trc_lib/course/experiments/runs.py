@@ -19,7 +19,7 @@ from trc_lib.course.places import root
 from trc_lib.data import EVAL_SEED
 from trc_lib.evaluation import cycle_controls, final_error, measure
 from trc_lib.model.baselines import LinearMap
-from trc_lib.problems import PROBLEMS
+from trc_lib.problems import PROBLEMS, named
 from trc_lib.training import train
 from trc_lib.training.compute import one_thread
 
@@ -191,7 +191,7 @@ def run_variant(variant, lr, seed, study=RECURSION):
         the network and its figures. ``"before"`` holds the figures after each earlier training;
         seconds are of one core, all trainings together.
     """
-    problem = PROBLEMS[study.problem]()
+    problem = named(study.problem, PROBLEMS, "a function that returns a Problem")()
     train_set = problem.dataset(study.num_train, seed)
     validation_set = problem.dataset(study.num_validation, EVAL_SEED + seed)
     test_set = problem.dataset(study.num_test, TEST_SEED)
@@ -240,7 +240,7 @@ def _milliseconds(model):
 
 def _linear_row(study, seeds):
     """The least-squares map, clamped to the control limits: exact where the teacher is linear."""
-    problem = PROBLEMS[study.problem]()
+    problem = named(study.problem, PROBLEMS, "a function that returns a Problem")()
     test_set, runs = problem.dataset(study.num_test, TEST_SEED), []
     for seed in seeds:
         train_set = problem.dataset(study.num_train, seed)

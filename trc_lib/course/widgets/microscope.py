@@ -260,7 +260,7 @@ def microscope(model, dataset, H_cycles=10, shown=(0, 1)):
     target[0] += (targets[1] - targets[0])[0] / 5
     scope = Microscope(model, dataset.teacher, H_cycles, tuple(torch.cat(other).tolist()), shown,
                        (low, high))
-    states = state_sliders(system, low, high, target)
+    states = state_sliders(system, low, high, target, (starts[0] + starts[1]) / 2)
     cycle, play = cycle_player(H_cycles)
     number = ipywidgets.BoundedIntText(max=len(dataset) - 1, description="sample",
                                        style={"description_width": "initial"})

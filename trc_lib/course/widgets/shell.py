@@ -129,17 +129,19 @@ def button(description, act, width=None):
     return made
 
 
-def state_sliders(system, low, high, target):
+def state_sliders(system, low, high, target, start=None):
     """Sliders for all components of start and target, ``start_0``, ..., ``target_0``, ...
 
     Args:
         system: a `System`, which names its states.
-        low, high: ``[state_dim]``, the ends of the sliders; the starts are in the middle at first.
+        low, high: ``[state_dim]``, the ends of the sliders.
         target: ``[state_dim]``, the first target.
+        start: ``[state_dim]``, the first start; in the middle if None.
     """
+    start = (low + high) / 2 if start is None else start
     return {f"{kind}_{i}": slider(float(values[i]), float(low[i]), float(high[i]),
                                   _step(float(high[i] - low[i])), f"{kind} {label}")
-            for kind, values in (("start", (low + high) / 2), ("target", target))
+            for kind, values in (("start", start), ("target", target))
             for i, label in enumerate(system.state_labels)}
 
 

@@ -12,6 +12,7 @@ from tests.unit.course.exercises import (
     answers_teacher,
     answers_training,
     answers_van_der_pol,
+    answers_your_own_system,
 )
 from trc_lib.course.exercises import (
     bounded,
@@ -22,15 +23,17 @@ from trc_lib.course.exercises import (
     teacher,
     training,
     van_der_pol,
+    your_own_system,
 )
 
-MODULES = (teacher, dataset, model, training, evaluation, recursion, bounded, van_der_pol)
+MODULES = (teacher, dataset, model, training, evaluation, recursion, bounded, van_der_pol,
+           your_own_system)
 CHECKS = [check for module in MODULES for name, check in vars(module).items()
           if hasattr(check, "__wrapped__") and check.__module__ == module.__name__
           and not name.startswith("_")]
 
 ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation,
-           answers_recursion, answers_bounded, answers_van_der_pol)
+           answers_recursion, answers_bounded, answers_van_der_pol, answers_your_own_system)
 RIGHT = [(check, answer) for module in ANSWERS
          for check, answers in module.RIGHT.items() for answer in answers]
 WRONG = [(check, *row) for module in ANSWERS

@@ -1,0 +1,73 @@
+"""The page on a system of one's own: its module and its commands work as they stand."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests import ROOT
+
+PAGE = (ROOT / "docs" / "your_own_system.md").read_text(encoding="utf-8")
+SMALL = {"--num-samples": "48", "--num-eval": "16", "--epochs": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    module = re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1]
+    (folder / "my_systems.py").write_text(module, encoding="utf-8")
+    return folder
+
+
+def run(folder, words):
+    return subprocess.run([sys.executable, "-m", "trc_lib", *words], cwd=folder, text=True,
+                          capture_output=True, timeout=300)
+
+
+def commands():
+    """The page's commands, with few problems and one epoch."""
+    for line in re.findall(r"^python -m trc_lib (.+)$", PAGE, re.MULTILINE):
+        words = shlex.split(line)
+        for option, value in SMALL.items():
+            if option in words:
+                words[words.index(option) + 1] = value
+        yield words
+
+
+def test_the_commands_of_the_page_work_in_order(folder):
+    said = {}
+    for words in commands():
+        done = run(folder, words)
+        assert done.returncode == 0, (words, done.stderr)
+        said[words[0]] = done.stdout
+    assert [*said] == ["generate", "train", "evaluate", "export"]
+    assert "Control sequences: (48, 20, 2)" in said["generate"]
+    assert "success_rate" in said["evaluate"] and "controls equal within" in said["export"]
+    words = next(words for words in commands() if words[0] == "train")
+    words[words.index("--epochs") + 1] = "2"
+    longer = run(folder, words)
+    assert longer.returncode == 0 and "Epoch 2/2" in longer.stdout  # the same run, extended
+
+
+def test_the_other_system_of_the_page_is_generated_with_other_steps(folder):
+    done = run(folder, ["generate", "--problem", "my_systems:pendulum", "--num-samples", "32",
+                        "--num-eval", "8", "--horizon", "26", "--out", "pendulum"])
+    assert done.returncode == 0 and "(32, 26, 1)" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["train", "--data", "data/quadrotor", "--out", "elsewhere"],
+     r"class 'my_systems\.Quadrotor' is unknown; import the module that defines it first"),
+    (["generate", "--problem", "my_systems:octorotor"],
+     r"'my_systems:octorotor' cannot be imported: .*octorotor"),
+    (["generate", "--problem", "no_such_module:pendulum"], "No module named 'no_such_module'"),
+    (["generate", "--problem", "quadrotor"],
+     "'quadrotor' is unknown; accepted are double_integrator, bounded_inputs, van_der_pol, or"),
+    (["generate", "--problem", "my_systems:Quadrotor", "--out", "other"],
+     r"--problem my_systems:Quadrotor gave Quadrotor\(.*; needs a Problem")],
+    ids=["class", "name", "module", "unknown", "no problem"])
+def test_what_cannot_be_found_is_said_in_words(folder, words, message):
+    done = run(folder, words)
+    assert done.returncode == 1 and re.search(message, done.stderr), done.stderr
