@@ -9,7 +9,7 @@ from trc_lib.teachers import Teacher
 
 IMITATION = ("mse", "rms", "improvement", "relative improvement")
 COST = ("cost", "root cost")
-SMALLEST_MSE = 1e-10  # (m/s^2)^2; keeps the slope of a root finite at zero
+SMALLEST_MSE = 1e-10  # in squares of `Learner.units`; keeps the slope of a root finite at zero
 SMALLEST_GAP = 1e-8   # of a cost over the optimum's mean, for the same reason
 
 Scalar = Float[Tensor, ""]
@@ -30,7 +30,7 @@ def imitation_loss(cycle_controls: Cycles, optimal_controls: Controls, cycle_wei
     - ``"relative improvement"``: J[H] - w sum of (1 - J[h] / J[h-1]).
 
     Args:
-        cycle_controls: before the first and after each cycle, physical units.
+        cycle_controls: before the first and after each cycle.
         optimal_controls: the teacher's.
         cycle_weight: w.
         objective: one of the four.

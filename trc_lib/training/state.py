@@ -28,9 +28,9 @@ class OtherRecipe(ValueError):
 class History:
     """The figures of each epoch: ``rows``, and columns by name.
 
-    Columns: epoch, train_loss and eval_loss ((m/s^2)^2, the same quantity on the two sets),
-    eval_final_error (mean |x_N - x_T|), eval_success (share below the teacher's ``success``), lr,
-    seconds.
+    Columns: epoch, train_loss and eval_loss (the same quantity on the two sets; that of imitation
+    in the squares of `Learner.units`, for the course's carts (m/s^2)^2), eval_final_error (mean
+    |x_N - x_T|), eval_success (share that `Teacher.succeeded` counts), lr, seconds.
     """
 
     def __init__(self, rows: list[dict] | tuple = ()):
