@@ -21,7 +21,6 @@ from trc_lib.data.shards import LARGEST_FILE, Store
 from trc_lib.evaluation import evaluate
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS, Problem, named
-from trc_lib.systems import DoubleIntegrator
 from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
 from trc_lib.training.ranks import this_rank
@@ -54,7 +53,8 @@ def generate(options):
     print(f"  - Target states: {(size, *sample.target_states.shape[1:])}")
     print(f"  - Control sequences: {(size, *sample.controls.shape[1:])}")
     of = f" of the first {len(sample):,}" if large else ""
-    unit = " (m/s^2)^2" if sample.system.same_as(DoubleIntegrator(sample.dt)) else ""
+    units = {label.partition("(")[2] for label in sample.system.control_labels}
+    unit = f" ({units.pop()}²" if len(units) == 1 and "" not in units else ""
     print(f"  - Average energy{of}: {sample.mean_energy:.4f}{unit}")
     if train_set.drawn > size:
         print(f"  - Without an answer, and drawn anew: {train_set.drawn - size:,} of "
