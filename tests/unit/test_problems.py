@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from trc_lib.course.experiments import Study, Variant
+from trc_lib.course.experiments.runs import run_variant
 from trc_lib.data import LQRDataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.problems import PROBLEMS, Problem
+from trc_lib.problems import PROBLEMS, Problem, named
 from trc_lib.systems import LinearSystem, System
 from trc_lib.teachers import Teacher
 from trc_lib.training import TrainConfig, train
@@ -107,3 +109,27 @@ def test_the_oscillators_problem_is_the_one_that_chapter_8_states():
     assert teacher.system.control_limit.tolist() == [2.0]
     assert cost.Q.tolist() == [[10, 0], [0, 5]] and cost.R.tolist() == [[0.1]]
     assert cost.Q_final.tolist() == [[200, 0], [0, 100]]
+
+
+def tank():
+    """A problem that a command line names by its module."""
+    return Problem(Pump(Tank(), 8, success=1.0), [[0.0, 1.0]], [[4.0, 5.0]])
+
+
+def test_a_problem_is_named_by_the_library_or_by_its_module():
+    assert named("van_der_pol", PROBLEMS, "a problem") is PROBLEMS["van_der_pol"]
+    assert named(f"{__name__}:tank", PROBLEMS, "a problem") is tank
+    for text, words in (("tank", "'tank' is unknown; accepted are double_integrator, bounded"),
+                        (f"{__name__}:sink", "cannot be imported: .*sink"),
+                        ("no.such:tank", "cannot be imported: No module named 'no'"),
+                        (":tank", "cannot be imported"), ("", "is unknown")):
+        with pytest.raises(ValueError, match=words):
+            named(text, PROBLEMS, "a problem")
+
+
+def test_a_study_may_be_of_a_problem_of_ones_own():
+    study = Study("tanks", f"{__name__}:tank", (), (), num_train=40, num_validation=10, num_test=10)
+    variant = Variant("small", "a small network", training={"epochs": 2},
+                      sizes={"block_hidden": 8, "head_hidden": 8, "latent_dim": 8})
+    model, figures = run_variant(variant, 1e-3, 0, study)
+    assert model.config.horizon == 8 and figures["success_rate"] >= 0
