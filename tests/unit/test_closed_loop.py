@@ -129,3 +129,13 @@ def test_a_single_state_is_driven_alone():
     states, controls = closed_loop(LAW.solve, LAW.system, STARTS[0], REST[0], steps=5)
     assert states.shape == (6, 2) and controls.shape == (5, 1)
     assert torch.allclose(states, closed_loop(LAW.solve, LAW.system, STARTS, REST, 5)[0][0])
+
+
+def test_limits_of_the_plant_need_not_be_symmetric():
+    cart = DoubleIntegrator(control_limit=[[-0.2, 1.0]])
+    for push, held in ((-9.0, -0.2), (9.0, 1.0), (-0.15, -0.15)):
+        def planner(state, target, push=push):
+            return torch.full((len(state), 4, 1), push, dtype=torch.float64)
+
+        _, controls = closed_loop(planner, cart, STARTS, REST, steps=4)
+        assert torch.equal(controls, torch.full_like(controls, held))

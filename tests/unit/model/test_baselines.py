@@ -61,3 +61,12 @@ def test_an_mlp_learns_is_saved_and_is_not_taken_for_another_network(
     assert torch.equal(loaded.solve(*problems), model.solve(*problems))
     with pytest.raises(ValueError, match=r"is not a checkpoint of the kind trc_lib\.model"):
         TinyRecursiveControl.load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("width", [1, 7, 64])
+def test_a_budget_that_a_width_fits_exactly_gives_that_width(width):
+    exact = MLP(MLPConfig(width=width)).num_parameters
+    assert MLP.within(exact).config.width == width
+    assert MLP.within(exact + 1).config.width == width
+    if width > 1:
+        assert MLP.within(exact - 1).config.width == width - 1

@@ -294,3 +294,14 @@ def test_the_shortest_horizon_does_not_depend_on_how_fast_a_system_grows(A, B, s
 def test_an_uncontrollable_mode_is_found_however_long_the_horizon(A, B, reached):
     with pytest.raises(ValueError, match=f"its controls reach {reached} of {len(A)} directions"):
         MinimumEnergyController(LinearSystem(A, B, 0.1), 80)
+
+
+@pytest.mark.parametrize("apart", [1e-2, 1e-4, 1e-6])
+def test_two_modes_that_are_nearly_the_same_are_told_apart(apart):
+    """Controls grow with 1 / apart, and arrive nevertheless."""
+    system = LinearSystem(np.diag([0.9, 0.9 + apart]), np.ones((2, 1)), 0.1)
+    assert controllable(system) == (2, 2)
+    x0, xT = np.random.default_rng(0).uniform(-1, 1, size=(2, 20, 2))
+    controls = MinimumEnergyController(system, 10).solve(x0, xT)
+    assert np.abs(final_states(system, x0, controls) - xT).max() <= 1e-8
+    assert 0.1 < float(controls.abs().max()) * apart < 10

@@ -262,3 +262,14 @@ def test_a_part_that_was_trained_by_itself_goes_on_where_it_was_stopped(
 def test_a_part_that_the_network_lacks_is_refused(dataset, other_dataset):
     with pytest.raises(ValueError, match=r"part='cycles' is not accepted for a MLP; it has 'all'"):
         train(MLP(MLPConfig()), dataset, other_dataset, TrainConfig(part="cycles"))
+
+
+def test_every_problem_counts_alike_in_the_eval_loss_however_the_set_is_split(tiny, dataset):
+    model, config = tiny(), TrainConfig()
+    model.set_scaling(dataset)
+    data = [values.float() for values in (
+        dataset.initial_states, dataset.target_states, dataset.controls)]
+    whole = loop.validate(model, data, dataset.teacher, config)
+    for size in (1, 5, 63):  # 64 problems: the last batch is smaller
+        split = loop.validate(model, data, dataset.teacher, config, batch_size=size)
+        assert split == pytest.approx(whole, rel=1e-4)

@@ -306,3 +306,13 @@ def test_a_run_is_extended_by_more_epochs(tiny, dataset, other_dataset, kept):
     with pytest.raises(ValueError, match=r"training\.epochs: .*training\.lr: "):
         train(tiny(), dataset, other_dataset,
               dataclasses.replace(longer, epochs=done + 9, lr=3e-3), folder=folder)
+
+
+def test_a_snapshot_of_before_the_training_alone_is_written(tiny, dataset, tmp_path):
+    model, config = tiny(), TrainConfig(epochs=2, snapshot_epochs=(0,))
+    train(model, dataset, dataset, config, folder=tmp_path)
+    snapshots = load_snapshots(tmp_path / "snapshots.pt")
+    untrained = tiny()
+    untrained.set_scaling(dataset)
+    assert [*snapshots] == [0]
+    assert_same_weights(snapshots[0], untrained.state_dict())
