@@ -92,7 +92,7 @@ def differing(monkeypatch):
     return begin
 
 
-@pytest.mark.parametrize("size", [1.0, 1000.0])
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1000.0])
 @pytest.mark.parametrize("share", [1e-3, -1e-3, 1.0])
 def test_a_file_that_differs_is_not_written(tmp_path, differing, size, share):
     with pytest.raises(ArithmeticError,
@@ -101,7 +101,8 @@ def test_a_file_that_differs_is_not_written(tmp_path, differing, size, share):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("size", "share"), [(1.0, 0.0), (1.0, 1e-6), (1000.0, 0.0)])
+@pytest.mark.parametrize(("size", "share"), [
+    (1.0, 0.0), (1.0, 1e-6), (1000.0, 0.0), (1000.0, 1e-6), (1e-6, 1e-6)])
 def test_a_file_that_differs_by_rounding_is_written(tmp_path, differing, size, share):
     difference = export.export_onnx(differing(size, share), tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "a network"
