@@ -181,3 +181,15 @@ def test_what_cannot_be_held_is_refused_when_it_is_saved(tmp_path, made, error, 
     with pytest.raises(error, match=words):
         model.save(tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("factor", "same"), [(1 + 1e-5, True), (1.001, False), (1.5, False)])
+def test_dynamics_that_differ_by_more_than_rounding_have_changed(factor, same):
+    contents = VanDerPol(1.0).contents()
+    contents["step"] = [factor * value for value in contents["step"]]
+    if same:  # as on a machine with another sine
+        again = rebuilt(System, contents)
+        assert again.contents() == contents  # or a fingerprint would change with the machine
+        return
+    with pytest.raises(ValueError, match="the dynamics of VanDerPol have changed since"):
+        rebuilt(System, contents)

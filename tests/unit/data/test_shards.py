@@ -177,3 +177,28 @@ def test_a_problem_with_hardly_an_answer_gives_up(tmp_path, monkeypatch, make):
     with pytest.raises(ValueError, match=r"state_range=50\.0 is too wide, or target_range=50\.0 "
                                          "is: .* problems were drawn, and only .* have an answer"):
         problem.store(tmp_path, 100) if make == "store" else problem.dataset(100)
+
+
+def test_a_stopped_store_goes_on_where_only_the_rest_fits_on_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD", 1_000)
+    written, write = [], io.write_json
+
+    def stop_at_the_third(path, contents):
+        written.append(path)
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        write(path, contents)
+
+    monkeypatch.setattr(io, "write_json", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt, match=r"of 4 shards are kept"):
+        PROBLEM.store(tmp_path, 4_000)
+    monkeypatch.setattr(io, "write_json", write)
+    columns = io.read_json(tmp_path / shards.MANIFEST)["recipe"]["columns"]
+    room = 10**7 + 4 * 2_000 * columns
+    usage = type(shutil.disk_usage(tmp_path))
+    for free in (room - 1, room):
+        monkeypatch.setattr(shards.shutil, "disk_usage", lambda _, free=free: usage(0, 0, free))
+        if free < room:
+            with pytest.raises(OSError, match="2,000 more problems need"):
+                PROBLEM.store(tmp_path, 4_000)
+    assert len(PROBLEM.store(tmp_path, 4_000)) == 4_000
