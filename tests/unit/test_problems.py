@@ -133,3 +133,10 @@ def test_a_study_may_be_of_a_problem_of_ones_own():
                       sizes={"block_hidden": 8, "head_hidden": 8, "latent_dim": 8})
     model, figures = run_variant(variant, 1e-3, 0, study)
     assert model.config.horizon == 8 and figures["success_rate"] >= 0
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_problem_takes_its_steps_and_its_horizon(name):
+    problem = PROBLEMS[name](horizon=7, dt=0.21, state_range=1.5)
+    teacher = problem.teacher
+    assert (teacher.horizon, teacher.system.dt, problem.state_range) == (7, 0.21, 1.5)

@@ -193,3 +193,26 @@ def test_dynamics_that_differ_by_more_than_rounding_have_changed(factor, same):
         return
     with pytest.raises(ValueError, match="the dynamics of VanDerPol have changed since"):
         rebuilt(System, contents)
+
+
+def test_one_of_two_classes_of_a_name_in_other_modules_is_not_guessed():
+    twins = [type("Twin", (Circuit,), {"__module__": module, "extra": number})
+             for number, module in enumerate(("one", "two"))]
+    contents = twins[0]().contents()
+    assert contents["class"] == "one.Twin" and type(rebuilt(System, contents)) is twins[0]
+    with pytest.raises(ValueError, match=r"class 'three\.Twin' is unknown"):
+        rebuilt(System, contents | {"class": "three.Twin"})
+
+
+def test_a_change_of_dynamics_is_noticed_in_any_units():
+    class Slow(System):
+        def __init__(self, rate=1e-7):
+            self.rate = rate
+            super().__init__(1, 1, 0.1)
+
+        def dynamics(self, state, control):
+            return self.rate * (state + control)
+
+    contents = Slow().contents()
+    with pytest.raises(ValueError, match="have changed since"):
+        rebuilt(System, contents | {"step": [1.1 * contents["step"][0]]})

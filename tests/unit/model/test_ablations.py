@@ -17,3 +17,10 @@ def test_last_cycle_gradient_is_that_of_earlier_cycles_without_gradient(
     for name in got:
         torch.testing.assert_close(got[name], by_hand[name], rtol=1e-4, atol=1e-6)
         assert not torch.allclose(got[name], whole[name], rtol=1e-2), name
+
+
+def test_no_graph_is_built_where_gradients_are_off(problems):
+    model = LastCycleGradient.create_two_level_small()
+    with torch.no_grad():
+        assert not model(*problems)["cycle_controls"].requires_grad
+    assert model(*problems)["cycle_controls"].requires_grad

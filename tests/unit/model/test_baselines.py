@@ -70,3 +70,8 @@ def test_a_budget_that_a_width_fits_exactly_gives_that_width(width):
     assert MLP.within(exact + 1).config.width == width
     if width > 1:
         assert MLP.within(exact - 1).config.width == width - 1
+
+
+def test_the_seed_of_an_mlp_is_that_of_its_weights():
+    first, same, other = (MLP(seed=seed).layers[0].weight for seed in (1, 1, 2))
+    assert torch.equal(first, same) and not torch.equal(first, other)

@@ -165,3 +165,15 @@ def test_at_zero_error_the_gain_of_a_proportional_network_is_what_float32_resolv
     signal, gain = feedback(rest, rest, torch.zeros(1, 15, 1))
     assert gain.item() == pytest.approx(1e-6)
     assert signal.tolist() == [[0.0, 0.0, pytest.approx(math.log(1e-6) / 4)]]
+
+
+def test_limits_that_are_not_symmetric_mask_the_gradient_on_their_own_side():
+    system = DoubleIntegrator(control_limit=[[0.25, 2.0]])
+    cost = QuadraticCost(torch.eye(2).double(), [[1.0]], torch.eye(2).double())
+    feedback = CostGradient(system, cost, 4)
+    controls = torch.tensor([[0.25], [2.0], [1.0], [0.25]])[None]
+    for start in (50.0, -50.0):  # far off: every slope points the same way
+        x0, rest = torch.tensor([[start, 0.0]]), torch.zeros(1, 2)
+        told = feedback.gradient(x0, rest, controls)[0]
+        expected = [0.0, 1.0, 1.0, 0.0] if start > 0 else [1.0, 0.0, 1.0, 1.0]
+        assert (told != 0).float().tolist() == expected

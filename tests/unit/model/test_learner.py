@@ -168,3 +168,13 @@ def test_a_state_or_control_that_is_always_zero_has_the_scale_of_the_others(data
     model.set_scaling(still)
     assert float(model.state_scale[0]) == float(model.state_scale[1]) > 1
     assert model.control_scale.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("limit", [[[0.5, 2.0]], [[-2.0, -0.5]]])
+def test_limits_on_one_side_of_zero_are_reached_exactly(dataset, limit):
+    model = TinyRecursiveControl.create_two_level_small(
+        DoubleIntegrator(control_limit=limit), seed=2)
+    model.set_scaling(dataset)
+    model.initial_generator[-1].weight.data.mul_(100)
+    controls = model.solve(dataset.initial_states, dataset.target_states)
+    assert [float(controls.min()), float(controls.max())] == limit[0]

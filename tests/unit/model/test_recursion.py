@@ -136,3 +136,9 @@ def test_parts_hold_every_weight_once(tiny):
         {id(weight) for module in parts[part] for weight in module.parameters()}
         for part in ("proposal", "cycles", "all"))
     assert proposal and cycles and not proposal & cycles and proposal | cycles == everything
+
+
+def test_the_first_corrections_are_a_tenth_of_a_proposal():
+    model = TinyRecursiveControl.create_two_level_medium(seed=3)
+    corrections, proposal = model.decoder[-1].weight, model.initial_generator[-1].weight
+    assert float(corrections.std() / proposal.std()) == pytest.approx(0.1, rel=0.05)

@@ -249,3 +249,14 @@ def test_limits_that_are_not_symmetric_agree_with_a_convex_solver(limit, inside,
             np.testing.assert_allclose(mine[:, 0], u.value, rtol=0, atol=2e-4)
             assert float(mine.square().sum()) <= problem.value * (1 + 1e-6) + 1e-9
     assert tried >= 5
+
+
+def test_an_answer_does_not_depend_on_the_rest_of_its_batch():
+    teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=1e-4))
+    x0, xT = 1e-4 * np.random.default_rng(5).uniform(-2, 2, size=(2, 50, 2))
+    alone, verdict = teacher.decide(x0, xT)
+    x0, xT = np.concatenate([x0, [[1e6, 0]]]), np.concatenate([xT, [[-1e6, 1]]])
+    together, same = teacher.decide(x0, xT)
+    assert torch.equal(same[:50], verdict) and int(same[50]) == -1
+    solved = verdict == 1
+    torch.testing.assert_close(together[:50][solved], alone[solved], rtol=0, atol=1e-13)

@@ -48,3 +48,14 @@ def test_the_number_of_threads_is_taken_back(monkeypatch):
         assert threads == [1]
         raise KeyboardInterrupt
     assert threads == [1, 7]
+
+
+def test_the_precision_of_before_is_restored(tiny):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with precision_of(tiny(), TrainConfig(mixed_precision=True), torch.device("cpu"))():
+            pass
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -51,3 +51,9 @@ def test_an_unknown_objective_is_refused():
     with pytest.raises(ValueError,
                        match="objective='huber' is unknown; accepted are 'mse', 'rms'"):
         TrainConfig(objective="huber")
+
+
+def test_the_steps_of_the_warm_up_are_rounded_and_not_cut():
+    config = TrainConfig(lr=1.0, warmup=0.29)  # 0.29 * 100 is 28.999... in floating point
+    assert learning_rate(27, 100, config) == pytest.approx(28 / 29)
+    assert learning_rate(28, 100, config) == 1.0 == learning_rate(29, 100, config)

@@ -151,3 +151,15 @@ def test_the_gradient_of_an_objective_is_that_of_finite_differences(batch, confi
     cycles, *problems = batch
     assert torch.autograd.gradcheck(
         lambda u: objective_of(u, *problems, WEIGHTED, config)[0], cycles.requires_grad_())
+
+
+def test_limits_that_are_not_symmetric_stop_the_gradient_on_their_own_side():
+    system = DoubleIntegrator(control_limit=[[0.25, 2.0]])
+    cost = QuadraticCost(np.eye(2), [[1.0]], np.eye(2))
+    teacher = IterativeLQR(system, 4, cost, guesses=1)
+    cycles = torch.tensor([0.25, 2.0, 1.0, 0.25])[None, None, :, None].requires_grad_()
+    x0, xT, optimal = torch.tensor([[3.0, 0.0]]), torch.zeros(1, 2), torch.full((1, 4, 1), 0.5)
+    loss, _ = objective_of(cycles, x0, xT, optimal, teacher,
+                           TrainConfig(objective="cost"))
+    loss.backward()
+    assert (cycles.grad[0, 0, :, 0] != 0).tolist() == [False, False, True, False]

@@ -316,3 +316,14 @@ def test_a_snapshot_of_before_the_training_alone_is_written(tiny, dataset, tmp_p
     untrained.set_scaling(dataset)
     assert [*snapshots] == [0]
     assert_same_weights(snapshots[0], untrained.state_dict())
+
+
+@pytest.mark.parametrize("change", [{"epochs": -1, "patience": 5}, {"epochs": 1, "patience": -1}])
+def test_more_of_one_and_less_of_the_other_is_no_extension(
+        tiny, dataset, other_dataset, kept, change):
+    folder, contents = kept
+    config = dataclasses.replace(SHORT, **{
+        name: getattr(SHORT, name) + by for name, by in change.items()})
+    with pytest.raises(ValueError, match="holds a run with another recipe"):
+        train(tiny(), dataset, other_dataset, config, folder=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
