@@ -252,11 +252,12 @@ def test_limits_that_are_not_symmetric_agree_with_a_convex_solver(limit, inside,
 
 
 def test_an_answer_does_not_depend_on_the_rest_of_its_batch():
-    teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=1e-4))
-    x0, xT = 1e-4 * np.random.default_rng(5).uniform(-2, 2, size=(2, 50, 2))
-    alone, verdict = teacher.decide(x0, xT)
-    x0, xT = np.concatenate([x0, [[1e6, 0]]]), np.concatenate([xT, [[-1e6, 1]]])
-    together, same = teacher.decide(x0, xT)
-    assert torch.equal(same[:50], verdict) and int(same[50]) == -1
-    solved = verdict == 1
-    torch.testing.assert_close(together[:50][solved], alone[solved], rtol=0, atol=1e-13)
+    teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=[[0.0, 1.0]]))
+    small = 1e-7 * torch.rand(20, 15, 1, generator=torch.Generator().manual_seed(0)).double()
+    rest = torch.zeros(20, 2).double()
+    targets = teacher.system.rollout(rest, small)[:, -1]
+    alone = teacher.solve(rest, targets)
+    far = torch.tensor([[1e6, 1e6]]).double()
+    together, verdict = teacher.decide(torch.cat([rest, far]), torch.cat([targets, -far]))
+    assert verdict.tolist() == [1] * 20 + [-1]
+    torch.testing.assert_close(together[:20], alone, rtol=0, atol=1e-13)
