@@ -253,11 +253,12 @@ def test_limits_that_are_not_symmetric_agree_with_a_convex_solver(limit, inside,
 
 def test_an_answer_does_not_depend_on_the_rest_of_its_batch():
     teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=[[0.0, 1.0]]))
-    small = 1e-7 * torch.rand(20, 15, 1, generator=torch.Generator().manual_seed(0)).double()
-    rest = torch.zeros(20, 2).double()
+    random = torch.rand(2, 60, 15, 1, generator=torch.Generator().manual_seed(0))
+    small = 1e-7 * (random[0] * (random[1] > 0.8)).double()  # many of the answers have zeros
+    rest = torch.zeros(60, 2).double()
     targets = teacher.system.rollout(rest, small)[:, -1]
     alone = teacher.solve(rest, targets)
     far = torch.tensor([[1e6, 1e6]]).double()
     together, verdict = teacher.decide(torch.cat([rest, far]), torch.cat([targets, -far]))
-    assert verdict.tolist() == [1] * 20 + [-1]
-    torch.testing.assert_close(together[:20], alone, rtol=0, atol=1e-13)
+    assert verdict.tolist() == [1] * 60 + [-1]
+    torch.testing.assert_close(together[:60], alone, rtol=0, atol=1e-14)
