@@ -139,7 +139,7 @@ def state_sliders(system, low, high, target, start=None):
         start: ``[state_dim]``, the first start; in the middle if None.
     """
     start = (low + high) / 2 if start is None else start
-    return {f"{kind}_{i}": slider(float(values[i]), float(low[i]), float(high[i]),
+    return {f"{kind}_{i}": slider(float(f"{values[i]:.6g}"), float(low[i]), float(high[i]),
                                   _step(float(high[i] - low[i])), f"{kind} {label}")
             for kind, values in (("start", start), ("target", target))
             for i, label in enumerate(system.state_labels)}
