@@ -51,15 +51,16 @@ def test_the_commands_of_the_page_work_in_order(folder):
     assert longer.returncode == 0 and "Epoch 2/2" in longer.stdout  # the same run, extended
 
 
-def test_the_other_system_of_the_page_is_generated_with_other_steps(folder):
+def test_the_other_system_of_the_page_has_other_steps_and_its_class_must_be_known(folder):
     done = run(folder, ["generate", "--problem", "my_systems:pendulum", "--num-samples", "32",
                         "--num-eval", "8", "--horizon", "26", "--out", "pendulum"])
     assert done.returncode == 0 and "(32, 26, 1)" in done.stdout, done.stderr
+    done = run(folder, ["train", "--data", "pendulum", "--out", "elsewhere"])
+    unknown = "class 'my_systems.Pendulum' is unknown; import the module that defines it first"
+    assert done.returncode == 1 and unknown in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["train", "--data", "data/quadrotor", "--out", "elsewhere"],
-     r"class 'my_systems\.Quadrotor' is unknown; import the module that defines it first"),
     (["generate", "--problem", "my_systems:octorotor"],
      r"'my_systems:octorotor' cannot be imported: .*octorotor"),
     (["generate", "--problem", "no_such_module:pendulum"], "No module named 'no_such_module'"),
@@ -67,7 +68,7 @@ def test_the_other_system_of_the_page_is_generated_with_other_steps(folder):
      "'quadrotor' is unknown; accepted are double_integrator, bounded_inputs, van_der_pol, or"),
     (["generate", "--problem", "my_systems:Quadrotor", "--out", "other"],
      r"--problem my_systems:Quadrotor gave Quadrotor\(.*; needs a Problem")],
-    ids=["class", "name", "module", "unknown", "no problem"])
+    ids=["name", "module", "unknown", "no problem"])
 def test_what_cannot_be_found_is_said_in_words(folder, words, message):
     done = run(folder, words)
     assert done.returncode == 1 and re.search(message, done.stderr), done.stderr
