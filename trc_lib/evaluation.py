@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -203,22 +204,22 @@ def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
     target = target.reshape(state.shape)
     low, high = (bound.to(state) for bound in plant.bounds)
     age = torch.zeros(len(state), dtype=torch.long, device=state.device)
-    states, controls, plan = [state], [], None
+    plan = torch.full((len(state), 1, plant.control_dim), torch.nan).to(state)
+    states, controls = [state], []
     for step in range(steps):
-        if step % every == 0:
-            asked = state.isfinite().all(dim=-1).nonzero()[:, 0]
+        asked = state.isfinite().all(dim=-1).nonzero()[:, 0] if step % every == 0 else ()
+        if len(asked):
             new, solved = _plans(planner, state[asked], target[asked], plant.control_dim)
             if new.shape[1] < min(every, steps - step):
                 raise ValueError(f"planner gave controls {list(new.shape)}; needs plans of at "
                                  f"least every={every} steps")
-            if plan is None:
-                if len(asked) and not bool(solved.any()):
-                    raise ValueError("planner has a plan for none of the initial states")
-                plan = torch.full((len(state), *new.shape[1:]), torch.nan).to(new)
+            if step == 0 and not bool(solved.any()):
+                raise ValueError("planner has a plan for none of the initial states")
+            length = max(plan.shape[1], new.shape[1] + 1)  # a plan that has ended goes on with NaN
+            plan, new = (F.pad(each, (0, 0, 0, length - each.shape[1]), value=torch.nan)
+                         for each in (plan, new))
             plan[asked[solved]], age[asked[solved]] = new[solved], 0
-        left = age < plan.shape[1]
-        control = plan[torch.arange(len(plan)), age.clamp(max=plan.shape[1] - 1)]
-        control = control.where(left[:, None], torch.nan).clamp(low, high)
+        control = plan[torch.arange(len(plan)), age.clamp(max=plan.shape[1] - 1)].clamp(low, high)
         disturbance = torch.randn(state.shape, generator=generator, dtype=torch.float64)
         state = plant.dynamics(state, control) + noise * disturbance.to(state)
         state = state.where(state.isfinite().all(dim=-1, keepdim=True), torch.nan)

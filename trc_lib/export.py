@@ -45,7 +45,7 @@ def export_onnx(model: object, path: object, H_cycles: object = None) -> float:
     batch, and gives ``controls``, ``[batch, horizon, control_dim]``.
 
     Args:
-        model: a `Learner`; not changed, whatever its device and dtype.
+        model: a `Learner` in float32 or float64, on any device; not changed.
         path: of the file.
         H_cycles: how many cycles it runs; those of the model's configuration if None.
 
@@ -65,7 +65,7 @@ def export_onnx(model: object, path: object, H_cycles: object = None) -> float:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"export needs {error.name}; "
                                   "install it with: pip install -e '.[export]'") from None
-    validation.instance("model", model, Learner)
+    validation.instance("model", model, Learner).check_dtype()
     path = validation.path("path", path)
     if H_cycles is not None:
         H_cycles = validation.whole("H_cycles", H_cycles)

@@ -142,3 +142,9 @@ def test_a_missing_package_is_a_message_on_the_command_line(tiny, tmp_path, monk
     words = ["--checkpoint", str(tmp_path / "model.pt"), "--out", str(tmp_path / "model.onnx")]
     assert main(["export", *words]) == 1
     assert capsys.readouterr().err.startswith("error: export needs onnx; install it with")
+
+
+def test_a_network_in_half_precision_is_not_exported(tmp_path):
+    with pytest.raises(TypeError, match=r"model has dtype torch\.float16"):
+        export.export_onnx(small_mlp().half(), tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

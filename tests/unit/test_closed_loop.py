@@ -117,8 +117,9 @@ def test_a_state_without_a_plan_goes_on_with_the_one_before_and_the_others_are_a
         return plan.expand(len(state), -1, -1), torch.full((len(state),), only_once.calls == 1)
 
     only_once.calls = 0
-    _, controls = closed_loop(only_once, cart, starts[:1], there[:1], steps=8, every=2)
+    _, controls = closed_loop(only_once, cart, starts[:1], there[:1], steps=12, every=2)
     assert torch.equal(controls[0, :6], plan[0]) and bool(controls[0, 6:].isnan().all())
+    assert only_once.calls == 4  # with steps 0, 2, 4 and 6; at 8 there is no state to ask about
     with pytest.raises(ValueError, match="planner has a plan for none of the initial states"):
         closed_loop(teacher.try_solve, cart, starts[1:2], there[1:2], steps=3)
     with pytest.raises(ValueError, match="cannot be reached within the bounds for 1 of 1"):
@@ -139,3 +140,17 @@ def test_limits_of_the_plant_need_not_be_symmetric():
 
         _, controls = closed_loop(planner, cart, STARTS, REST, steps=4)
         assert torch.equal(controls, torch.full_like(controls, held))
+
+
+@pytest.mark.parametrize("lengths", [(8, 6, 4, 2), (2, 3, 9, 2), (5, 5, 5, 5)])
+def test_plans_may_become_shorter_or_longer(lengths):
+    left = iter(range(4))
+
+    def planner(state, target):
+        number = next(left)
+        plan = 0.1 * number + 0.01 * torch.arange(lengths[number], dtype=torch.float64)
+        return plan[None, :, None].expand(len(state), -1, -1)
+
+    _, controls = closed_loop(planner, DoubleIntegrator(), STARTS, REST, steps=8, every=2)
+    expected = torch.tensor([0.0, 0.01, 0.1, 0.11, 0.2, 0.21, 0.3, 0.31], dtype=torch.float64)
+    torch.testing.assert_close(controls[..., 0], expected.expand(3, 8))

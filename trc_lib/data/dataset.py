@@ -52,11 +52,9 @@ class LQRDataset:
 
     def __post_init__(self):
         system = validation.instance("teacher", self.teacher, Teacher).system
-        values = {name: box(name, getattr(self, name), system.state_dim)[0]
-                  for name in ("state_range", "target_range")}
+        values = {name: box(name, getattr(self, name), system.state_dim, or_zero)[0]
+                  for name, or_zero in (("state_range", False), ("target_range", True))}
         values["seed"] = validation.whole("seed", self.seed, 0)
-        if values["state_range"] == 0:
-            raise ValueError("state_range=0 is not accepted; give a finite number above zero")
         for name in ARRAYS:
             value = validation.array(name, getattr(self, name), (None, None), torch.float64)
             values[name] = value.detach().contiguous()

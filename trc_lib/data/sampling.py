@@ -14,7 +14,8 @@ States = Float64[Tensor, "batch state_dim"]
 Box = Float64[Tensor, " state_dim"]
 
 
-def box(name: str, value: object, state_dim: int) -> tuple[object, Box, Box]:
+def box(name: str, value: object, state_dim: int,
+        or_zero: bool = True) -> tuple[object, Box, Box]:
     """A box of states: as plain values, its lowest corner and its highest.
 
     Args:
@@ -22,9 +23,10 @@ def box(name: str, value: object, state_dim: int) -> tuple[object, Box, Box]:
         value: half the side of a cube around the origin; or one such number for each component; or
             a row ``[low, high]`` for each, where both may be the same.
         state_dim: components of a state.
+        or_zero: whether a cube may have no width.
     """
     if not isinstance(value, list | tuple) and not getattr(value, "ndim", 0):
-        half = validation.positive(name, value, or_zero=True)
+        half = validation.positive(name, value, or_zero)
         high = torch.full((state_dim,), half, dtype=torch.float64)
         return half, -high, high
     corners = validation.array(name, value, (), torch.float64)
@@ -56,10 +58,8 @@ class Sampler:
         self.seed = validation.whole("seed", seed, at_least=0)
         self.state_dim = validation.whole("state_dim", state_dim)
         target_range = state_range if target_range is None else target_range
-        self.state_range, *self.starts = box("state_range", state_range, self.state_dim)
+        self.state_range, *self.starts = box("state_range", state_range, self.state_dim, False)
         self.target_range, *self.targets = box("target_range", target_range, self.state_dim)
-        if self.state_range == 0:
-            raise ValueError("state_range=0 is not accepted; give a finite number above zero")
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def draw(self, num_samples: object) -> tuple[States, States]:

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.systems import SUCCESS
-from trc_lib.systems.system import Controls
-from trc_lib.teachers.teacher import Answer, QuadraticCostTeacher, Unsolved
+from trc_lib.teachers.teacher import Answer, QuadraticCostTeacher
 from trc_lib.validation import ArrayLike, Number, Whole
 
 TOLERANCE = 1e-9        # on the improvement that an iteration promises, relative to the cost
@@ -79,14 +78,6 @@ class IterativeLQR(QuadraticCostTeacher):
             controls = found.controls.where(better[..., None, None], controls)
             least = found.total.where(better, least)
         return controls, least.isfinite()
-
-    def solve(self, initial_state: ArrayLike, target_state: ArrayLike,
-              guess: ArrayLike = None) -> Controls:
-        """As in `Teacher`; with ``guess``, from these controls alone, as in `iterate`."""
-        controls, solved = self.try_solve(initial_state, target_state, guess)
-        if not bool(solved.all()):
-            raise Unsolved(solved, self.reason)
-        return controls
 
     def _guesses(self):
         """``[guesses, horizon, control_dim]``, the first that the constructor asks for."""

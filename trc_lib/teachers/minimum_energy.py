@@ -47,16 +47,8 @@ class MinimumEnergyController(Teacher):
         if self.horizon < steps:
             raise ValueError(f"horizon={horizon} cannot steer {n} states; "
                              f"needs at least {steps} steps")
-        C = self.system.controllability_matrix(self.horizon).numpy()
-        A_N = np.linalg.matrix_power(self.system.A.numpy(), self.horizon)
-        miss = np.inf
-        for threshold in (np.inf, 1.0, 10 ** (1 / self.horizon)):
-            gain = _least_norm(*_conditions(self.system, self.horizon, threshold))
-            # |x_N - x_T| of states of size one: of the gain, and by rounding of the controls
-            residual = np.hstack([A_N, -np.eye(n)]) + C @ gain
-            size = float((abs(residual) + np.finfo(float).eps * abs(C) @ abs(gain)).sum(1).max())
-            if size < miss:
-                self.gain, miss = torch.from_numpy(gain), size             # [N m, 2 n]
+        with np.errstate(over="ignore", invalid="ignore"):  # then the miss is not finite
+            self.gain, miss = _best_gain(self.system, self.horizon)            # [N m, 2 n]
         if not miss <= LARGEST_MISS:
             raise ValueError(f"horizon={horizon} with system={system!r} is ill-conditioned: for "
                              f"states of size one, rounding to float64 would miss the target by "
@@ -81,15 +73,15 @@ def controllable(system: LinearSystem) -> tuple[int, int]:
     computing controllability.
     """
     A, B = _balanced(system)
-    reached, new, steps = np.zeros((len(A), 0)), B, 0
+    reached, new, steps, size = np.zeros((len(A), 0)), B, 0, np.abs(B).max()
     while reached.shape[1] < len(A):
         new = new - reached @ (reached.T @ new)
         directions, sizes, _ = np.linalg.svd(new - reached @ (reached.T @ new))
-        rank = int((sizes > 1e-12 * max(np.abs(A).max(), np.abs(B).max())).sum())
+        rank = int((sizes > 1e-12 * size).sum())
         if not rank:
             break
         reached = np.hstack([reached, directions[:, :rank]])
-        new, steps = A @ directions[:, :rank], steps + 1
+        new, steps, size = A @ directions[:, :rank], steps + 1, np.abs(A).max()
     return reached.shape[1], steps
 
 
@@ -103,6 +95,20 @@ def _balanced(system):
     scale = scale.clip(min=TINY)
     B = B / scale[:, None]
     return A * scale / scale[:, None], B / np.linalg.norm(B, axis=0).clip(min=TINY)
+
+
+def _best_gain(system, horizon):
+    """The gain with the smallest miss, and that: a component of |x_N - x_T|, states of size one."""
+    C = system.controllability_matrix(horizon).numpy()
+    drift = np.hstack([np.linalg.matrix_power(system.A.numpy(), horizon), -np.eye(len(C))])
+    best, miss = None, np.inf
+    for threshold in (np.inf, 1.0, 10 ** (1 / horizon)):
+        gain = _least_norm(*_conditions(system, horizon, threshold))
+        rounding = np.finfo(float).eps * abs(C) @ abs(gain)  # of the controls to float64
+        size = float((abs(drift + C @ gain) + rounding).sum(axis=1).max())
+        if size < miss:
+            best, miss = torch.from_numpy(gain), size
+    return best, miss
 
 
 def _conditions(system, horizon, threshold):

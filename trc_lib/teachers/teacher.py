@@ -69,13 +69,13 @@ class Teacher(Rebuildable):
         """
         raise NotImplementedError
 
-    def solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Controls:
+    def solve(self, initial_state: ArrayLike, target_state: ArrayLike, **options) -> Controls:
         """The controls of `try_solve`, for problems that all have a solution.
 
         Raises:
             Unsolved: a ValueError, if any has none.
         """
-        controls, solved = self.try_solve(initial_state, target_state)
+        controls, solved = self.try_solve(initial_state, target_state, **options)
         if not bool(solved.all()):
             raise Unsolved(solved, self.reason)
         return controls

@@ -279,7 +279,8 @@ def test_a_mode_that_grows_beside_one_that_decays(horizon, fits):
     (np.diag([1.6, 0.3, -1.4]), [[1.0], [1.0], [1.0]], 3),
     (np.diag([3.0, 3.0, 0.1]), [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], 2),
     ([[1, 1e-4], [0, 1]], [[1e-8], [1e-4]], 2), (np.eye(3), np.eye(3), 1),
-    (np.diag([1e3, 1.0]), [[1e-3], [1.0]], 2)])
+    (np.diag([1e3, 1.0]), [[1e-3], [1.0]], 2), (np.diag([1e100, 1e-100]), [[1.0], [1.0]], 2),
+    (np.diag([1e-100, 2e-100]), [[1.0], [1.0]], 2), ([[1, 1e200], [0, 1]], [[1.0], [1.0]], 2)])
 def test_the_shortest_horizon_does_not_depend_on_how_fast_a_system_grows(A, B, steps):
     system = LinearSystem(A, B, 0.1)
     assert controllable(system) == (len(A), steps)
@@ -305,3 +306,11 @@ def test_two_modes_that_are_nearly_the_same_are_told_apart(apart):
     controls = MinimumEnergyController(system, 10).solve(x0, xT)
     assert np.abs(final_states(system, x0, controls) - xT).max() <= 1e-8
     assert 0.1 < float(controls.abs().max()) * apart < 10
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("A", "horizon"), [
+    (np.diag([1e10, 0.5]), 200), (np.diag([1e100, 1e-100]), 10), (np.diag([2.0, 0.5]), 2000)])
+def test_what_overflows_is_refused_without_a_warning(A, horizon):
+    with pytest.raises(ValueError, match=r"is ill-conditioned: .* would miss the target by inf"):
+        MinimumEnergyController(LinearSystem(A, np.ones((2, 1)), 0.1), horizon)
