@@ -22,6 +22,8 @@ help:                ## list the targets
 course: .venv/ready  ## set up, run all notebooks on the cpu lane, show the results
 	$(BIN)/python -m trc_lib course --lane cpu
 
+# Two processes of one thread each: two of two would take turns on two cores.
+test test-fast: export OMP_NUM_THREADS := 1
 test: test-fast      ## run all tests: the fast ones, the integration tests, every notebook against its stored outputs, and the system tests (a browser, a Slurm, torture)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
