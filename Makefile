@@ -73,7 +73,7 @@ long: .venv/ready    ## train the best network that is shipped (about 4 minutes)
 	$(BIN)/python -m trc_lib train --data data/long --out data/long --proportional --objective rms --cycle-weight 1 --final-weight 0.3 --epochs 20
 
 lab: .venv/ready     ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/python -m trc_lib lab
 
 doctor: .venv/ready  ## check that all that the course needs is here
 	$(BIN)/python -m trc_lib doctor

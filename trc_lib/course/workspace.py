@@ -4,7 +4,7 @@ import os
 import pathlib
 
 from trc_lib import io
-from trc_lib.course.places import root, shown
+from trc_lib.course.places import root, shipped, shown
 from trc_lib.data import EVAL_SEED, LQRDataset, generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.training import OtherRecipe, epochs_kept, load_snapshots, train
@@ -105,7 +105,7 @@ def pretrained(name="two_level_medium", network=TinyRecursiveControl):
     of chapters 6 to 8, of seed 0, are ``laboratory/<variant>``, ``laboratory/bounded_<variant>``
     and ``laboratory/van_der_pol_<variant>``.
     """
-    return network.load(root() / "data" / "pretrained" / f"{name}.pt")
+    return network.load(shipped(f"data/pretrained/{name}.pt"))
 
 
 def record(preset, chapter, figures):

@@ -27,7 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 import trc_lib
 from trc_lib import io, validation
 from trc_lib.course.batch.plan import BUILDS_ON, Job, code_cells
-from trc_lib.course.places import root, shown
+from trc_lib.course.places import shipped, shown
 from trc_lib.course.presets import PRESETS
 from trc_lib.course.workspace import RUN_FOLDER
 
@@ -184,7 +184,7 @@ def run_notebook(name, out, parameters, bars=None):
     """Execute one notebook and keep it as ``out``, whole, also where a cell failed."""
     out.parent.mkdir(parents=True, exist_ok=True)
     running = out.with_name(f".{out.name}.part.ipynb")
-    notebooks = root() / "notebooks"
+    notebooks = shipped("notebooks")
     try:
         papermill.execute_notebook(
             notebooks / f"{name}.ipynb", running, parameters, kernel_name="python3", cwd=notebooks,
@@ -218,7 +218,7 @@ def _key(name, parameters, state):
     library = pathlib.Path(trc_lib.__file__).parent
     files = [path for path in library.rglob("*") if path.suffix in (".py", ".mplstyle")]
     files += [path for folder in ("pretrained", "results")
-              for path in (root() / "data" / folder).rglob("*")
+              for path in shipped(f"data/{folder}").rglob("*")
               if path.is_file() and path.name not in NOT_INPUTS]
     return io.fingerprint({
         "code": [source for source, _ in code_cells(name)], "parameters": parameters,

@@ -11,7 +11,7 @@ import re
 from io import StringIO
 
 from trc_lib import io
-from trc_lib.course.places import root
+from trc_lib.course.places import root, shipped
 
 CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation",
             "06_does_recursion_help", "07_bounded_inputs", "08_van_der_pol",
@@ -161,7 +161,7 @@ def _value(text):
 
 def code_cells(chapter):
     """A chapter's code cells in order, source and tags of each."""
-    path = root() / "notebooks" / f"{chapter}.ipynb"
+    path = shipped(f"notebooks/{chapter}.ipynb")
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return [("".join(cell["source"]), cell["metadata"].get("tags", []))
             for cell in cells if cell["cell_type"] == "code"]

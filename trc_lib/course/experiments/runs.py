@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from trc_lib import io, validation
 from trc_lib.course.experiments.definitions import RECURSION, Variant, multiply_adds
-from trc_lib.course.places import root
+from trc_lib.course.places import root, shipped
 from trc_lib.data import EVAL_SEED
 from trc_lib.evaluation import cycle_controls, final_error, measure
 from trc_lib.model.baselines import LinearMap
@@ -72,7 +72,7 @@ def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2):
 
 def load_results(name="sweep"):
     """The table of the study of that name, data/results/<name>.json, which ``make sweep`` wrote."""
-    return io.read_json(root() / "data" / "results" / f"{name}.json")
+    return io.read_json(shipped(f"data/results/{name}.json"))
 
 
 def ship(folder, study=RECURSION):
