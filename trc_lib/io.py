@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import socket
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ import torch
 from trc_lib import validation
 
 Path = str | os.PathLike
+WINDOWS = os.name == "nt"
 
 
 class Busy(RuntimeError):
@@ -44,7 +46,7 @@ def claimed(lock: Path, what: object) -> Iterator[None]:
     with contextlib.suppress(OSError):
         lock.parent.mkdir(parents=True, exist_ok=True)
         _acquire(held, lock, what)
-        lock.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     try:
         yield
     finally:
@@ -55,15 +57,15 @@ def claimed(lock: Path, what: object) -> Iterator[None]:
 
 
 def _acquire(held, lock, what):
-    while not held.is_locked:
+    for _ in range(100):  # not for ever: Windows also answers so where nothing can be written
         try:
-            held.acquire()
+            return held.acquire()
         except filelock.Timeout:
             if not lock.exists():  # its holder removed it in between
                 continue
             holder = ""
             with contextlib.suppress(OSError):  # Windows does not let others read a locked file
-                holder = lock.read_text(errors="replace")
+                holder = lock.read_text(encoding="utf-8", errors="replace")
             raise Busy(f"{what} is in use by {holder or 'another process'}; "
                        "wait for it, or end it") from None
 
@@ -90,7 +92,7 @@ def written_whole(path: Path) -> Iterator[pathlib.Path]:
             yield temporary
             with open(temporary, "r+b") as written:
                 os.fsync(written.fileno())
-            os.replace(temporary, path)
+            replace(temporary, path)
     except OSError as error:
         reason = f"cannot write {path}: {error.strerror or error}; nothing was changed"
         raise type(error)(error.errno, reason) from error
@@ -99,9 +101,24 @@ def written_whole(path: Path) -> Iterator[pathlib.Path]:
             temporary.unlink()
 
 
+def replace(old: Path, new: Path) -> None:
+    """`os.replace`, tried for two seconds on Windows: there a reader or a virus scanner forbids it.
+
+    Raises:
+        PermissionError: if ``new`` is still open in another program then.
+    """
+    for pause in (0.01, 0.04, 0.15, 0.6, 1.2, None):
+        try:
+            return os.replace(old, new)
+        except PermissionError as error:
+            if pause is None or not hasattr(error, "winerror"):
+                raise
+            time.sleep(pause)
+
+
 def _in_use(temporary, path):
     """Lock a temporary file itself; not on Windows, where a locked file cannot be written."""
-    return claimed(temporary, path) if os.name == "posix" else contextlib.nullcontext()
+    return contextlib.nullcontext() if WINDOWS else claimed(temporary, path)
 
 
 def check_writable(folder: Path) -> None:
@@ -119,7 +136,7 @@ def check_writable(folder: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, whole or not at all."""
     with written_whole(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(text.encode())  # `write_text` would change the newlines on Windows
 
 
 def write_json(path: Path, contents: dict) -> None:

@@ -5,7 +5,6 @@ its ``state.json``), or "cancelled" by somebody else.
 """
 
 import contextlib
-import getpass
 import hashlib
 import os
 import pathlib
@@ -46,16 +45,17 @@ class Local:
         environment, gpu, output = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, None, None
         if self.workers > 1:  # they share terminal, cores and GPUs
             output = subprocess.DEVNULL
-            cores = max(1, (os.cpu_count() or 1) // self.workers)
+            cores = max(1, torch.get_num_threads() // self.workers)  # of those allowed to us
             environment.setdefault("OMP_NUM_THREADS", str(cores))
             if gpus := _gpus():
                 taken = [gpu for process, gpu in self.started if process.poll() is None]
                 gpu = environment["CUDA_VISIBLE_DEVICES"] = min(gpus, key=taken.count)
-        # In a session of its own, so that Ctrl-C reaches only this process, which then ends the
-        # job. If this process is killed, the job's standard input closes, and the job ends.
+        # In a session of its own (on Windows a group), so that Ctrl-C reaches only this process,
+        # which then ends the job. If it is killed, the job's standard input closes, and it ends.
         process = subprocess.Popen(
             [sys.executable, "-m", "trc_lib.course.batch.job", str(job.folder)], env=environment,
-            stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+            stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0))
         self.started.append((process, gpu))
         return process
 
@@ -64,7 +64,7 @@ class Local:
         return ["alive" if process.poll() is None else "ended" for process in handles]
 
     def cancel(self, handles):
-        """End what still runs: by SIGTERM, and after 20 seconds by SIGKILL."""
+        """End what still runs: by SIGTERM, and after 20 seconds by SIGKILL; on Windows at once."""
         for process in handles:
             process.terminate()
         for process in handles:
@@ -159,7 +159,8 @@ class ResumableJob(submitit.helpers.Checkpointable):
 
 
 def _squeue(*options):
-    return subprocess.run(["squeue", "--noheader", "--user", getpass.getuser(), *options],
+    # by number: in a container a user may have no name
+    return subprocess.run(["squeue", "--noheader", "--user", str(os.getuid()), *options],
                           capture_output=True, text=True)
 
 

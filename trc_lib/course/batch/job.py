@@ -79,7 +79,8 @@ def prepare(job, force=False):
             for name in (*RECORDS, *(f"{chapter}.ipynb" for chapter in job.chapters)):
                 (job.folder / name).unlink(missing_ok=True)
             for name in ("training", "results"):
-                shutil.rmtree(job.folder / name, ignore_errors=True)
+                if (job.folder / name).exists():
+                    shutil.rmtree(job.folder / name)
         job.write()
         chapters = State.read(job.folder).chapters
         kept = {name: row for name, row in chapters.items() if row["outcome"] == "done"}
@@ -197,7 +198,7 @@ def run_notebook(name, out, parameters, bars=None):
         raise NotebookFailed("\n".join([where, *last])) from None
     finally:
         if running.exists():
-            os.replace(running, out)
+            io.replace(running, out)
 
 
 def _metrics(job, state):
@@ -222,7 +223,7 @@ def _key(name, parameters, state):
               if path.is_file() and path.name not in NOT_INPUTS]
     return io.fingerprint({
         "code": [source for source, _ in code_cells(name)], "parameters": parameters,
-        "files": [_digest(path) for path in sorted(files)],
+        "files": sorted(map(_digest, files)),
         "python": platform.python_version(), "torch": torch.__version__,
         "before": state.chapters.get(BUILDS_ON.get(name), {}).get("key")})
 
@@ -234,7 +235,7 @@ def _is_kept(folder, state, name, key):
 
 def _files(folder):
     """The files in a job's folder, without its records: ``{path: SHA-256}``."""
-    return {str(path.relative_to(folder)): _digest(path) for path in folder.rglob("*")
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in folder.rglob("*")
             if path.is_file() and path.name not in RECORDS and not path.name.startswith(".")}
 
 
@@ -256,7 +257,10 @@ def _stop(*_):
 
 
 def _watch_parent():
-    """End this process when the one that started it has ended, which closes standard input."""
+    """End this process when the one that started it has ended, which closes standard input.
+
+    On Windows SIGTERM is no signal but the end, at once; the kernel sees it and ends too.
+    """
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -265,8 +269,9 @@ def main(folder):
     """Run the job in ``folder`` for `trc_lib.course.batch.engines.Local`; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    terminal = os.fdopen(os.dup(2), "w")
-    with open(pathlib.Path(folder) / "stderr.txt", "a") as stream:
+    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a path's letters
+    terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    with open(pathlib.Path(folder) / "stderr.txt", "ab") as stream:
         os.dup2(stream.fileno(), 2)  # where the kernels' messages go: they are for debugging
     threading.Thread(target=_watch_parent, daemon=True).start()
     try:

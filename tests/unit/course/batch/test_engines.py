@@ -3,6 +3,7 @@
 import os
 import pathlib
 import subprocess
+import sys
 import types
 
 import pytest
@@ -53,11 +54,29 @@ def test_jobs_that_run_at_a_time_share_the_gpus(
 def test_jobs_import_this_library_and_share_the_cores(environments, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
     engine = engines.Local(2)
     assert engine.room(0) == 2 and engine.look(engine.start(jobs(2))) == ["alive", "alive"]
     assert {env["OMP_NUM_THREADS"] for env in environments} == {"2"}
     assert {env["PYTHONPATH"] for env in environments} == {f"{ROOT}{os.pathsep}/elsewhere"}
+
+
+def test_ctrl_c_reaches_no_job_on_windows_either(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **options: seen.update(options))
+    engines.Local().start(jobs(1))
+    assert seen["creationflags"] == 512 and seen["start_new_session"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no Slurm")
+def test_the_queue_is_asked_for_where_the_user_has_no_name(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
+    monkeypatch.setattr(subprocess, "run", lambda words, **options: words)
+    words = engines._squeue("--name=trc")
+    assert words[words.index("--user") + 1] == str(os.getuid())
 
 
 def test_the_states_of_slurm_are_told_apart_and_without_an_answer_jobs_count_as_alive(monkeypatch):

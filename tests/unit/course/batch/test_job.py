@@ -1,5 +1,9 @@
 """What of a job is run, and what is reused."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -33,6 +37,8 @@ def run(executed, scratch):
 
 
 def test_whatever_a_chapter_depends_on_makes_it_run_again(run, scratch):
+    for folder in ("pretrained", "results"):
+        (scratch / "data" / folder).mkdir(parents=True)
     assert run() == ["04", "05"]
     assert run() == []
     assert run("05.weight=2") == ["05"]
@@ -44,10 +50,8 @@ def test_whatever_a_chapter_depends_on_makes_it_run_again(run, scratch):
     assert run() == ["04"] and io.read_json(made)["seconds"] == 1.5
     (scratch / "out/05_evaluation.ipynb").unlink()
     assert run() == ["05"]
-    (scratch / "data/pretrained").mkdir(parents=True)
     (scratch / "data/pretrained/new.pt").write_bytes(b"another input")
     assert run() == ["04", "05"]
-    (scratch / "data/results").mkdir()
     (scratch / "data/results/bench.json").touch()  # no input
     assert run() == []
     assert run("04.weight=2") == ["04", "05"]
@@ -99,6 +103,20 @@ def test_a_job_that_another_process_runs_is_left_to_it(executed, scratch):
             with pytest.raises(io.Busy, match=r"^out is in use by process"):
                 begin()
     assert executed == []
+
+
+def test_a_terminal_without_the_letters_of_a_message_does_not_end_the_job(tmp_path):
+    code = ("import sys; from trc_lib.course.batch import job\n"
+            "job.run_job = lambda folder, bars: (print('Δ²'), print('Δ²', file=bars))\n"
+            "sys.exit(job.main(sys.argv[1]))")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], text=True, **dict.fromkeys(
+            ("stdin", "stdout", "stderr"), subprocess.PIPE),  # it ends when its input is closed
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"})
+    with process:
+        said = [stream.read().strip() for stream in (process.stdout, process.stderr)]
+        assert process.wait() == 0, (tmp_path / "stderr.txt").read_text(encoding="utf-8")
+    assert said == [r"\u0394\xb2"] * 2
 
 
 def test_what_is_no_input_is_named_in_no_notebook():
