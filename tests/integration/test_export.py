@@ -6,7 +6,6 @@ import pathlib
 import sys
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 
@@ -15,6 +14,8 @@ from trc_lib.__main__ import main
 from trc_lib.model import FinalError, Proportional
 from trc_lib.model.baselines import MLP, MLPConfig
 from trc_lib.systems import DoubleIntegrator
+
+onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """The unit tests see a bare machine, and check the annotations of `trc_lib`, shapes included."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -14,7 +15,8 @@ ROOMS = ("validation", "io", "systems", "costs", "evaluation", "teachers", "data
                                         "learner", "recursion", "trace")),
          *(f"training.{name}" for name in ("batches", "compute", "loop", "objectives", "ranks",
                                            "state")))
-jaxtyping.install_import_hook([f"trc_lib.{room}" for room in ROOMS], "beartype.beartype")
+if importlib.util.find_spec("beartype"):
+    jaxtyping.install_import_hook([f"trc_lib.{room}" for room in ROOMS], "beartype.beartype")
 
 # What the unit tests find on PATH, beside the folder of their own Python: make, git, the coreutils.
 TOOLS = tuple("""make git awk basename cat chmod cp cut date dirname echo env false find head ls

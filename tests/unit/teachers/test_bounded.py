@@ -2,7 +2,6 @@
 
 import math
 
-import cvxpy
 import numpy as np
 import pytest
 import scipy.optimize
@@ -16,6 +15,8 @@ from trc_lib.teachers import (
     Unsolved,
     bounded,
 )
+
+cvxpy = pytest.importorskip("cvxpy")
 
 
 def chain(n, limit, dt=0.3):

@@ -1,7 +1,5 @@
 """The iterative LQR, against IPOPT (by CasADi), a convex solver and least squares."""
 
-import casadi
-import cvxpy
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,9 @@ from trc_lib.rebuild import rebuilt
 from trc_lib.systems import LinearSystem, System, VanDerPol
 from trc_lib.teachers import IterativeLQR, Unsolved, ilqr
 from trc_lib.teachers.ilqr import bounded_quadratic
+
+casadi = pytest.importorskip("casadi")
+cvxpy = pytest.importorskip("cvxpy")
 
 Q, R, HORIZON, DT, LIMIT = np.diag([10.0, 5.0]), np.array([[0.1]]), 25, 0.05, 2.0
 COST = QuadraticCost(Q, R, 20 * Q)

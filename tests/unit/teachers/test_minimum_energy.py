@@ -1,4 +1,3 @@
-import cvxpy
 import numpy as np
 import pytest
 import scipy.integrate
@@ -8,6 +7,8 @@ import torch
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.teachers import MinimumEnergyController, SampledContinuousController
 from trc_lib.teachers.minimum_energy import controllable
+
+cvxpy = pytest.importorskip("cvxpy")
 
 SIZES = [(2, 1, 2), (2, 1, 15), (3, 2, 6), (4, 3, 8), (5, 5, 1)]  # states, controls, horizon
 both_laws = pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Defaults of pytest's plugins, where they are installed: nbval runs notebooks with this Python."""
+
+import os
+import tempfile
+
+import pytest
+
+from trc_lib.course import kernel
+
+CELL_TIMEOUT = 600  # seconds; nbval's own default, 2000, is how late it notices a dead kernel
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist's, which makes `-n 2` mean `--dist=load`
+def pytest_cmdline_main(config):
+    """Set what was not asked for; runs in xdist's workers, too."""
+    options = config.option
+    if getattr(options, "numprocesses", None) and options.dist == "no":
+        options.dist = "loadscope"  # the cells of a notebook stay together
+    if getattr(options, "nbval", False) or getattr(options, "nbval_lax", False):
+        options.nbval_current_env = True
+        if options.nbval_cell_timeout == 2000:
+            options.nbval_cell_timeout = CELL_TIMEOUT
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        os.environ.update(kernel.environment(folder.name))
+        import matplotlib.font_manager  # noqa: F401 - says that it builds its cache: not in a cell
