@@ -148,7 +148,7 @@ def cycle_controls(model: object, dataset: object, H_cycles: Whole = None,
     starts, targets = dataset.initial_states, dataset.target_states
     with torch.no_grad():
         batches = zip(starts.split(batch_size), targets.split(batch_size))
-        return torch.cat([model(*batch, H_cycles)["cycle_controls"].double().cpu()
+        return torch.cat([model(*batch, H_cycles)["cycle_controls"].cpu().double()
                           for batch in batches], dim=1)
 
 

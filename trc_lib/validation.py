@@ -1,10 +1,11 @@
 """Checks of arguments. Every error names the argument, what was given and what is accepted."""
 
+import difflib
 import math
 import numbers
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 ArrayLike = object  # a tensor, a NumPy array, nested lists or a number: see `array`
 Whole = object      # an integer of Python or NumPy: see `whole`
 Number = object     # a real number of Python or NumPy: see `positive`
+
+WITH_FLOAT64 = ("cpu", "cuda")  # types of devices
 
 
 def whole(name: str, value: Whole, at_least: int = 1, at_most: int = 2**63 - 1) -> int:
@@ -45,9 +48,16 @@ def positive(name: str, value: Number, or_zero: bool = False) -> float:
 def one_of(name: str, value: object, accepted: Sequence[str]) -> str:
     """Return ``value`` if it is one of the ``accepted`` strings."""
     if not isinstance(value, str) or value not in accepted:
-        raise ValueError(f"{name}={value!r} is unknown; "
-                         f"accepted are {', '.join(map(repr, accepted))}")
+        raise ValueError(f"{name}={value!r} is unknown; accepted are "
+                         f"{', '.join(map(repr, accepted))}{did_you_mean(value, accepted)}")
     return value
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """``"; did you mean 'cpu'?"`` where ``known`` words resemble ``word``; else nothing."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(str(word).lower(), by_lower)
+    return f"; did you mean {' or '.join(repr(by_lower[each]) for each in near)}?" if near else ""
 
 
 def switch(name: str, value: object) -> bool:
@@ -88,13 +98,20 @@ def device(name: object = "auto") -> torch.device:
     except (RuntimeError, TypeError):
         raise ValueError(f"device={name!r} is unknown; "
                          "accepted are 'auto', 'cpu', 'cuda', 'cuda:0', ...") from None
-    if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device={name!r} is not accepted; a teacher needs float64: "
+    if chosen.type not in WITH_FLOAT64:
+        raise ValueError(f"device={name!r} is not accepted: teachers and evaluation need float64, "
+                         "which Apple GPUs lack, and others were not tried; "
                          "give 'auto', 'cpu' or 'cuda'")
-    if chosen.type == "cuda" and not cuda:
-        raise ValueError(f"device={name!r} is not available: torch {torch.__version__} sees no "
-                         "CUDA device; give 'auto' or 'cpu'")
+    count = torch.cuda.device_count() if cuda else 0
+    if chosen.type == "cuda" and (chosen.index or 0) >= count:
+        raise ValueError(f"device={name!r} is not available: torch {torch.__version__} sees "
+                         f"{count or 'no'} CUDA devices; give 'auto' or 'cpu'")
     return chosen
+
+
+def float64(tensor: Tensor) -> Tensor:
+    """Return ``tensor`` in float64, on its device; on the CPU from one without, an Apple GPU."""
+    return (tensor if tensor.device.type in WITH_FLOAT64 else tensor.cpu()).double()
 
 
 def array(name: str, value: ArrayLike, last_dims: Sequence[int | None],
@@ -102,7 +119,7 @@ def array(name: str, value: ArrayLike, last_dims: Sequence[int | None],
     """Return ``value`` as a finite floating-point tensor whose last dimensions are ``last_dims``.
 
     ``None`` in ``last_dims`` accepts any size. Lists and NumPy arrays become float64. A tensor
-    keeps its device and, unless ``dtype`` is given, its dtype.
+    keeps its device and, unless ``dtype`` is given, its dtype; for float64 see `float64`.
     """
     try:
         tensor = value if torch.is_tensor(value) else torch.tensor(np.asarray(value))
@@ -121,6 +138,8 @@ def array(name: str, value: ArrayLike, last_dims: Sequence[int | None],
         raise ValueError(f"{name} has shape {list(tensor.shape)}; needs [..., {wanted}]")
     if not _is_finite(tensor):
         raise ValueError(f"{name} holds NaN or infinite values; every value must be finite")
+    if dtype == torch.float64:
+        return float64(tensor)
     return tensor if dtype is None else tensor.to(dtype)
 
 
@@ -138,10 +157,13 @@ def result(what: str, value: Tensor, names: str) -> Tensor:
 
 def same_kind(name: str, value: Tensor, leading: Sequence[int], other_name: str, other: Tensor,
               other_leading: Sequence[int]) -> None:
-    """Refuse two tensors of different dtypes, or whose leading dimensions do not broadcast."""
+    """Refuse two tensors of different dtypes or devices, or whose leading dimensions do not fit."""
     if value.dtype != other.dtype:
         raise TypeError(f"{name} has dtype {value.dtype} and {other_name} has {other.dtype}; "
                         "give both one dtype")
+    if value.device != other.device:
+        raise ValueError(f"{name} is on {value.device} and {other_name} on {other.device}; "
+                         "give both on one device")
     try:
         torch.broadcast_shapes(leading, other_leading)
     except RuntimeError:

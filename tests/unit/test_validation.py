@@ -59,11 +59,16 @@ def test_device_auto_takes_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert validation.device("auto") == validation.device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert validation.device("auto") == torch.device("cuda")
+    assert validation.device("cuda:1") == torch.device("cuda", 1)
+    with pytest.raises(ValueError, match="device='cuda:2' is not available.* sees 2 CUDA devices"):
+        validation.device("cuda:2")
 
 
 @pytest.mark.parametrize(("name", "reason"), [
-    ("tpu9", "is unknown"), ("mps", "needs float64"), ("cuda:0", "sees no CUDA device"),
+    ("tpu9", "is unknown"), ("npu", "is unknown"), ("cuda:0", "sees no CUDA device"),
+    *[(name, "need float64, which Apple GPUs lack") for name in ("mps", "xpu", "hpu", "meta")],
     (1.5, "is unknown")])
 def test_device_refuses_with_the_reason(monkeypatch, name, reason):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

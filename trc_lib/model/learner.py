@@ -130,7 +130,8 @@ class Learner(nn.Module):
         c = self.config
         states = validation.state_pair(initial_state, target_state, c.state_dim)
         controls = self(*(state.reshape(-1, c.state_dim) for state in states))["controls"]
-        return controls.double().reshape(*states[0].shape[:-1], c.horizon, c.control_dim)
+        return validation.float64(controls).reshape(
+            *states[0].shape[:-1], c.horizon, c.control_dim)
 
     def to_physical(self, controls: Float[Tensor, "*batch sequence"]
                     ) -> Float[Tensor, "*batch horizon control_dim"]:

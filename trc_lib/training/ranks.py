@@ -25,7 +25,8 @@ class RankLost(RuntimeError):
 
 def this_rank() -> int | None:
     """The number of this process among those that torchrun started; None without torchrun."""
-    return int(os.environ["RANK"]) if dist.is_torchelastic_launched() else None
+    started = dist.is_available() and dist.is_torchelastic_launched()  # some builds have neither
+    return int(os.environ["RANK"]) if started else None
 
 
 class Ranks:

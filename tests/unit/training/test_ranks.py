@@ -10,6 +10,12 @@ def test_one_process_alone_is_no_rank():
     assert this_rank() is None and Ranks().first and Ranks().agreed(3) == 3
 
 
+def test_a_pytorch_without_ranks_trains_in_one_process(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_available", lambda: False)
+    monkeypatch.delattr(torch.distributed, "is_torchelastic_launched")
+    assert this_rank() is None
+
+
 def test_more_ranks_than_gpus_are_refused(monkeypatch):
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "1")
