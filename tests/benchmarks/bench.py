@@ -14,8 +14,8 @@ import time
 import torch
 
 from tests.benchmarks import bench_inference, bench_teacher, bench_training
+from tests.documents import write_table
 from trc_lib import io
-from trc_lib.course.batch.report import write_table
 from trc_lib.course.batch.runner import run_course
 from trc_lib.course.workspace import root
 

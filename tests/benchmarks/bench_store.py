@@ -13,8 +13,8 @@ import time
 import torch
 
 from tests.benchmarks.bench_training import peak_of_this_process
+from tests.documents import write_table
 from trc_lib import io
-from trc_lib.course.batch.report import write_table
 from trc_lib.course.workspace import root
 from trc_lib.data.shards import Store
 from trc_lib.problems import PROBLEMS

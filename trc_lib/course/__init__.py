@@ -5,9 +5,10 @@ Both are imported when they are first used, so that the doctor runs where PyTorc
 
 import importlib
 
-_MODULES = {"presets": ("PRESETS", "Preset", "choose_preset"),
+_MODULES = {"parameters": ("check_parameters",),
+            "presets": ("PRESETS", "Preset", "choose_preset"),
             "workspace": ("folder", "load_or_make_datasets", "load_or_train", "pretrained",
-                          "record", "trained")}
+                          "record", "trained", "training_folder")}
 
 
 def __getattr__(name):

@@ -13,20 +13,29 @@ RUN_FOLDER = "TRC_RUN_FOLDER"  # environment variable: the folder of a batch run
 
 
 def folder(preset):
-    """The folder of a preset's files, ``data/<name>/seed-<seed>``."""
+    """The folder of a preset's datasets, ``data/<name>/seed-<seed>``."""
     return root() / "data" / preset.name / f"seed-{preset.seed}"
 
 
+def runs_folder(lane, seed):
+    """The folder in which the course is run, ``runs/<lane>`` or ``runs/<lane>-seed-<seed>``."""
+    return root() / "runs" / (lane if seed == 0 else f"{lane}-seed-{seed}")
+
+
 def run_folder(preset):
-    """The folder of a batch run; else the preset's, or one in it, named after its changes."""
+    """The folder for what a notebook trains and records.
+
+    That of the batch run; by hand the one that a run of the whole course has, so that what is
+    trained in either is found by the other. With changes to the preset, a folder in it.
+    """
     if RUN_FOLDER in os.environ:
         return pathlib.Path(os.environ[RUN_FOLDER])
-    return folder(preset) / ",".join(preset.changes)
+    return runs_folder(preset.name, preset.seed) / ",".join(preset.changes)
 
 
 def training_folder(preset):
-    """The folder of the preset's training."""
-    return run_folder(preset) / ("training" if RUN_FOLDER in os.environ else "")
+    """The folder for what a notebook trains: chapter 4's network, and others in folders in it."""
+    return run_folder(preset) / "training"
 
 
 def load_or_make_datasets(preset, say=print):

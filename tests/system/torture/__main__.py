@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from tests.documents import write_table
 from tests.system.torture import bad_input, corruption, figures, kills, surroundings
 from trc_lib import io
-from trc_lib.course.batch.report import write_table
 from trc_lib.course.workspace import root
 
 RESULTS = root() / "data" / "results" / "reliability.json"

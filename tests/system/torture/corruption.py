@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from tests import ROOT
+from tests.benchmarks.publish import tagged_pictures
 from tests.system.torture.kills import SMALL, TRAINING
 from tests.system.torture.rows import Row
 from trc_lib import io
-from trc_lib.course.batch.runner import tagged_pictures
 from trc_lib.data import LQRDataset, generate_dataset, shards
 from trc_lib.model import TinyRecursiveControl, TRCConfig
 from trc_lib.training import epochs_kept, load_snapshots, train

@@ -7,7 +7,9 @@ import torch
 
 from tests import ROOT
 from trc_lib import course, io
-from trc_lib.course.places import root, shown
+from trc_lib.course import places
+from trc_lib.course.batch.plan import plan
+from trc_lib.course.places import root, shipped, shown
 from trc_lib.course.workspace import training_folder
 
 
@@ -25,6 +27,41 @@ def make(preset, say=lambda text: None):
 def test_the_course_is_found_from_its_notebooks_folder(monkeypatch):
     monkeypatch.chdir(ROOT / "notebooks")
     assert root() == ROOT and shown(ROOT / "data") == "data" and shown("/elsewhere") == "/elsewhere"
+
+
+def test_by_hand_and_in_a_run_of_the_course_a_network_is_in_the_same_folder(
+        scratch_course, monkeypatch):
+    monkeypatch.delenv("TRC_RUN_FOLDER", raising=False)
+    for lane, seed in (("cpu", 0), ("smoke", 3)):
+        (job,) = plan(lane, seed)
+        preset = course.choose_preset(lane, seed=seed)
+        assert job.checkpoint == training_folder(preset) / "best_model.pt"
+
+
+def test_what_is_made_lies_in_the_checkout_at_hand_or_where_it_is_told_to(tmp_path, monkeypatch):
+    library = tmp_path / "site-packages" / "trc_lib" / "course" / "places.py"
+    monkeypatch.setattr(places, "__file__", str(library))  # installed as a package
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert root() == elsewhere
+    monkeypatch.setenv("TRC_FOLDER", str(tmp_path / "told"))
+    assert root() == tmp_path / "told"
+    assert course.folder(course.choose_preset("cpu")) == tmp_path / "told/data/cpu/seed-0"
+
+
+def test_what_comes_with_the_course_is_the_checkouts_and_else_the_packages(tmp_path, monkeypatch):
+    inside = tmp_path / "site-packages" / "trc_lib" / "course" / "shipped"
+    for folder in (inside / "data", tmp_path / "a" / "data", tmp_path / "a" / "notebooks",
+                   tmp_path / "a" / "trc_lib"):
+        folder.mkdir(parents=True)
+    (inside / "data" / "x").touch()
+    monkeypatch.setattr(places, "__file__", str(inside.parent / "places.py"))
+    monkeypatch.chdir(tmp_path / "a")
+    assert shipped("data/x") == inside / "data" / "x"
+    assert shipped("notebooks") == tmp_path / "a" / "notebooks"
+    (tmp_path / "a" / "data" / "x").touch()
+    assert shipped("data/x") == tmp_path / "a" / "data" / "x"
 
 
 def test_the_eval_set_shares_no_problem_with_the_training_set(scratch_course, preset):
@@ -91,8 +128,8 @@ def test_in_a_batch_run_chapter_5_takes_what_chapter_4_trained_there(
 def test_a_changed_preset_trains_and_records_in_a_folder_of_its_own(scratch_course, monkeypatch):
     monkeypatch.delenv("TRC_RUN_FOLDER", raising=False)
     changed = course.choose_preset("cpu", seed=2, lr=0.002, epochs=3)
-    where = scratch_course / "data/cpu/seed-2/lr=0.002,epochs=3"
-    assert training_folder(changed) == where
-    assert training_folder(course.choose_preset("cpu", seed=2)) == where.parent
+    where = scratch_course / "runs/cpu-seed-2/lr=0.002,epochs=3"
+    assert training_folder(changed) == where / "training"
+    assert training_folder(course.choose_preset("cpu", seed=2)) == where.parent / "training"
     course.record(changed, "04_training", {"x": 1})
     assert (where / "results/04_training.json").exists()

@@ -16,6 +16,7 @@ import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -26,6 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 
 import trc_lib
 from trc_lib import io, validation
+from trc_lib.course import kernel
 from trc_lib.course.batch.plan import BUILDS_ON, Job, code_cells
 from trc_lib.course.places import shipped, shown
 from trc_lib.course.presets import PRESETS
@@ -123,8 +125,9 @@ def run_job(folder, bars=None, gpus=0):
         RuntimeError: if another process runs the job, or the kernel of a notebook died.
     """
     job = Job.read(folder)
-    with _claimed(job):
-        os.environ[RUN_FOLDER] = str(job.folder)  # for the notebooks' kernels
+    with _claimed(job), tempfile.TemporaryDirectory() as scratch:
+        # For the notebooks' kernels.
+        os.environ |= {RUN_FOLDER: str(job.folder), **kernel.environment(scratch)}
         state = State.read(job.folder)
         for name, parameters in job.chapters.items():
             before = BUILDS_ON.get(name)

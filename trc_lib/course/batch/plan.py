@@ -8,10 +8,11 @@ import json
 import math
 import pathlib
 import re
-from io import StringIO
 
 from trc_lib import io
-from trc_lib.course.places import root, shipped
+from trc_lib.course.parameters import check_parameters
+from trc_lib.course.places import shipped
+from trc_lib.course.workspace import runs_folder
 
 CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation",
             "06_does_recursion_help", "07_bounded_inputs", "08_van_der_pol",
@@ -81,49 +82,61 @@ def plan(lane, seed=0, out=None, only=(), settings=(), sweeps=(), keep_going=Fal
         raise ValueError("out is needed with settings or sweeps; give --out, a folder for the runs")
     fixed = {key: _value(text) for key, text in map(_assignment, settings)}
     axes = {key: _values(text) for key, text in map(_assignment, sweeps)}
-    if fixed.keys() & axes.keys():
-        both = ", ".join(sorted(fixed.keys() & axes.keys()))
-        raise ValueError(f"{both} is set and swept; give it once")
+    if both := fixed.keys() & axes.keys():
+        words = ", ".join(f"{chapter[:2]}.{name}" for chapter, name in sorted(both))
+        raise ValueError(f"{words} is set and swept; give it once")
     if (size := math.prod(map(len, axes.values()))) > MOST_JOBS:
         raise ValueError(f"sweeps make {size:,} jobs; at most {MOST_JOBS:,} are accepted")
-    chosen, swept = set(map(_chapter, only)), {_chapter(key[:2]) for key in axes}
-    chapters = [name for name in CHAPTERS if name in chosen or (not chosen and (
-        not axes or name in swept or BUILDS_ON.get(name) in swept))]
-    for key in (*fixed, *axes):
-        if _chapter(key[:2]) not in chapters:
-            raise ValueError(f"{key} is given, but chapter {_chapter(key[:2])} is not run; "
+    chapters = _chapters(set(map(_chapter, only)), {chapter for chapter, _ in axes})
+    for chapter, name in (*fixed, *axes):
+        if chapter not in chapters:
+            raise ValueError(f"{chapter[:2]}.{name} is given, but chapter {chapter} is not run; "
                              "add it to --only")
-    name = lane if seed == 0 else f"{lane}-seed-{seed}"
-    folder = root() / "runs" / name if out is None else pathlib.Path(out).resolve()
+    folder = runs_folder(lane, seed) if out is None else pathlib.Path(out).resolve()
     jobs = []
     for values in itertools.product(*axes.values()):
-        given = dict(zip(axes, values))
-        name = ",".join(f"{key}={value}" for key, value in given.items()).replace("/", "_")
-        job = Job(folder / name, lane, seed, {chapter: {"lane": lane, "seed": seed}
-                                              for chapter in chapters}, given, keep_going)
+        swept = {f"{chapter[:2]}.{name}": value for (chapter, name), value in zip(axes, values)}
+        subfolder = ",".join(f"{name}={value}" for name, value in swept.items())
+        job = Job(folder / _portable(subfolder), lane, seed, {
+            chapter: {"lane": lane, "seed": seed} for chapter in chapters}, swept, keep_going)
         if "05_evaluation" in chapters and ("04_training" in chapters or job.checkpoint.exists()):
             job.chapters["05_evaluation"]["checkpoint"] = "trained"  # by this job
-        for key, value in (fixed | given).items():
-            job.chapters[_chapter(key[:2])][key[3:]] = value
+        for (chapter, name), value in (fixed | dict(zip(axes, values))).items():
+            job.chapters[chapter][name] = value
         jobs.append(job)
     if len({job.folder for job in jobs}) < len(jobs):
         raise ValueError("sweeps give the same value twice; each combination is one job")
-    different = {repr(item): item for job in jobs for item in job.chapters.items()}
-    for chapter, parameters in different.values():
-        _check(chapter, parameters)
+    for chapter, parameters in {repr(item): item for job in jobs
+                                for item in job.chapters.items()}.values():
+        try:
+            check_parameters(**parameters_of(chapter) | parameters)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"chapter {chapter}: {error}") from None
     return jobs
 
 
+def _chapters(chosen, swept):
+    """The chapters to run: those chosen; else those swept and what builds on them; else all."""
+    return [name for name in CHAPTERS
+            if (name in chosen if chosen else not swept or {name, BUILDS_ON.get(name)} & swept)]
+
+
+def _portable(name):
+    """A file name without the characters that some systems do not accept, see `Job.folder`."""
+    return re.sub(r'[/\\:*?"<>|]', "_", name)
+
+
 def _chapter(word):
+    """The name of the chapter that ``"04"``, ``"4"`` or ``"04_training"`` means."""
     for name in CHAPTERS:
-        if word in (name, name[:2]):
+        if word in (name, name[:2], name[:2].lstrip("0")):
             return name
     numbers = ", ".join(name[:2] for name in CHAPTERS)
     raise ValueError(f"chapter {word!r} is unknown; accepted are {numbers}")
 
 
 def _assignment(word):
-    """``"04_training.seed=7"`` or ``"04.seed=7"`` as ``("04.seed", "7")``."""
+    """``"04_training.seed=7"`` or ``"04.seed=7"`` as ``(("04_training", "seed"), "7")``."""
     parts = re.fullmatch(r"(\w+)\.(\w+)=(.+)", word)
     if parts is None:
         raise ValueError(f"{word!r} is not accepted; give a chapter, a parameter and a value, "
@@ -131,11 +144,10 @@ def _assignment(word):
     chapter, name, text = _chapter(parts[1]), parts[2], parts[3]
     if name == "lane":
         raise ValueError(f"{word!r} is not accepted; the lane is one for all chapters: give --lane")
-    declared = parameters_of(chapter)
-    if name not in declared:
+    if name not in (declared := parameters_of(chapter)):
         raise ValueError(f"{word!r}: chapter {chapter} declares no parameter {name!r}; "
                          f"it has {', '.join(declared)}")
-    return f"{chapter[:2]}.{name}", text
+    return (chapter, name), text
 
 
 def _values(text):
@@ -172,21 +184,3 @@ def parameters_of(chapter):
     source = next((source for source, tags in code_cells(chapter) if "parameters" in tags), "")
     return {statement.targets[0].id: ast.literal_eval(statement.value)
             for statement in ast.parse(source).body}
-
-
-def _check(chapter, parameters):
-    """Raise ValueError if the chapter does not accept the parameters."""
-    declared = parameters_of(chapter)
-    for name, value in parameters.items():
-        default = declared.get(name)
-        accepted = (int, float) if isinstance(default, float) else (type(default),)
-        if default is not None and type(value) not in accepted:
-            raise ValueError(f"{chapter[:2]}.{name}={value!r} is not accepted; "
-                             f"it needs a value like {default!r}")
-    cells = code_cells(chapter)
-    after = next(i for i, (_, tags) in enumerate(cells) if "parameters" in tags) + 1
-    try:  # the cell after the parameters is the notebook's own check of them
-        with contextlib.redirect_stdout(StringIO()):
-            exec(compile(cells[after][0], f"{chapter}.ipynb", "exec"), declared | parameters)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"chapter {chapter}: {error}") from None

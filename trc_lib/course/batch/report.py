@@ -1,9 +1,4 @@
-"""The results of the course beside the description's, and tables for the terminal and documents."""
-
-from trc_lib import io
-from trc_lib.course.places import root
-
-BEGIN, END = "<!-- results: written by `make course` -->", "<!-- end of results -->"
+"""The results of the course beside the description's, and tables for the terminal."""
 
 # What the description of the original system reports; quoted, not measured here.
 DESCRIPTION = {"mean final error": "0.016", "success rate (final error < 0.1)": "100 %",
@@ -44,30 +39,3 @@ def closing_table(results, folder):
     rows = [("", "this course", "the description"), *comparison(results)]
     return (f"{aligned(rows, str.ljust)}\nNext: the executed notebooks are in {folder}/; "
             "open the course itself with: make lab")
-
-
-def readme_table(results):
-    """The comparison as Markdown."""
-    num_eval, lane = results["05_evaluation"]["num_eval"], results["lane"]
-    head = f"| {num_eval:,} unseen problems, lane `{lane}` | this course | the description |"
-    rows = [f"| {' | '.join(row)} |" for row in comparison(results)]
-    return "\n".join([head, "|---|---|---|", *rows])
-
-
-def write_table(path, begin, end, table):
-    """Put ``table`` between two marks in a document of the course, such as ``"docs/data.md"``.
-
-    Nothing is done where the document or a mark is missing.
-    """
-    document = root() / path
-    if document.exists():
-        text = document.read_text(encoding="utf-8")
-        io.write_text(document, replace_between(text, begin, end, table))
-
-
-def replace_between(text, begin, end, table):
-    """The text with ``table`` between two marks; unchanged where a mark is missing."""
-    if begin not in text or end not in text:
-        return text
-    before, rest = text.split(begin, 1)
-    return f"{before}{begin}\n{table}\n{end}{rest.split(end, 1)[1]}"

@@ -52,9 +52,11 @@ def write(rows, folder):
 
 
 def table(rows):
-    """The jobs for the terminal, a line each."""
+    """The jobs for the terminal, a line each; nothing where there is nothing to compare."""
     shown = {name: label for name, label, _ in HEADLINES
              if any(name in each["figures"] for each in rows)}
+    if not shown and not rows[0]["given"]:
+        return ""
     lines = [[*rows[0]["given"], "ended", *shown.values()]]
     for each in rows:
         figures = ("" if value is None else f"{value:.4g}"

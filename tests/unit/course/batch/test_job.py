@@ -95,6 +95,18 @@ def test_a_job_that_was_given_a_gpu_does_not_run_on_the_cpu(executed, scratch, m
     assert "was not run: the job was given 1 GPU, but PyTorch" in error and executed == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the simulation looks into /proc")
+def test_on_windows_a_job_runs_and_one_whose_old_files_are_open_is_not_begun_anew(run, scratch):
+    from tests.windows import windows
+
+    with windows():
+        assert run() == ["04", "05"] and run() == []
+        kept = scratch / "out/training/last.pt"
+        io.write_text(kept, "of the earlier run")
+        with open(kept, "rb"), pytest.raises(PermissionError, match=r"last\.pt"):
+            run(force=True)
+
+
 def test_a_job_that_another_process_runs_is_left_to_it(executed, scratch):
     (job,) = plan("smoke", out=scratch / "out", only=["04"])
     prepare(job)

@@ -1,14 +1,8 @@
 """The tables of results."""
 
-from tests import ROOT
 from trc_lib import io
 from trc_lib.course.batch import report, summary
 from trc_lib.course.batch.plan import plan
-
-
-def test_the_readme_shows_the_results_of_the_course(results):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"{report.BEGIN}\n{report.readme_table(results)}\n{report.END}\n" in readme
 
 
 def test_the_closing_table_is_aligned_and_says_where_to_look(results):
@@ -25,19 +19,6 @@ def test_the_course_reached_its_headline(results):
     assert results["04_training"]["seconds"] <= 120
     assert network["final_error_mean"] <= 0.010 and network["success_rate"] == 1
     assert network["control_mse"] <= 4.9e-5
-
-
-def test_a_table_replaces_what_is_between_its_marks_and_nothing_else(scratch_course):
-    document = scratch_course / "docs" / "a.md"
-    report.write_table("docs/a.md", "<begin>", "<end>", "new")
-    assert not document.exists()
-    document.parent.mkdir()
-    for text, expected in (("before\n<begin>\nold\n<end>\nafter\n",
-                            "before\n<begin>\nnew\n<end>\nafter\n"),
-                           ("no marks\n", "no marks\n"), ("only <begin>\n", "only <begin>\n")):
-        document.write_text(text)
-        report.write_table("docs/a.md", "<begin>", "<end>", "new")
-        assert document.read_text() == expected
 
 
 def test_the_summary_says_how_each_job_ended(tmp_path):

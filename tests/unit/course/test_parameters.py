@@ -1,0 +1,46 @@
+"""What a notebook accepts as its parameters, also from papermill."""
+
+import types
+
+import IPython
+import pytest
+
+from trc_lib import course
+from trc_lib.course import parameters
+from trc_lib.course.batch.plan import CHAPTERS, parameters_of
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_parameter_that_a_notebook_declares_is_checked(chapter):
+    declared = parameters_of(chapter)
+    assert declared.keys() <= {*parameters.OF_THE_PRESET, *parameters.CHECKS}
+    assert course.check_parameters(**declared) == course.PRESETS["cpu"]
+    for name, default in declared.items():
+        for wrong in ("a", -1.5, [1], float("nan")) if default is not False else ("a", 1):
+            with pytest.raises((TypeError, ValueError), match=name):
+                course.check_parameters(**declared | {name: wrong})
+
+
+def kernel(monkeypatch, *cells):
+    shell = types.SimpleNamespace(user_ns={"In": ["", 'lane = "cpu"\nseed = 0\nlr = None', *cells]})
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+
+
+@pytest.mark.parametrize(("cell", "message"), [
+    ("sede = 3", "has no parameter 'sede'; did you mean 'seed'? It has lane, seed, lr"),
+    ("zzz = [1, 2]\nseed = 3", "has no parameter 'zzz'. It has lane, seed, lr"),
+    ('Lane = "smoke"', "did you mean 'lane'?"),
+    ("seed: int = 3", None), ("seed = 3\nlr = 0.001", None)])
+def test_a_parameter_that_papermill_injects_must_be_declared(cell, message, monkeypatch):
+    kernel(monkeypatch, f"# Parameters\n{cell}\n")
+    if message is None:
+        assert course.check_parameters("cpu", 3, lr=0.001).seed == 3
+    else:
+        with pytest.raises(ValueError) as refused:
+            course.check_parameters("cpu", 0, lr=None)
+        assert message in str(refused.value)
+
+
+def test_what_a_learner_types_is_no_parameter(monkeypatch):
+    kernel(monkeypatch, "x = 1", "sede = 3  # Parameters")
+    assert course.check_parameters("cpu", 0, lr=None).name == "cpu"

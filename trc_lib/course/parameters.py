@@ -1,0 +1,62 @@
+"""The parameters that the chapters declare, and what each may be."""
+
+import ast
+import difflib
+import functools
+
+from trc_lib import validation
+from trc_lib.course.presets import Preset, choose_preset
+
+OF_THE_PRESET = ("lane", "seed", "feedback", "epochs", "batch_size", "lr", "cycle_weight")
+CHECKS = {
+    "horizon": functools.partial(validation.whole, at_least=3),
+    "dt": validation.positive,
+    "state_range": validation.positive,
+    "H_cycles": validation.whole,
+    "L_cycles": validation.whole,
+    "retrain": validation.switch,
+    "checkpoint": functools.partial(validation.one_of, accepted=("shipped", "trained")),
+    "most_cycles": functools.partial(validation.whole, at_least=8),
+    "limit": validation.positive,
+    "noise": functools.partial(validation.positive, or_zero=True),
+}
+
+
+def check_parameters(lane: object, seed: object, **others: object) -> Preset:
+    """Check the parameters of a notebook, and choose its preset.
+
+    Papermill gives a notebook any parameter, also one that it does not declare because its name is
+    mistyped; such a run would be one with the default. It is refused here.
+
+    Args:
+        lane: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
+        seed: of everything that is drawn.
+        others: all other parameters that the notebook declares.
+
+    Raises:
+        TypeError, ValueError: naming the parameter, and what is accepted.
+    """
+    for name in _injected():
+        if name not in (declared := ("lane", "seed", *others)):
+            near = difflib.get_close_matches(name.lower(), declared, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else "."
+            raise ValueError(f"this notebook has no parameter {name!r}{meant} "
+                             f"It has {', '.join(declared)}")
+    for name, check in CHECKS.items():
+        if name in others:
+            check(name, others[name])
+    training = {name: value for name, value in others.items() if name in OF_THE_PRESET}
+    return choose_preset(lane, seed=seed, **training)
+
+
+def _injected():
+    """The names that papermill assigned in this kernel, in the cell that it injects."""
+    try:
+        from IPython import get_ipython
+
+        cells = get_ipython().user_ns["In"]
+    except (ImportError, AttributeError, KeyError):  # no notebook
+        return []
+    return [node.id for cell in cells if cell.startswith("# Parameters\n")
+            for node in ast.walk(ast.parse(cell))
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
