@@ -1,7 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench bench-store bench-widgets check-gpu torture sweep long lab doctor store clean
+.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench bench-store bench-widgets check-gpu torture sweep long publish lab doctor store clean
 
 PYTHON ?= python3
+TORCH = auto
 BIN := .venv/bin
 
 # What the tools would leave in HOME and /tmp stays here, and goes with `make clean`.
@@ -15,6 +16,7 @@ export JUPYTER_DATA_DIR := $(CACHE)/jupyter/data
 export npm_config_cache := $(CACHE)/npm
 export PIP_NO_CACHE_DIR := 1
 export UV_NO_CACHE := 1
+unexport PYTHONPATH PYTHONHOME
 
 help:                ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,14 +31,14 @@ test: test-fast      ## run all tests: the fast ones, the integration tests, eve
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
 	$(BIN)/python -m pytest -n 2 -rs tests/system
 
-test-fast: .venv/ready  ## run ruff and the unit tests (under a minute)
+test-fast: .venv/ready-test  ## run ruff and the unit tests (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
-test-browser: .venv/ready  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
+test-browser: .venv/ready-test  ## work every control of every widget in a real browser (as root it installs Debian's chromium)
 	$(BIN)/python -m pytest tests/system/browser
 
-test-slurm: .venv/ready  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
+test-slurm: .venv/ready-test  ## send grids of runs to a real Slurm on this machine (as root it installs Debian's slurm and munge)
 	$(BIN)/python -m pytest -rs tests/system/slurm
 
 test-oldest: RESOLUTION := lowest-direct  ## run the unit and integration tests with the oldest versions that pyproject.toml allows (with PyTorch for CUDA: 3 GB to download, 7 GB of disk)
@@ -48,19 +50,19 @@ test-oldest test-newest: | .cache/tmp
 	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests/unit
 	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests/integration
 
-bench-widgets: .venv/ready  ## measure from key press to new picture in a real browser
+bench-widgets: .venv/ready-test  ## measure from key press to new picture in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
 
-bench: .venv/ready   ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
+bench: .venv/ready-test  ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench
 
-bench-store: .venv/ready  ## measure time, memory and disk of 1e5, 1e6 and 1e7 problems in shards
+bench-store: .venv/ready-test  ## measure time, memory and disk of 1e5, 1e6 and 1e7 problems in shards
 	$(BIN)/python -m tests.benchmarks.bench_store
 
-check-gpu: .venv/ready  ## on a machine with a GPU: compare it with the CPU, train the gpu lane, write data/results/gpu.json
+check-gpu: .venv/ready-test  ## on a machine with a GPU: compare it with the CPU, train the gpu lane, write data/results/gpu.json
 	$(BIN)/python -m tests.benchmarks.check_gpu
 
-torture: .venv/ready ## kill, damage, misuse and starve it, and count what it survives (about an hour, as root for all of it)
+torture: .venv/ready-test  ## kill, damage, misuse and starve it, and count what it survives (about an hour, as root for all of it)
 	$(BIN)/python -m tests.system.torture
 
 sweep: .venv/ready   ## train all rivals of chapters 6 to 8 with five seeds (about 4 hours; stopped runs go on)
@@ -72,26 +74,25 @@ long: .venv/ready    ## train the best network that is shipped (about 4 minutes)
 	$(BIN)/python -m trc_lib generate --out data/long
 	$(BIN)/python -m trc_lib train --data data/long --out data/long --proportional --objective rms --cycle-weight 1 --final-weight 0.3 --epochs 20
 
-lab: .venv/ready     ## open the notebooks in JupyterLab
+publish: .venv/ready-test  ## for maintainers: run the course if need be, and write its figures to README.md, figures and data/results/course.json
+	$(BIN)/python -m tests.benchmarks.publish
+
+lab: .venv/ready     ## open the course in JupyterLab, in copies of your own in my_course
 	$(BIN)/python -m trc_lib lab
 
 doctor: .venv/ready  ## check that all that the course needs is here
 	$(BIN)/python -m trc_lib doctor
 
-store: .venv/ready   ## restart and run all notebooks, and store their outputs in place
+store: .venv/ready-test  ## restart and run all notebooks, and store their outputs in place
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb solutions/*.ipynb
 
-clean:               ## remove all that was made here: the environments, the runs, the generated data, the tools' caches
+clean:               ## remove all that was made here, but for your copies in my_course: the environments, the runs, the generated data, the tools' caches
 	rm -rf .venv .venv-* .cache runs *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find data -mindepth 1 -maxdepth 1 ! -name README.md ! -name pretrained ! -name results -exec rm -rf {} +
-	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find . -path ./my_course -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 .cache/tmp:
 	mkdir -p $@
 
-.venv/ready: pyproject.toml constraints.txt | .cache/tmp
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; say which: make PYTHON=python3.12")'
-	@echo "installing into .venv: takes a few minutes"
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,browser,export,dev]'
-	touch $@
+.venv/ready .venv/ready-test: pyproject.toml constraints.txt | .cache/tmp
+	$(PYTHON) trc_lib/course/install.py --torch $(TORCH) $(if $(filter %-test,$@),--tests)

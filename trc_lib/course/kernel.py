@@ -21,7 +21,8 @@ def environment(folder):
     spec = folder / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True, exist_ok=True)
     spec.write_text(json.dumps({
-        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
+                 "--IPKernelApp.log_level=ERROR"],  # no warnings in the terminal
         "display_name": "Python 3 (ipykernel)", "language": "python",
         "metadata": {"debugger": True}}), encoding="utf-8")
     found = {"JUPYTER_PATH": os.pathsep.join(

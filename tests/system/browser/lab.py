@@ -3,9 +3,8 @@
 import contextlib
 import json
 import os
+import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,8 +15,9 @@ from playwright.sync_api import sync_playwright
 from tests import ROOT
 
 SCREENSHOTS = ROOT / "runs" / "screenshots"
-SETTINGS = {"@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
-            "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False}}
+CONFIG = {"jupyter_lab_config.json": {"LabApp": {"expose_app_in_browser": True}},
+          "labconfig/default_setting_overrides.json": {
+              "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]
 
@@ -35,42 +35,36 @@ def chromium():
 
 
 def copy_course(folder):
-    """The notebooks, set to the smoke lane, with the shipped checkpoint, in a folder of their own."""
-    (folder / "notebooks").mkdir(parents=True)
-    (folder / "trc_lib").mkdir()  # marks the folder as a course; the library itself is the installed one
-    for name in ("pretrained", "results"):
-        shutil.copytree(ROOT / "data" / name, folder / "data" / name)
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    """The course's notebooks, set to the smoke lane, and its results, in a folder of their own."""
+    for name in ("notebooks", "data/pretrained", "data/results"):
+        shutil.copytree(ROOT / name, folder / name)
+    for path in (folder / "notebooks").glob("*.ipynb"):
         text = path.read_text(encoding="utf-8").replace('lane = \\"cpu\\"', 'lane = \\"smoke\\"')
-        (folder / "notebooks" / path.name).write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
 def server(folder):
-    """A JupyterLab over ``folder/notebooks``; gives its address and the file of its log."""
-    for name, values in SETTINGS.items():
-        path = folder / "settings" / f"{name}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-             "--IdentityProvider.token=course", "--LabApp.expose_app_in_browser=True",
-             f"--LabApp.user_settings_dir={folder / 'settings'}", f"--LabApp.workspaces_dir={folder / 'workspaces'}",
-             f"--ServerApp.root_dir={folder / 'notebooks'}"]
+    """What `make lab` opens, of the course in ``folder``; gives the address of its welcome page and the file of its log.
+
+    Pages have the application as ``window.jupyterapp``, and notebooks draw all their cells at once.
+    """
+    (folder / "config" / "labconfig").mkdir(parents=True)
+    for name, contents in CONFIG.items():
+        (folder / "config" / name).write_text(json.dumps(contents))
     log = folder / "lab.log"
     with open(log, "w") as stream:
-        running = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        places = {"TRC_FOLDER": str(folder), "JUPYTER_CONFIG_PATH": str(folder / "config")}
+        running = subprocess.Popen([sys.executable, "-m", "trc_lib", "lab", "--no-browser"], env=os.environ | places,
+                                   stdout=stream, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
+        deadline = time.monotonic() + 90
+        while not (found := re.search(r"http://\S+", log.read_text())):
+            assert running.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}", log
+        yield found[0], log
     finally:
-        os.killpg(running.pid, signal.SIGTERM)
+        running.terminate()
         running.wait(timeout=20)
 
 
@@ -91,7 +85,7 @@ class Notebook:
     def __init__(self, made, address, name, width=1300):
         self.page, self.errors, self.name = made.new_page(viewport={"width": width, "height": 1000}), [], name
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{address}/lab/tree/{name}.ipynb?token=course&reset", wait_until="domcontentloaded")
+        self.page.goto(f"{address.replace('README.md', f'{name}.ipynb')}&reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
         self.page.evaluate("""async () => {
             const app = window.jupyterapp; await app.restored;

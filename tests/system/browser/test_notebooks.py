@@ -62,6 +62,32 @@ def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
         notebook.page.close()
 
 
+def test_the_welcome_page_opens_as_a_page_and_leads_to_a_trusted_chapter(made):
+    browser, address, log = made
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})
+    try:
+        page.goto(f"{address}&reset", wait_until="domcontentloaded")
+        start = page.locator(".jp-MarkdownViewer a", has_text="Open chapter 1")
+        start.wait_for(timeout=60_000)
+        page.evaluate("window.jupyterapp.restored")
+        page.wait_for_timeout(1000)  # prompts come now
+        shown = page.locator(".jp-MarkdownViewer img").evaluate_all("pictures => pictures.map(one => one.naturalWidth)")
+        assert len(shown) == 10 and all(shown)
+        page.screenshot(path=lab.SCREENSHOTS / "welcome.png")
+        start.click()
+        page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)
+        trusted = page.evaluate("""async () => { const shown = window.jupyterapp.shell.currentWidget;
+            await shown.context.ready; await shown.sessionContext.ready;
+            return [...shown.content.model.cells].filter(one => one.type === 'code').map(one => one.trusted); }""")
+        assert len(trusted) > 5 and all(trusted)
+        assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
+        page.screenshot(path=lab.SCREENSHOTS / "chapter.png")
+        lines = pathlib.Path(log).read_text().splitlines()
+        assert [line for line in lines if "http" in line] == [line for line in lines if "The course is open at" in line]
+    finally:
+        page.close()
+
+
 def test_the_layout_holds_at_a_thousand_pixels(made):
     browser, address, _ = made
     notebook = lab.Notebook(browser, address, "05_evaluation", width=1000)
