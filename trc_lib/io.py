@@ -57,17 +57,19 @@ def claimed(lock: Path, what: object) -> Iterator[None]:
 
 
 def _acquire(held, lock, what):
-    for _ in range(100):  # not for ever: Windows also answers so where nothing can be written
+    for _ in range(50):  # not for ever: Windows also answers so where nothing can be written
         try:
             return held.acquire()
         except filelock.Timeout:
             if not lock.exists():  # its holder removed it in between
+                time.sleep(0.01)
                 continue
             holder = ""
             with contextlib.suppress(OSError):  # Windows does not let others read a locked file
                 holder = lock.read_text(encoding="utf-8", errors="replace")
             raise Busy(f"{what} is in use by {holder or 'another process'}; "
                        "wait for it, or end it") from None
+    raise OSError(f"{lock} cannot be made")
 
 
 @contextlib.contextmanager

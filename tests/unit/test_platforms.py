@@ -1,14 +1,17 @@
 """Other systems, simulated: an Apple GPU, and what Windows forbids."""
 
 import dataclasses
+import os
+import sys
+import threading
 
 import pytest
 import torch
 
 from tests.apple import apple
-from trc_lib import evaluation
-from trc_lib.data import LQRDataset, generate_dataset
-from trc_lib.model import TinyRecursiveControl
+from trc_lib import evaluation, io
+from trc_lib.data import LQRDataset, generate_dataset, shards
+from trc_lib.model import TinyRecursiveControl, TRCConfig
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController
 from trc_lib.training import TrainConfig, train
@@ -91,3 +94,68 @@ def test_tensors_on_an_apple_gpu_are_taken_by_what_computes_in_float64(dataset):
 def test_two_tensors_on_two_devices_are_refused_by_name():
     with apple(), pytest.raises(ValueError, match="initial_state is on mps and controls on cpu"):
         DoubleIntegrator().rollout(torch.ones(2).to("mps"), torch.ones(5, 1))
+
+
+@pytest.fixture
+def on_windows(tmp_path):
+    """The folder to write to."""
+    if sys.platform != "linux":
+        pytest.skip("the simulation looks into /proc")
+    from tests.windows import windows
+
+    with windows(denied=[tmp_path / "denied"]):
+        yield tmp_path
+
+
+def test_the_simulated_windows_refuses_what_the_real_one_does(on_windows):
+    path = on_windows / "a.txt"
+    path.write_text("é\n")
+    assert path.read_bytes() == b"\xe9\r\n"
+    with open(path, "rb") as held:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fsync(held.fileno())
+        for change in (path.unlink, lambda: path.with_name("b").replace(path)):
+            path.with_name("b").touch()
+            with pytest.raises(PermissionError):
+                change()
+    for name in ("a:b", "nul.txt", "dot.", "x" * 260):
+        with pytest.raises(OSError, match=r"syntax is incorrect|cannot find"):
+            (on_windows / name).mkdir()
+
+
+def test_all_that_is_written_is_written_on_windows(on_windows, dataset):
+    folder, config = on_windows, TrainConfig(epochs=2, batch_size=16, snapshot_epochs=(0, 2))
+    for _ in range(2):  # the second time over the first
+        io.write_text(folder / "a.txt", "x₀\n")
+        io.write_json(folder / "a.json", {"x": "Δ"})
+        dataset.save(folder / "a.npz")
+        store = shards.make(folder / "store", 30, 0, MinimumEnergyController(), 2.5, progress=False)
+        for resume in (False, True):
+            model = TinyRecursiveControl(TRCConfig(H_cycles=1, L_cycles=1))
+            train(model, dataset, dataset, config, folder / "run", resume=resume, progress=False)
+    assert (folder / "a.txt").read_bytes() == "x₀\n".encode()
+    assert io.read_json(folder / "a.json") == {"x": "Δ"} and len(store) == 30
+    assert LQRDataset.load(folder / "a.npz").fingerprint == dataset.fingerprint
+    assert b"\r" not in (folder / "run" / "history.csv").read_bytes()
+    assert not list(folder.rglob(".*"))
+
+
+def test_a_reader_on_windows_is_waited_for_and_one_that_stays_is_named(on_windows):
+    path = on_windows / "a.txt"
+    io.write_text(path, "old")
+    reader = open(path)
+    threading.Timer(0.2, reader.close).start()
+    io.write_text(path, "new")
+    with open(path) as reader, pytest.raises(PermissionError, match=r"cannot write .*a\.txt: "):
+        io.write_text(path, "newer")
+    assert path.read_text() == "new" and [each.name for each in on_windows.iterdir()] == ["a.txt"]
+
+
+def test_a_lock_on_windows_is_held_and_one_that_cannot_be_made_does_not_wait(on_windows):
+    with io.claimed(on_windows / ".lock", "it"):
+        with pytest.raises(io.Busy, match="it is in use by another process"):
+            with io.claimed(on_windows / ".lock", "it"):
+                pass
+    with io.claimed(on_windows / "denied" / ".lock", "it"):
+        pass
+    assert not list(on_windows.rglob(".lock"))
