@@ -5,7 +5,7 @@ import tempfile
 
 import pytest
 
-from trc_lib.course import kernel
+from trc_lib.course import kernel, places
 
 CELL_TIMEOUT = 600  # seconds; nbval's own default, 2000, is how late it notices a dead kernel
 
@@ -23,4 +23,6 @@ def pytest_cmdline_main(config):
         folder = tempfile.TemporaryDirectory()
         config.add_cleanup(folder.cleanup)
         os.environ.update(kernel.environment(folder.name))
+        # Notebooks begin without what earlier runs left, which could hide that an output is stale.
+        os.environ[places.FOLDER] = os.path.join(folder.name, "made")
         import matplotlib.font_manager  # noqa: F401 - says that it builds its cache: not in a cell

@@ -61,6 +61,8 @@ def test_a_grid_leaves_a_folder_each_a_table_and_a_picture_and_is_reused(scratch
     words = ["--set", "04.seed=1", "--sweep", "04.weight=0.5,1", "--workers", "2"]
     assert run(*words) == 0
     printed = capsys.readouterr().out
+    for name in ("04.weight=0.5", "04.weight=1"):
+        assert f"{name}: started (" in printed and f"{name}: done (" in printed
     assert re.search(r"0\.5 +done +1\.5 ", printed) and "out/summary.csv and .png" in printed
     one = scratch / "out" / "04.weight=0.5"
     made = {"04_training.ipynb", "05_evaluation.ipynb", "log.txt", "metrics.json"}
@@ -77,6 +79,35 @@ def test_a_grid_leaves_a_folder_each_a_table_and_a_picture_and_is_reused(scratch
     assert run(*words) == 0
     assert capsys.readouterr().out.count("reused, it was finished") == 2
     assert before == {path: path.stat().st_mtime_ns for path in scratch.rglob("0*.ipynb")}
+
+
+def test_neither_a_foreign_kernel_nor_a_home_without_write_access_disturbs_a_run(
+        scratch, tmp_path_factory, monkeypatch):
+    foreign = tmp_path_factory.mktemp("foreign")
+    spec = foreign / "kernels" / "python3" / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    spec.write_text('{"argv": ["false"], "display_name": "other", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(foreign))
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, os.devnull)
+    for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    write(scratch, "04_training", "import sys\nprint(sys.executable)",
+          "import matplotlib.pyplot as plt\nplt.plot([1])")
+    assert run("--only", "04") == 0
+    text = (scratch / "out/04_training.ipynb").read_text(encoding="utf-8")
+    assert sys.executable in text and '"stderr"' not in text
+
+
+def test_a_kernel_that_does_not_start_is_a_failure_and_not_tried_again(
+        scratch, tmp_path_factory, monkeypatch, capsys):
+    broken = tmp_path_factory.mktemp("broken")
+    (broken / "ipykernel_launcher.py").write_text("raise SystemExit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(broken), prepend=os.pathsep)
+    assert run("--only", "04") == 1
+    said = capsys.readouterr()
+    assert "error: 04_training could not be run: Kernel died" in said.err
+    assert "doctor says what is missing" in said.err and "it goes on" not in said.out
 
 
 def test_a_failure_is_reported_with_its_last_lines_and_the_others_go_on_if_asked(scratch, capsys):

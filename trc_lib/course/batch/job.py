@@ -27,7 +27,7 @@ from papermill.exceptions import PapermillExecutionError
 
 import trc_lib
 from trc_lib import io, validation
-from trc_lib.course import kernel
+from trc_lib.course import console, kernel
 from trc_lib.course.batch.plan import BUILDS_ON, Job, code_cells
 from trc_lib.course.places import shipped, shown
 from trc_lib.course.presets import PRESETS
@@ -180,6 +180,10 @@ def _run_chapter(job, name, key, state, bars):
         state.died = f"{name}: its kernel died, most likely for lack of memory (see {notebook})"
         _say(job, state.died, aloud=False)
         raise RuntimeError(state.died) from None
+    except Exception as error:  # of Jupyter, of the disk
+        state.chapters[name] = _failed(f"{name} could not be run: {str(error) or repr(error)}; "
+                                       "python -m trc_lib doctor says what is missing")
+        _say(job, state.chapters[name]["error"], aloud=False)
     finally:
         state.write(job.folder)
 
@@ -192,7 +196,6 @@ def run_notebook(name, out, parameters, bars=None):
     try:
         papermill.execute_notebook(
             notebooks / f"{name}.ipynb", running, parameters, kernel_name="python3", cwd=notebooks,
-            extra_arguments=["--log-level=ERROR"],
             progress_bar={"desc": name, "file": bars} if bars and bars.isatty() else False)
     except PapermillExecutionError as error:
         plain = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))  # without colours
@@ -272,8 +275,8 @@ def main(folder):
     """Run the job in ``folder`` for `trc_lib.course.batch.engines.Local`; returns the exit code."""
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
-    sys.stdout.reconfigure(errors="backslashreplace")  # a terminal may lack a path's letters
-    terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
+    console.prepare()
+    terminal = os.fdopen(os.dup(2), "w", encoding=sys.stderr.encoding, errors=sys.stderr.errors)
     with open(pathlib.Path(folder) / "stderr.txt", "ab") as stream:
         os.dup2(stream.fileno(), 2)  # where the kernels' messages go: they are for debugging
     threading.Thread(target=_watch_parent, daemon=True).start()
