@@ -38,6 +38,7 @@ def run(installed, tmp_path):
 
 @pytest.mark.parametrize(("source", "place"), [
     ("trc_lib", "trc_lib"), ("notebooks", "trc_lib/course/shipped/notebooks"),
+    ("figures", "trc_lib/course/shipped/figures"),
     ("data/pretrained", "trc_lib/course/shipped/data/pretrained"),
     ("data/results", "trc_lib/course/shipped/data/results")])
 def test_the_wheel_holds_every_file_that_the_course_needs(installed, source, place):
@@ -68,3 +69,10 @@ def test_a_copied_notebook_runs_alone(run, installed, tmp_path):
     notebook = installed / "trc_lib" / "course" / "shipped" / "notebooks" / "03_model.ipynb"
     (tmp_path / "my copy.ipynb").write_bytes(notebook.read_bytes())
     run("-m", "papermill", "-p", "lane", "smoke", "my copy.ipynb", "out.ipynb")
+
+
+def test_the_welcome_page_and_its_pictures_are_copied_from_the_installed_package(run, tmp_path):
+    run("-c", "from pathlib import Path; from trc_lib.course import lab; "
+        "lab.copy_course(Path('my_course').resolve())")
+    assert len([*(tmp_path / "my_course" / "figures").iterdir()]) == 10
+    assert len([*(tmp_path / "my_course").rglob("*.ipynb")]) == 18
