@@ -109,13 +109,24 @@ def replace(old: Path, new: Path) -> None:
     Raises:
         PermissionError: if ``new`` is still open in another program then.
     """
-    for pause in (0.01, 0.04, 0.15, 0.6, 1.2, None):
+    _patiently(os.replace, old, new)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if it exists; tried for two seconds as `replace`."""
+    with contextlib.suppress(FileNotFoundError):
+        _patiently(os.unlink, path)
+
+
+def _patiently(change, *paths):
+    until = time.monotonic() + 2
+    while True:
         try:
-            return os.replace(old, new)
+            return change(*paths)
         except PermissionError as error:
-            if pause is None or not hasattr(error, "winerror"):
+            if not hasattr(error, "winerror") or time.monotonic() > until:
                 raise
-            time.sleep(pause)
+            time.sleep(0.02)
 
 
 def _in_use(temporary, path):

@@ -1,5 +1,6 @@
 """Other systems, simulated: an Apple GPU, and what Windows forbids."""
 
+import ast
 import dataclasses
 import os
 import sys
@@ -8,6 +9,7 @@ import threading
 import pytest
 import torch
 
+from tests import ROOT
 from tests.apple import apple
 from trc_lib import evaluation, io
 from trc_lib.data import LQRDataset, generate_dataset, shards
@@ -143,9 +145,12 @@ def test_all_that_is_written_is_written_on_windows(on_windows, dataset):
 def test_a_reader_on_windows_is_waited_for_and_one_that_stays_is_named(on_windows):
     path = on_windows / "a.txt"
     io.write_text(path, "old")
-    reader = open(path)
-    threading.Timer(0.2, reader.close).start()
-    io.write_text(path, "new")
+    for change in (lambda: io.write_text(path, "new"), lambda: io.remove(path),
+                   lambda: io.write_text(path, "new")):
+        path.touch()
+        reader = open(path)
+        threading.Timer(0.2, reader.close).start()
+        change()
     with open(path) as reader, pytest.raises(PermissionError, match=r"cannot write .*a\.txt: "):
         io.write_text(path, "newer")
     assert path.read_text() == "new" and [each.name for each in on_windows.iterdir()] == ["a.txt"]
@@ -159,3 +164,23 @@ def test_a_lock_on_windows_is_held_and_one_that_cannot_be_made_does_not_wait(on_
     with io.claimed(on_windows / "denied" / ".lock", "it"):
         pass
     assert not list(on_windows.rglob(".lock"))
+
+
+def in_the_systems_encoding(call):
+    """Whether a call opens, reads or writes text without naming the encoding; `io` has its own."""
+    owner, name = ast.unparse(call.func).rpartition(".")[::2]
+    strings = [word.value for word in call.args if isinstance(word, ast.Constant)]
+    if name in ("open", "fdopen"):
+        text = owner in ("", "os") and not any("b" in str(word) for word in strings)
+    else:
+        text = name in ("read_text", "write_text") and owner not in ("", "io")
+    return text and "utf-8" not in strings and not any(
+        word.arg == "encoding" for word in call.keywords)
+
+
+def test_no_text_is_read_or_written_in_an_encoding_that_depends_on_the_system():
+    found = [(path.name, ast.unparse(call)) for path in (ROOT / "trc_lib").rglob("*.py")
+             for call in ast.walk(ast.parse(path.read_text("utf-8")))
+             if isinstance(call, ast.Call) and in_the_systems_encoding(call)]
+    assert not found
+    assert in_the_systems_encoding(ast.parse("open(path)", mode="eval").body)

@@ -81,7 +81,7 @@ class Run:
         if self.folder is not None:
             io.check_writable(self.folder)
             for name in ("last.pt", "best_model.pt", "snapshots.pt", "history.csv"):
-                (self.folder / name).unlink(missing_ok=True)
+                io.remove(self.folder / name)
         if 0 in self.config.snapshot_epochs:
             self.snapshots[0] = weights_of(self.model)
 

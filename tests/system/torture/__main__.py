@@ -12,7 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from tests.documents import write_table
-from tests.system.torture import bad_input, corruption, figures, kills, surroundings
+from tests.system.torture import bad_input, corruption, figures, kills, platforms, surroundings
 from trc_lib import io
 from trc_lib.course.workspace import root
 
@@ -30,6 +30,9 @@ PARTS = {  # name: what is called, each giving a row or a list of rows
         surroundings.full_disk(10, advance), surroundings.read_only(advance), surroundings.no_home(advance),
         surroundings.no_network(advance), surroundings.elsewhere(advance), surroundings.odd_paths(advance),
         surroundings.two_at_once(5, advance), surroundings.clock_set_back(advance), surroundings.dead_kernel(3, advance)],
+    "platforms": lambda rng, advance: [
+        platforms.writers(2, rng, advance), platforms.ended_at_once(5, advance), platforms.without_posix(advance),
+        platforms.apple_gpu(advance), platforms.other_devices(advance)],
     "numbers": lambda rng, advance: [*figures.threads_and_processes(4, advance), figures.ill_conditioned(advance),
                                      figures.gradients_of_ill_conditioned_costs(advance)],
 }
