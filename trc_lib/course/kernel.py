@@ -27,7 +27,7 @@ def environment(folder):
         "metadata": {"debugger": True}}), encoding="utf-8")
     found = {"JUPYTER_PATH": os.pathsep.join(
         filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))}
-    if not _is_writable(pathlib.Path.home()):
+    if not _is_writable(os.path.expanduser("~")):  # a user in a container may have none
         found |= {name: os.environ.get(name) or str(folder / name.lower())
                   for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
     return found
