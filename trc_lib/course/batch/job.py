@@ -79,7 +79,7 @@ def prepare(job, force=False):
     with _claimed(job):
         if force and (job.folder / "job.json").exists():
             for name in (*RECORDS, *(f"{chapter}.ipynb" for chapter in job.chapters)):
-                (job.folder / name).unlink(missing_ok=True)
+                io.remove(job.folder / name)
             for name in ("training", "results"):
                 if (job.folder / name).exists():
                     shutil.rmtree(job.folder / name)
@@ -125,7 +125,8 @@ def run_job(folder, bars=None, gpus=0):
         RuntimeError: if another process runs the job, or the kernel of a notebook died.
     """
     job = Job.read(folder)
-    with _claimed(job), tempfile.TemporaryDirectory() as scratch:
+    with (_claimed(job),  # a kernel may still have files open; Windows does not remove those
+          tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch):
         # For the notebooks' kernels.
         os.environ |= {RUN_FOLDER: str(job.folder), **kernel.environment(scratch)}
         state = State.read(job.folder)

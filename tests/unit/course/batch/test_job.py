@@ -1,6 +1,7 @@
 """What of a job is run, and what is reused."""
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -43,7 +44,7 @@ def test_whatever_a_chapter_depends_on_makes_it_run_again(run, scratch):
     assert run() == []
     assert run("05.weight=2") == ["05"]
     write_notebook(scratch / "notebooks/05_evaluation.ipynb", "print('new')",
-                   declared='lane = "cpu"\nseed = 0\nweight = 0.5\ncheckpoint = ""')
+                   declared='lane = "cpu"\nseed = 0\nweight = 0.5\ncheckpoint = "shipped"')
     assert run() == ["05"]
     made = scratch / "out/results/04_training.json"  # no input of chapter 5
     made.write_text(made.read_text().replace("1.5", "1.4"))
@@ -96,11 +97,21 @@ def test_a_job_that_was_given_a_gpu_does_not_run_on_the_cpu(executed, scratch, m
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the simulation looks into /proc")
-def test_on_windows_a_job_runs_and_one_whose_old_files_are_open_is_not_begun_anew(run, scratch):
+def test_on_windows_a_job_runs_and_one_whose_old_files_are_open_is_not_begun_anew(
+        run, scratch, monkeypatch):
     from tests.windows import windows
+
+    opened = []
+
+    def leave_open(folder):
+        """As a kernel that has not quite ended."""
+        opened.append(open(pathlib.Path(folder, "connection.json"), "w", encoding="utf-8"))
+        return {}
 
     with windows():
         assert run() == ["04", "05"] and run() == []
+        monkeypatch.setattr("trc_lib.course.batch.job.kernel.environment", leave_open)
+        assert run("05.weight=2") == ["05"]
         kept = scratch / "out/training/last.pt"
         io.write_text(kept, "of the earlier run")
         with open(kept, "rb"), pytest.raises(PermissionError, match=r"last\.pt"):
@@ -128,7 +139,7 @@ def test_a_terminal_without_the_letters_of_a_message_does_not_end_the_job(tmp_pa
     with process:
         said = [stream.read().strip() for stream in (process.stdout, process.stderr)]
         assert process.wait() == 0, (tmp_path / "stderr.txt").read_text(encoding="utf-8")
-    assert said == [r"\u0394\xb2"] * 2
+    assert said == [r"\u0394^2"] * 2
 
 
 def test_what_is_no_input_is_named_in_no_notebook():
