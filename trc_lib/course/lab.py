@@ -6,6 +6,7 @@ nothing that git tracks.
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -49,17 +50,15 @@ def open_lab(folder=None, port=8888, ip="127.0.0.1", browser=True):
     folder = (root() / "my_course" if folder is None else pathlib.Path(folder)).resolve()
     if not 0 < port < 65536:
         raise ValueError(f"--port {port} is not a port; give one from 1 to 65535, such as 8888")
-    try:
-        from jupyterlab.labapp import LabApp
-    except ImportError as error:
-        raise ModuleNotFoundError(f"JupyterLab cannot be imported ({error}); install it: "
-                                  f"{sys.executable} -m pip install jupyterlab") from None
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ModuleNotFoundError("JupyterLab is not installed; install it: "
+                                  f"{sys.executable} -m pip install jupyterlab")
     for line in copy_course(folder):
         print(line, flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         os.environ |= _surroundings(folder / PRIVATE, scratch)
         os.environ.setdefault(FOLDER, str(root()))  # for the notebooks, wherever the copies lie
-        _serve(LabApp, folder, port, ip, browser)
+        _serve(folder, port, ip, browser)
 
 
 def copy_course(folder):
@@ -139,22 +138,27 @@ def _report(folder, names):
 def _surroundings(private, scratch):
     """Environment variables: this Python's kernel, and nothing read from or left at home."""
     settings = private / "lab" / "user-settings"
-    own = pathlib.Path.home() / ".jupyter" / "lab" / "user-settings"
+    own = pathlib.Path(os.path.expanduser("~")) / ".jupyter" / "lab" / "user-settings"
     if own.is_dir() and not settings.exists():  # the theme and the keys that the learner is used to
         with contextlib.suppress(OSError):
             shutil.copytree(own, settings)
     io.write_text(private / "labconfig" / "default_setting_overrides.json", json.dumps(SETTINGS))
-    return environment(scratch) | {
+    found = environment(scratch) | {
         "JUPYTER_CONFIG_DIR": str(private), "JUPYTER_DATA_DIR": str(private / "data"),
-        "JUPYTER_RUNTIME_DIR": scratch, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+        "JUPYTER_RUNTIME_DIR": scratch}
+    if os.path.expanduser("~") == "~":  # no HOME, and a user without a name, as in some containers
+        found["HOME"] = scratch
+    return found
 
 
-def _serve(LabApp, folder, port, ip, browser):
-    token, remote = secrets.token_hex(24), _is_remote()
+def _serve(folder, port, ip, browser):
+    from jupyterlab.labapp import LabApp  # reads the surroundings
+
+    token, remote, log = secrets.token_hex(24), _is_remote(), folder / PRIVATE / "lab.log"
     try:
         app = LabApp.initialize_server([
             f"--ServerApp.root_dir={folder}", f"--ServerApp.port={port}", f"--ServerApp.ip={ip}",
-            f"--ServerApp.open_browser={browser and not remote}",
+            "--ServerApp.open_browser=False",  # but see below
             "--ServerApp.use_redirect_file=False",  # some browsers may not read hidden folders
             "--ServerApp.allow_root=True", "--ServerApp.answer_yes=True",
             f"--IdentityProvider.token={token}", "--Application.log_level=ERROR",
@@ -165,13 +169,17 @@ def _serve(LabApp, folder, port, ip, browser):
         raise OSError(f"cannot listen on --ip {ip} --port {port}: {error.strerror}; "
                       "leave --ip out to listen on this machine alone") from None
     _trust(folder, app.contents_manager.notary)
-    app.io_loop.add_callback(_announce, app, token, remote)  # once it listens
-    app.start()
+    with contextlib.ExitStack() as quiet:  # in this order, once the server listens
+        app.io_loop.add_callback(_announce, app, token, remote, log)
+        app.io_loop.add_callback(quiet.enter_context, _printed_to(log))
+        if browser and not remote:
+            app.io_loop.add_callback(app.launch_browser)
+        app.start()
 
 
-def _announce(app, token, remote):
+def _announce(app, token, remote, log):
     port, address = app.port, app.local_url.partition("?")[0]
-    print(f"The course is open at {address}?token={token} (Ctrl-C ends it)")
+    print(f"The course is open at {address}?token={token} (Ctrl-C ends it; messages: {shown(log)})")
     if remote:
         print("To reach it from another machine, open the same address there, after: "
               f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()} (with the user, host and "
@@ -180,6 +188,21 @@ def _announce(app, token, remote):
         again = shlex.join([sys.executable, "-m", "trc_lib", "lab", "--ip", "0.0.0.0"])
         print(f"Or start this container with -p {port}:{port}, and run in it: {again}")
     sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _printed_to(log):
+    """Send to a file what this process, its kernels and its browser print."""
+    with open(log, "wb") as file:
+        terminal = {output: os.dup(output) for output in (1, 2)}
+        for output in terminal:
+            os.dup2(file.fileno(), output)
+    try:
+        yield
+    finally:
+        for output, original in terminal.items():
+            os.dup2(original, output)
+            os.close(original)
 
 
 def _trust(folder, notary):

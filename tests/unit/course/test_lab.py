@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_written_is_named(course):
 
 
 def test_without_jupyterlab_the_error_says_how_to_install_it(course, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", None)
+    monkeypatch.setitem(sys.modules, "jupyterlab", None)
     with pytest.raises(ModuleNotFoundError, match=re.escape(f"{sys.executable} -m pip install")):
         lab.open_lab()
     assert not (course / "my_course").exists()
@@ -226,6 +226,12 @@ def test_the_learners_own_settings_are_taken_over_once_and_never_changed(tmp_pat
     lab._surroundings(private, tmp_path)
     assert (private / name).read_text() == "light"
     assert (home / ".jupyter" / name).read_text() == "dark"
+
+
+def test_a_user_without_a_home_is_given_one(tmp_path, monkeypatch):
+    assert "HOME" not in lab._surroundings(tmp_path / "private", str(tmp_path))
+    monkeypatch.setattr(lab.os.path, "expanduser", lambda path: path)
+    assert lab._surroundings(tmp_path / "private", str(tmp_path))["HOME"] == str(tmp_path)
 
 
 # ---------------------------------------------------------------- the real course
