@@ -3,16 +3,31 @@
 import signal
 import sys
 
+from trc_lib.course import console
+
 
 def main(words=None):
     """Run one command; returns the exit code."""
-    words = sys.argv[1:] if words is None else words
+    console.prepare()
+    try:
+        code = _run(sys.argv[1:] if words is None else words)
+    except KeyboardInterrupt:  # while packages are imported
+        print("interrupted", file=sys.stderr)
+        code = 1
+    return console.finish(code)
+
+
+def _run(words):
     if words == ["doctor"]:  # before anything is imported that may be missing
         from trc_lib.course.doctor import diagnose, report
 
         return 0 if report(diagnose()) else 1
-    from trc_lib.course.cli import run
-
+    try:
+        from trc_lib.course.cli import run
+    except ImportError as error:
+        print(f"error: {error}; see what else is missing: python -m trc_lib doctor",
+              file=sys.stderr)
+        return 1
     return run(words)
 
 

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, their fingerprints, and locks."""
 
 import contextlib
+import errno
 import glob
 import hashlib
 import io
@@ -8,10 +9,14 @@ import json
 import os
 import pathlib
 import pickle
+import re
+import shlex
 import socket
+import subprocess
 import tempfile
 import time
 import uuid
+import zipfile
 from collections.abc import Iterator
 
 import filelock
@@ -22,6 +27,14 @@ from trc_lib import validation
 
 Path = str | os.PathLike
 WINDOWS = os.name == "nt"
+
+# What files are, by their first bytes, see `looks_like`.
+TORCH, PICKLE = "a PyTorch file, as checkpoints are", "a pickle file"
+NPZ, CUT_ZIP = "an npz file, as datasets are", "a zip archive that is truncated"
+SIGNATURES = {rb"PK\x03\x04": CUT_ZIP, rb"\x80[\x02-\x05]": PICKLE, rb"\x93NUMPY": "an npy array",
+              rb"\x89PNG": "a PNG picture", rb"GIF8": "a GIF picture", rb"%PDF": "a PDF document",
+              rb"\x1f\x8b": "a gzip archive", rb"\x89HDF": "an HDF5 file",
+              rb"\x08.\x12": "an ONNX file", rb"(\xff\xfe|\xfe\xff)": "a text file in UTF-16"}
 
 
 class Busy(RuntimeError):
@@ -85,6 +98,8 @@ def written_whole(path: Path) -> Iterator[pathlib.Path]:
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f".{glob.escape(path.name)}.????????.part"):
             with contextlib.suppress(Busy), _in_use(left, left):  # the claim removes it
@@ -142,7 +157,8 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(b"trial")
     except OSError as error:
-        reason = f"cannot write to {folder}: {error.strerror or error}"
+        why = "it is a file; needs a folder" if folder.is_file() else error.strerror or error
+        reason = f"cannot write to {folder}: {why}"
         raise type(error)(error.errno, reason) from error
 
 
@@ -239,6 +255,41 @@ def changes(old: object, new: object, name: str = "") -> Iterator[str]:
         yield f"{name}: {brief[0]} -> {brief[1]}"
 
 
+def command(*words: str) -> str:
+    """The words as one line for the shell, quoted where they need it."""
+    return subprocess.list2cmdline(words) if WINDOWS else shlex.join(words)
+
+
+def looks_like(path: Path) -> str:
+    """What kind of file ``path`` is, by its contents: `TORCH`, `NPZ`, ``"a PNG picture"``, ..."""
+    if os.path.isdir(path):
+        return "a folder"
+    with open(path, "rb") as stream:
+        head = stream.read(512)
+    if not head:
+        return "an empty file"
+    with contextlib.suppress(Exception):  # damaged bytes can raise any exception in the reader
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("/data.pkl") for name in names):
+            return TORCH
+        return NPZ if any(name.endswith(".npy") for name in names) else "a zip archive"
+    for signature, kind in SIGNATURES.items():
+        if re.match(signature, head, re.DOTALL):
+            return kind
+    if re.search(rb"[^\t-\r\x1b -~\x80-\xff]", head):
+        return "a binary file of another kind"
+    begins = head.decode("utf-8", errors="replace").strip().partition("\n")[0]
+    return f"a text file that begins with {begins[:40]!r}"
+
+
+def check_kind(path: Path, wanted: str, accepted: tuple[str, ...], needed: str) -> None:
+    """Raise a ValueError that says what ``path`` is, if that is none of the ``accepted``."""
+    found = looks_like(path)
+    if found not in accepted:
+        raise ValueError(f"{path} cannot be read as {wanted}, it is {found}; needs {needed}")
+
+
 def save_checkpoint(path: Path, kind: str, version: int, contents: dict) -> None:
     """Write ``contents``, tensors and plain values, to ``path`` with kind and fingerprint."""
     checkpoint = {"format": kind, "version": version, **contents}
@@ -257,6 +308,8 @@ def load_checkpoint(path: object, kind: str, *versions: int) -> dict:
     """
     if not validation.path("path", path).exists():
         raise FileNotFoundError(f"{path} does not exist")
+    check_kind(path, "a checkpoint", (TORCH, PICKLE, CUT_ZIP),
+               "a file that `train` wrote, such as best_model.pt")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own message recommends the unsafe way to read it
@@ -266,8 +319,10 @@ def load_checkpoint(path: object, kind: str, *versions: int) -> dict:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read as a checkpoint, "
                          f"it is truncated or something else: {reason}") from None
-    if not isinstance(checkpoint, dict) or checkpoint.get("format") != kind:
-        raise ValueError(f"{path} is not a checkpoint of the kind {kind}")
+    found = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+    if found != kind:
+        raise ValueError(f"{path} is not a checkpoint of the kind {kind}"
+                         + (f", but of the kind {found}" if found else ""))
     if checkpoint.get("version") not in versions:
         raise ValueError(f"{path} has format version {checkpoint.get('version')}; "
                          f"this library reads version {' and '.join(map(str, versions))}")

@@ -6,6 +6,7 @@ import pathlib
 
 import torch
 
+from trc_lib import validation
 from trc_lib.costs import QuadraticCost
 from trc_lib.data import LQRDataset, Sampler, Store, generate_dataset, shards
 from trc_lib.systems import DoubleIntegrator, VanDerPol
@@ -31,6 +32,10 @@ class Problem:
     state_range: object
     target_range: object
     sampler: type = Sampler
+
+    def __post_init__(self):
+        system = validation.instance("teacher", self.teacher, Teacher).system
+        self.sampler(0, system.state_dim, self.state_range, self.target_range)  # refuses ranges
 
     def dataset(self, num_samples: object, seed: object = 0) -> LQRDataset:
         """``num_samples`` problems of this kind with the teacher's answers."""
@@ -81,7 +86,7 @@ def named(text: str, known: dict, needed: str) -> object:
     module, colon, name = text.partition(":")
     if not colon:
         raise ValueError(f"{text!r} is unknown; accepted are {', '.join(known)}, "
-                         f"or mymodule:name of {needed}")
+                         f"or mymodule:name of {needed}{validation.did_you_mean(text, known)}")
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:

@@ -55,9 +55,9 @@ def one_of(name: str, value: object, accepted: Sequence[str]) -> str:
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """``"; did you mean 'cpu'?"`` where ``known`` words resemble ``word``; else nothing."""
-    by_lower = {each.lower(): each for each in known}
-    near = difflib.get_close_matches(str(word).lower(), by_lower)
-    return f"; did you mean {' or '.join(repr(by_lower[each]) for each in near)}?" if near else ""
+    bare = {each.lower().lstrip("-"): each for each in known}
+    near = difflib.get_close_matches(str(word).lower().lstrip("-"), bare)
+    return f"; did you mean {' or '.join(repr(bare[each]) for each in near)}?" if near else ""
 
 
 def switch(name: str, value: object) -> bool:

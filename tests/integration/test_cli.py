@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -63,7 +64,7 @@ def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none
     before = [path.read_bytes() for path in paths]
     for num_samples, num_eval in ((50, 0), (0, 50)):
         assert main([*words, str(num_samples), "--num-eval", str(num_eval)]) == 1
-        assert "num_samples=0" in capsys.readouterr().err
+        assert re.match(r"error: --num-(samples|eval) 0 is too small", capsys.readouterr().err)
     assert [path.read_bytes() for path in paths] == before
 
 
@@ -141,3 +142,13 @@ def test_ctrl_c_in_training_keeps_the_whole_epochs(tmp_path):
     assert running.returncode == 1 and "whole epochs are kept" in said and "Traceback" not in said
     assert 1 <= epochs_kept(run) < 300
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("surroundings", [
+    {"PYTHONIOENCODING": "ascii:strict"}, {"PYTHONIOENCODING": "shift_jis"},
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}], ids=str)
+def test_the_command_prints_where_the_terminal_lacks_characters(surroundings, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "trc_lib", "generate", "--num-samples", "16", "--num-eval", "8",
+         "--out", str(tmp_path / "data")], capture_output=True, env=os.environ | surroundings)
+    assert done.returncode == 0 and b"(m/s^2)^2" in done.stdout and not done.stderr

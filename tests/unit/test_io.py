@@ -8,10 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from trc_lib import io
 
@@ -78,6 +80,10 @@ def test_a_read_only_folder_is_an_error_that_names_the_path(foreign_folder):
 
 def test_a_file_in_the_place_of_the_folder_is_an_error_that_names_the_path(tmp_path):
     (tmp_path / "a").write_text("old")
+    with pytest.raises(OSError, match=r"cannot write to .*a: it is a file; needs a folder"):
+        io.check_writable(tmp_path / "a")
+    with pytest.raises(OSError, match=r"cannot write .*: it is a folder; nothing was changed"):
+        io.write_text(tmp_path, "new")
     with pytest.raises(OSError, match=r"cannot write .*b\.txt"):
         io.write_text(tmp_path / "a" / "b.txt", "new")
     assert (tmp_path / "a").read_text() == "old"
@@ -184,7 +190,8 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path, zipped):
 def test_another_kind_or_version_or_a_missing_file_is_refused(tmp_path):
     path = tmp_path / "a.pt"
     io.save_checkpoint(path, "kind", 1, {"x": torch.zeros(2)})
-    with pytest.raises(ValueError, match="not a checkpoint of the kind other"):
+    message = "not a checkpoint of the kind other, but of the kind kind"
+    with pytest.raises(ValueError, match=message):
         io.load_checkpoint(path, "other", 1)
     with pytest.raises(ValueError, match="has format version 1; this library reads version 2"):
         io.load_checkpoint(path, "kind", 2)
@@ -198,6 +205,39 @@ def test_a_foreign_torch_file_is_refused(tmp_path, value):
     torch.save(value, tmp_path / "a.pt")
     with pytest.raises(ValueError, match="not a checkpoint of the kind"):
         io.load_checkpoint(tmp_path / "a.pt", "kind", 1)
+
+
+def _picture(path):
+    Image.new("L", (2, 2)).save(path, format="png")
+
+
+def _zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.txt", "x")
+
+
+@pytest.mark.parametrize(("write", "found"), [
+    (lambda path: path.write_text("hello, world\nmore"), "a text file that begins with 'hello, "),
+    (lambda path: path.write_bytes("Größe\n".encode("latin-1")), "a text file that begins with 'G"),
+    (lambda path: path.write_text("hello", encoding="utf-16"), "a text file in UTF-16"),
+    (lambda path: path.write_text('{"a": 1}'), r"a text file that begins with '{\"a\": 1}'"),
+    (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid"),
+     "a text file that begins with 'version https://git-lfs"),
+    (lambda path: path.touch(), "an empty file"),
+    (lambda path: path.mkdir(), "a folder"),
+    (_picture, "a PNG picture"),
+    (_zip, "a zip archive"),
+    (lambda path: np.savez(open(path, "wb"), x=np.eye(2)), "an npz file, as datasets are"),
+    (lambda path: np.save(open(path, "wb"), np.eye(2)), "an npy array"),
+    (lambda path: path.write_bytes(b"\x08\x0a\x12\x07pytorch\x1a\x0512345"), "an ONNX file"),
+    (lambda path: path.write_bytes(bytes(range(100))), "a binary file of another kind"),
+], ids=range(13))
+def test_another_file_given_as_checkpoint_is_refused_with_what_it_looks_like(
+        write, found, tmp_path):
+    write(tmp_path / "it.pt")
+    with pytest.raises(ValueError, match=r"it\.pt cannot be read as a checkpoint, it is "
+                                         rf"{found}.*; needs a file that `train` wrote"):
+        io.load_checkpoint(tmp_path / "it.pt", "kind", 1)
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -6,24 +6,31 @@ Exit codes: 0 all went well, 1 the command failed (the last line says why), 2 it
 import argparse
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
-from trc_lib import io
+import trc_lib
+from trc_lib import io, validation
 from trc_lib.course.batch.engines import Local, Slurm
 from trc_lib.course.batch.job import NotebookFailed
 from trc_lib.course.batch.runner import run_course
 from trc_lib.course.experiments import SEEDS, STUDIES, run_sweep, ship
+from trc_lib.course.experiments.runs import TUNING_SEED
+from trc_lib.course.lab import open_lab
 from trc_lib.course.places import root
 from trc_lib.course.presets import PRESETS
 from trc_lib.data import EVAL_SEED, LQRDataset
-from trc_lib.data.shards import LARGEST_FILE, Store
+from trc_lib.data.dataset import EVAL_FILE, TRAIN_FILE, missing_dataset
+from trc_lib.data.shards import LARGEST_FILE, MANIFEST, Store
 from trc_lib.evaluation import evaluate
 from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
 from trc_lib.problems import PROBLEMS, Problem, named
 from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
 from trc_lib.training.ranks import this_rank
+
+STORE, BEST_MODEL = "lqr_dataset", "best_model.pt"  # a folder of shards, a checkpoint
 
 
 def generate(options):
@@ -36,18 +43,23 @@ def generate(options):
         **{name: value for name, value in given.items() if value is not None})
     if not isinstance(problem, Problem):
         raise TypeError(f"--problem {options.problem} gave {problem!r}; needs a Problem")
-    size, seed = options.num_samples, options.seed
-    file, eval_file, folder = (options.out / name for name in (
-        "lqr_dataset.npz", "lqr_dataset_eval.npz", "lqr_dataset"))
+    size = validation.whole("num_samples", options.num_samples)
+    num_eval = validation.whole("num_eval", options.num_eval, at_most=LARGEST_FILE)
+    seed = validation.whole("seed", options.seed, 0, at_most=2**63 - 1 - EVAL_SEED)
+    file, eval_file, folder = (options.out / name for name in (TRAIN_FILE, EVAL_FILE, STORE))
     large = size > LARGEST_FILE
-    if not large and folder.exists():
+    if not large and (folder / MANIFEST).exists():
         raise ValueError(f"{folder} holds a training set of more than {LARGEST_FILE:,} problems; "
                          "give another --out, or remove it")
-    print(f"Generating {options.num_eval} optimal trajectories for the eval set, "
+    if large:  # first, since it refuses a disk that is too small; its progress bar announces it
+        train_set = problem.store(folder, size, seed)
+    io.check_writable(options.out)
+    print(f"Generating {num_eval} optimal trajectories for the eval set, "
           f"seed {seed + EVAL_SEED}...")
-    eval_set = problem.dataset(options.num_eval, seed + EVAL_SEED)
-    print(f"Generating {size} optimal trajectories, seed {seed}...")
-    train_set = problem.store(folder, size, seed) if large else problem.dataset(size, seed)
+    eval_set = problem.dataset(num_eval, seed + EVAL_SEED)
+    if not large:
+        print(f"Generating {size} optimal trajectories, seed {seed}...")
+        train_set = problem.dataset(size, seed)
     sample = train_set.sample if large else train_set
     print(f"  - Initial states: {(size, *sample.initial_states.shape[1:])}")
     print(f"  - Target states: {(size, *sample.target_states.shape[1:])}")
@@ -72,34 +84,53 @@ def _problem(options):
     return named(options.problem, PROBLEMS, "a function that returns a Problem")
 
 
+def _load(options, path):
+    """The dataset in ``path``."""
+    if not path.exists():
+        raise FileNotFoundError(missing_dataset(path, options.problem))
+    return LQRDataset.load(path)
+
+
+def _network(options, device="cpu"):
+    """The network in ``--checkpoint``."""
+    path = options.checkpoint
+    if path.name == BEST_MODEL and not path.exists():
+        words = ["-m", "trc_lib", "train", "--problem", options.problem, "--out", str(path.parent)]
+        if "data" in options:
+            words += ["--data", str(options.data.parent)]
+        raise FileNotFoundError(f"{path} does not exist; make it with: "
+                                f"{io.command('python', *words)}")
+    return TinyRecursiveControl.load(path, device)
+
+
 def train_command(options):
     """Train a network to imitate a dataset; the same command goes on with a stopped run."""
     if options.proportional and not options.feedback:
         raise ValueError("--proportional needs feedback: without a signal there is no size to be "
                          "proportional to")
     _problem(options)
-    file, folder = options.data / "lqr_dataset.npz", options.data / "lqr_dataset"
-    train_set = Store(folder) if folder.exists() and not file.exists() else LQRDataset.load(file)
-    eval_set = LQRDataset.load(options.data / "lqr_dataset_eval.npz")
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    config = TrainConfig(**{name: value for name, value in vars(options).items() if name in names})
+    validation.device(options.device)
+    file, folder = options.data / TRAIN_FILE, options.data / STORE
+    train_set = (Store(folder) if (folder / MANIFEST).exists() and not file.exists()
+                 else _load(options, file))
+    eval_set = _load(options, options.data / EVAL_FILE)
     teacher, system = train_set.teacher, train_set.teacher.system
     feedback = FinalError(system) if options.feedback else NoFeedback()
     model = TinyRecursiveControl.create_two_level(
         options.network, system, options.seed,
         Proportional(feedback) if options.proportional else feedback,
         horizon=teacher.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    config = TrainConfig(**{name: value for name, value in vars(options).items() if name in names})
-    first = not this_rank()  # the others print nothing
-    if first:
-        print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
     try:
         history = train(model, train_set, eval_set, config, options.out, device=options.device,
                         resume=not options.fresh)
     except OtherRecipe as error:
         raise OtherRecipe(f"--out {options.out} holds a run with another recipe: {error.changes}; "
                           "give another --out, or --fresh to write over it") from None
-    if not first:
+    if this_rank():  # the others print nothing
         return
+    print(f"{model.num_parameters:,} parameters, {len(train_set):,} problems")
     for row in history.rows:
         print(f"Epoch {row['epoch']}/{config.epochs}: Train Loss = {row['train_loss']:.6f}, "
               f"Eval Loss = {row['eval_loss']:.6f}, Final Error = {row['eval_final_error']:.4f}")
@@ -107,14 +138,14 @@ def train_command(options):
         print(f"Early stopping at epoch {len(history)}")
     best = history.best
     print(f"Training complete! Best eval loss: {best['eval_loss']:.6f} (epoch {best['epoch']})")
-    print(f"Best model saved to {options.out / 'best_model.pt'}")
+    print(f"Best model saved to {options.out / BEST_MODEL}")
 
 
 def evaluate_command(options):
     """Measure a checkpoint on an eval set, cycle by cycle."""
     _problem(options)
-    model = TinyRecursiveControl.load(options.checkpoint, options.device)
-    dataset, checkpoint = LQRDataset.load(options.data), str(options.checkpoint)
+    model = _network(options, options.device)
+    dataset, checkpoint = _load(options, options.data), str(options.checkpoint)
     cycles = [dataclasses.asdict(metrics) for metrics in evaluate(model, dataset)]
     if options.json:
         result = {"checkpoint": checkpoint, "num_problems": len(dataset), "cycles": cycles}
@@ -131,7 +162,7 @@ def export_command(options):
     from trc_lib.export import export_onnx  # here, since ONNX is an optional dependency
 
     _problem(options)
-    model = TinyRecursiveControl.load(options.checkpoint)
+    model = _network(options)
     difference = export_onnx(model, options.out, options.H_cycles)
     size = options.out.stat().st_size / 1e6
     print(f"Exported to {options.out}, {size:.2f} MB; controls equal within {difference:.0e}")
@@ -142,6 +173,7 @@ def course(options):
 
     What is finished is reused.
     """
+    validation.whole("seed", options.seed, at_least=0)
     if options.cluster == "local":
         engine = Local(1 if options.workers is None else options.workers)
     elif options.workers is not None:
@@ -163,12 +195,13 @@ def sweep(options):
     in data/pretrained/laboratory.
     """
     study = named(options.study, STUDIES, "a Study")
+    validation.whole("seeds", options.seeds, at_most=TUNING_SEED)
     out = Path("data") / study.name if options.out is None else options.out
     names = [variant.name for variant in study.variants]
     unknown = [name for name in options.only if name not in names]
     if unknown:
         raise ValueError(f"--only {' '.join(unknown)} is unknown; the study {study.name} has "
-                         f"{', '.join(names)}")
+                         f"{', '.join(names)}{validation.did_you_mean(unknown[0], names)}")
     chosen = [variant for variant in study.variants if variant.name in (options.only or names)]
     table = run_sweep(out, dataclasses.replace(study, variants=tuple(chosen)),
                       range(options.seeds), options.workers)
@@ -186,6 +219,33 @@ def sweep(options):
         print(f"{row['label']:48s}{figures}")
 
 
+def lab(options):
+    """Open the course in JupyterLab, in copies of your own that it keeps up to date."""
+    open_lab(options.folder, options.port, options.ip, options.browser)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in two lines what was not understood, what is accepted, and where to read on."""
+
+    def error(self, message):
+        message = re.sub(r"invalid (int|float) value:", lambda found: "needs a whole number, not"
+                         if found[1] == "int" else "needs a number, not", message)
+        self.exit(2, f"error: {message}\nsee {self.prog} --help\n")
+
+    def parse_known_args(self, args=None, namespace=None):
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = validation.did_you_mean(unknown[0].split("=")[0], self._option_string_actions)
+            self.error(f"{unknown[0]} is not understood{near}")
+        return options, unknown
+
+    def _check_value(self, action, value):
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action, f"{value!r} is unknown; accepted are {', '.join(action.choices)}"
+                + validation.did_you_mean(value, action.choices))
+
+
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows the default of an option, unless it is None, False or an empty list."""
 
@@ -196,10 +256,11 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def parser():
     """The parser of the command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="python -m trc_lib",
         description="Tiny Recursive Control: data, training, evaluation, and the course.",
         epilog="To begin: generate, then train --epochs 10 --cycle-weight 0.1, then evaluate.")
+    top.add_argument("--version", action="version", version=f"trc_lib {trc_lib.__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def command(name, run):
@@ -300,12 +361,21 @@ def parser():
     add("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     add("--workers", type=int, default=2, help="runs at a time, one core each")
 
+    add = command("lab", lab)
+    add("--folder", type=Path, help="folder of the copies; my_course if not given")
+    add("--port", type=int, default=8888, help="the first one to try")
+    add("--ip", default="127.0.0.1", help="address to listen on; 0.0.0.0 for a container's port")
+    add("--browser", action=argparse.BooleanOptionalAction, default=True, help="open a browser")
+
     commands.add_parser("doctor", help="Check that all that the course needs is here.")
     return top
 
 
 def run(words):
     """Run one command; returns the exit code."""
+    if not words:
+        parser().print_help(sys.stderr)
+        return 2
     options = parser().parse_args(words)
     who = "" if this_rank() is None else f"rank {this_rank()}: "
     try:
@@ -318,5 +388,12 @@ def run(words):
     except (ValueError, TypeError, OSError, ArithmeticError, RuntimeError, MemoryError,
             ModuleNotFoundError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        print(f"{who}error: {reason}", file=sys.stderr)
+        reason = re.sub(r"^\[(Errno|WinError) \d+\] ", "", reason)
+        print(f"{who}error: {_as_typed(reason, options)}", file=sys.stderr)
     return 1
+
+
+def _as_typed(reason, options):
+    """A message about an argument, such as ``"num_eval=0 ..."``, with the option's own name."""
+    name, _, rest = reason.partition("=")
+    return f"--{name.replace('_', '-')} {rest}" if name in options else reason

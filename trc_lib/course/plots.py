@@ -485,41 +485,76 @@ def data_flow():
 
 
 def grid(given, figures):
-    """A grid of runs: one panel a figure, over the first parameter that was swept.
+    """A grid of runs: one panel a figure; each run is a point, with mean and range over the seeds.
 
-    Each setting of the other parameters is a line through the means over the seeds. Where there
-    are several seeds, each run is a pale dot.
+    The first swept parameter whose values are numbers is across, and lines join the means along it.
+    If none is, the first parameter is across, and nothing is joined. Each setting of the others has
+    its colour. Seeds are repetitions, never across.
 
     Args:
         given: each run's parameters, dicts with the same keys: ``{"04.seed": 1, "04.size": 2}``.
         figures: ``{label: values}``, one value a run, None where a run has none.
     """
-    across, *others = [name for name in given[0] if not name.endswith(".seed")] or list(given[0])
-    places = list(dict.fromkeys(run[across] for run in given))
-    run_settings = [tuple(run[name] for name in others) for run in given]
-    settings = list(dict.fromkeys(run_settings))
+    names = [name for name in given[0] if not name.endswith(".seed")]
+    numbers = [name for name in names if all(type(run[name]) in (int, float) for run in given)]
+    across = next(iter(numbers + names), None)
+    places = [run.get(across, f"{len(given)} runs") for run in given]
+    words = [] if numbers else list(dict.fromkeys(map(str, places)))
+    if words:
+        places = [words.index(str(place)) for place in places]
+    settings = {}  # of the other parameters, with the indices of their runs
+    for i, run in enumerate(given):
+        setting = ", ".join(f"{name} {run[name]}" for name in names if name != across)
+        settings.setdefault(setting, []).append(i)
     rows, columns = math.ceil(len(figures) / 3), min(3, len(figures))
     figure, panels = plt.subplots(rows, columns, squeeze=False, figsize=(4.4 * columns, 3.4 * rows))
     for axes in panels.flat[len(figures):]:
         axes.axis("off")
-    for axes, (label, values) in zip(panels.flat, figures.items()):
-        for i, setting in enumerate(settings):
-            color = plt.get_cmap("viridis")(0.8 * i / max(1, len(settings) - 1))
-            mine = [(places.index(run[across]), value)
-                    for run, its, value in zip(given, run_settings, values)
-                    if its == setting and value is not None]
-            at = sorted({place for place, _ in mine})
-            if len(mine) > len(at):
-                axes.plot(*zip(*mine), "o", color=color, alpha=0.5, markersize=5, markeredgewidth=0)
-            means = [np.mean([value for place, value in mine if place == here]) for here in at]
-            name = ", ".join(f"{name} {value}" for name, value in zip(others, setting))
-            axes.plot(at, means, marker="osD^v"[i % 5], color=color, markersize=7,
-                      label=name or "mean of the runs")
-        found = [value for value in values if value is not None]
-        if min(found) > 0 and max(found) > 20 * min(found):
+    for axes, (title, values) in zip(panels.flat, figures.items()):
+        if words:
+            axes.set(xlim=(-0.5, len(words) - 0.5), xticks=range(len(words)), xticklabels=words)
+            axes.tick_params(axis="x", rotation=20 if len("".join(words)) > 30 else 0)
+        else:
+            _scale_of_numbers(axes, sorted(set(places)))
+        axes.set(xlabel=across or ", ".join(given[0]), title=title)
+        found = [value for value in values if value is not None and math.isfinite(value)]
+        if found and min(found) > 0 and max(found) > 20 * min(found):
             axes.set_yscale("log")
-        axes.set(xlabel=across, title=label, xticks=range(len(places)),
-                 xticklabels=map(str, places))
-    if others or len(given) > len(places):
-        panels[0, 0].legend(fontsize=9)
+        for k, (setting, runs) in enumerate(settings.items()):
+            beside = 0.6 * ((k + 0.5) / len(settings) - 0.5) if words else 0
+            points = [(places[i] + beside, values[i]) for i in runs if values[i] in found]
+            look = {"color": plt.get_cmap("viridis")(0.85 * k / max(1, len(settings) - 1)),
+                    "marker": "osD^v"[k % 5], "linestyle": "none" if words else "-"}
+            if len(names) == len(given[0]):  # one run of each
+                axes.plot(*zip(*sorted(points)), **look, markersize=7, label=setting)
+            else:
+                _points_mean_and_range(axes, points, setting, look, first=k == 0)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if labels:
+        long = max(map(len, labels)) > 24
+        figure.legend(handles, labels, loc="outside lower center", fontsize=9,
+                      ncols=columns if long else 2 * columns)
     return _finished(figure)
+
+
+def _points_mean_and_range(axes, points, setting, look, first):
+    """Runs ``[(x, y), ...]`` as points; of those with the same x the mean and the range."""
+    columns = {x: [y for at, y in points if at == x] for x in sorted({x for x, _ in points})}
+    axes.plot([x for x, _ in points], [y for _, y in points], "o", color=look["color"], alpha=0.6,
+              markersize=5, markeredgewidth=0, label="one run" if first else None)
+    axes.vlines(list(columns), [min(ys) for ys in columns.values()],
+                [max(ys) for ys in columns.values()], color=look["color"], linewidth=1,
+                label="range" if first else None)
+    axes.plot(list(columns), [np.mean(ys) for ys in columns.values()], **look, markersize=7,
+              label=f"mean, {setting}" if setting else "mean")
+
+
+def _scale_of_numbers(axes, numbers):
+    """Across are these sorted numbers: logarithmic if they span more than a factor of 20."""
+    sizes = [abs(number) for number in numbers if number]
+    if sizes and max(sizes) > 20 * min(sizes):
+        near_zero = {} if numbers[0] > 0 else {"linthresh": min(sizes)}
+        axes.set_xscale("symlog" if near_zero else "log", **near_zero)
+    if len(numbers) <= 8:
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers])
+        axes.minorticks_off()

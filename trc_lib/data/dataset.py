@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from trc_lib.teachers import (
 
 VERSION = 2  # of the file format; 1 is still read
 EVAL_SEED = 1_000_000  # added to the seed of a training set: that of the eval set
+TRAIN_FILE, EVAL_FILE = "lqr_dataset.npz", "lqr_dataset_eval.npz"  # what `generate` writes
 ARRAYS = ("initial_states", "target_states", "controls")
 
 
@@ -139,12 +141,13 @@ class LQRDataset:
             ValueError: if the file is truncated, is not a dataset, or was changed.
         """
         path = validation.path("path", path)
+        if not path.exists():
+            raise FileNotFoundError(missing_dataset(path))
+        io.check_kind(path, "an npz file", (io.NPZ, io.CUT_ZIP),
+                      f"a dataset, such as the {EVAL_FILE} that `generate` wrote")
         try:
             with np.load(path, allow_pickle=False) as archive:
                 contents = {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path} does not exist; make it with: "
-                                    f"python -m trc_lib generate --out {path}") from None
         except Exception as error:  # the reader raises anything on damaged bytes
             raise ValueError(f"{path} cannot be read as an npz file, it is truncated or something "
                              f"else: {error}") from None
@@ -173,6 +176,24 @@ class LQRDataset:
             raise ValueError(f"{path} was changed after it was saved: "
                              "its contents do not match its fingerprint")
         return dataset
+
+
+def missing_dataset(path: pathlib.Path, problem: str = "double_integrator") -> str:
+    """That the dataset ``path`` does not exist, and the command that makes it.
+
+    Args:
+        path: of the file.
+        problem: as `trc_lib.problems.named` takes it.
+    """
+    if blocking := [folder for folder in path.parents if folder.is_file()]:
+        return f"{path} does not exist: {blocking[0]} is a file; needs a folder"
+    words = ["-m", "trc_lib", "generate", "--problem", problem, "--out", str(path.parent)]
+    if path.name not in (TRAIN_FILE, EVAL_FILE):
+        module, _, name = problem.rpartition(":")
+        file = json.dumps(str(path), ensure_ascii=False)  # in double quotes, unlike its repr
+        words = ["-c", f"from {module or 'trc_lib.problems'} import {name}; "
+                 f"{name}().dataset(2_000, {EVAL_SEED}).save({file})"]
+    return f"{path} does not exist; make it with: {io.command('python', *words)}"
 
 
 def _made_of_version_1(contents):

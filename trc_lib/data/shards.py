@@ -5,6 +5,7 @@ the precision of the training.
 """
 
 import errno
+import json
 import shutil
 
 import numpy as np
@@ -44,8 +45,10 @@ class Store:
         self.folder = validation.path("folder", folder)
         manifest = _read_manifest(self.folder)
         if manifest is None:
-            raise FileNotFoundError(f"{self.folder} holds no store; "
-                                    "make it with: python -m trc_lib generate")
+            code = ("from trc_lib.problems import double_integrator; "
+                    f"double_integrator().store({json.dumps(str(self.folder))}, 100_000)")
+            raise FileNotFoundError(f"{self.folder} holds no store; make it with: "
+                                    f"{io.command('python', '-c', code)}")
         self.recipe, self.shards = manifest["recipe"], manifest["shards"]
         try:
             self.teacher = rebuilt(Teacher, self.recipe["teacher"])
@@ -53,7 +56,7 @@ class Store:
             raise ValueError(f"{self.folder / MANIFEST} is refused: {error}") from None
         if len(self.shards) < (count := _count(self.recipe)):
             raise ValueError(f"{self.folder} is unfinished, with {len(self.shards)} of {count} "
-                             "shards; run `python -m trc_lib generate` again to go on")
+                             "shards; run the command that makes it again to go on")
 
     def __len__(self) -> int:
         return self.recipe["num_samples"]

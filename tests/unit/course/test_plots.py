@@ -1,5 +1,8 @@
 """Pictures show what they were given, in the right places and with labels."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -281,11 +284,67 @@ def test_the_gif_has_a_frame_for_each_cycle(tmp_path):
         assert picture.n_frames == 2 and picture.size == (960, 360)
 
 
-def test_a_grid_of_runs_draws_runs_and_means_over_the_seeds():
-    given = [{"04.size": size, "04.seed": seed} for size in ("small", "medium") for seed in (0, 1)]
-    axes, = plots.grid(given, {"error": [1.0, 3.0, 100.0, None]}).axes
-    runs, means = axes.lines
+def _grid(axes, values):
+    """The panel of a grid over these ``{parameter: values}``, whose runs have these figures."""
+    given = [dict(zip(axes, each)) for each in itertools.product(*axes.values())]
+    figure = plots.grid(given, {"error": values})
+    figure.canvas.draw()
+    return figure.axes[0]
+
+
+def _ranges(panel):
+    return [path.vertices.tolist() for path in panel.collections[0].get_paths()]
+
+
+def _ticks(panel):
+    return [label.get_text() for label in panel.get_xticklabels()]
+
+
+def test_a_grid_of_runs_draws_runs_means_and_ranges_and_joins_no_names():
+    panel = _grid({"04.size": ["small", "medium"], "04.seed": [0, 1]}, [1.0, 3.0, 100.0, None])
+    runs, means = panel.lines
     np.testing.assert_array_equal(runs.get_xydata(), [[0, 1], [0, 3], [1, 100]])
     np.testing.assert_array_equal(means.get_xydata(), [[0, 2], [1, 100]])
-    assert axes.get_yscale() == "log" and axes.get_xlabel() == "04.size"
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["small", "medium"]
+    assert {runs.get_linestyle(), means.get_linestyle()} == {"None"}
+    assert _ranges(panel) == [[[0, 1], [0, 3]], [[1, 100], [1, 100]]]
+    assert panel.get_yscale() == "log" and panel.get_xlabel() == "04.size"
+    assert _ticks(panel) == ["small", "medium"]
+
+
+def test_a_grid_over_seeds_alone_shows_repetitions_and_no_line():
+    panel = _grid({"04.seed": [0, 1, 2], "05.seed": [7]}, [1.0, 2.0, 6.0])
+    runs, mean = panel.lines
+    assert runs.get_xydata().tolist() == [[0, 1], [0, 2], [0, 6]]
+    assert mean.get_xydata().tolist() == [[0, 3]] and _ranges(panel) == [[[0, 1], [0, 6]]]
+    assert runs.get_linestyle() == mean.get_linestyle() == "None"
+    assert _ticks(panel) == ["3 runs"] and panel.get_xlabel() == "04.seed, 05.seed"
+
+
+def test_a_grid_joins_the_means_along_numbers_in_their_order_one_line_for_each_setting():
+    panel = _grid({"04.feedback": [True, False], "04.weight": [10, 0, 0.1], "04.seed": [0, 1]},
+                  [float(i) for i in range(12)])
+    means = panel.lines[1], panel.lines[3]
+    assert means[0].get_xydata().tolist() == [[0, 2.5], [0.1, 4.5], [10, 0.5]]
+    assert means[1].get_xydata().tolist() == [[0, 8.5], [0.1, 10.5], [10, 6.5]]
+    assert [line.get_linestyle() for line in panel.lines] == ["None", "-"] * 2
+    assert [line.get_label() for line in means] == [
+        "mean, 04.feedback True", "mean, 04.feedback False"]
+    assert panel.get_xscale() == "symlog" and _ticks(panel) == ["0", "0.1", "10"]
+    assert panel.get_xlim()[0] > -0.1
+
+
+@pytest.mark.parametrize(("values", "scale"), [
+    ([1e-4, 1e-3, 1e-2], "log"), ([5, 10, 20], "linear"), ([-1, 0, 1], "linear"),
+    ([None, 1, 2], "words"), ([True, False], "words"), (["a", 1, 2.0], "words"), ([3], "linear")],
+    ids=str)
+def test_a_grid_scales_what_is_across_by_its_values(values, scale):
+    panel = _grid({"04.x": values}, [1.0] * len(values))
+    (line,) = panel.lines
+    assert line.get_linestyle() == ("None" if scale == "words" else "-")
+    assert panel.get_xscale() == ("linear" if scale == "words" else scale)
+    assert line.get_xdata().tolist() == (list(range(len(values))) if scale == "words" else values)
+
+
+def test_a_grid_whose_runs_all_failed_or_are_not_finite_is_empty_panels():
+    panel = _grid({"04.x": [1, 2], "04.seed": [0, 1]}, [None, math.nan, None, math.inf])
+    assert not [line for line in panel.lines if len(line.get_xdata())]

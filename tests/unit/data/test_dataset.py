@@ -1,8 +1,10 @@
 """A dataset is the same for the same seed, holds true answers, and no damaged file is read."""
 
 import json
+import os
 import pathlib
 import pickle
+import shlex
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ import scipy.stats
 import torch
 
 from trc_lib import io
-from trc_lib.data import LQRDataset, generate_dataset, sample_states
+from trc_lib.__main__ import main
+from trc_lib.data import EVAL_SEED, LQRDataset, generate_dataset, sample_states
 from trc_lib.systems import LinearSystem
 from trc_lib.teachers import MinimumEnergyController
 
@@ -140,14 +143,18 @@ def refused(path, reason):
 def test_a_truncated_file_is_refused(saved, share):
     whole = saved.read_bytes()
     saved.write_bytes(whole[:int(share * len(whole))])
-    refused(saved, "cannot be read as an npz file, it is truncated or something else")
+    refused(saved, "cannot be read as an npz file, it is (truncated or something else|an empty)")
 
 
 def test_a_text_file_a_single_array_and_a_folder_are_refused(tmp_path):
     (tmp_path / "text.npz").write_text("initial_states,target_states\n1,2\n")
     np.save(tmp_path / "array.npy", np.zeros((4, 2)))
-    for path in (tmp_path / "text.npz", tmp_path / "array.npy", tmp_path):
-        refused(path, "cannot be read as an npz file")
+    refused(tmp_path / "text.npz", "cannot be read as an npz file, it is a text file that begins "
+            "with 'initial_states,target_states'; needs a dataset, such as the lqr_dataset_eval")
+    refused(tmp_path / "array.npy", "cannot be read as an npz file, it is an npy array")
+    refused(tmp_path, "cannot be read as an npz file, it is a folder")
+    torch.save({"x": torch.zeros(2)}, tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", "it is a PyTorch file, as checkpoints are; needs a dataset")
 
 
 def test_a_foreign_npz_is_refused_with_what_it_lacks(saved, tmp_path):
@@ -253,10 +260,26 @@ def test_no_turned_bit_gets_through(tmp_path):
         assert loaded.origin == whole_set.origin
 
 
-def test_a_missing_file_is_refused_with_the_command_that_makes_it(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.npz does not exist; make it with: python "
-                                                "-m trc_lib generate"):
-        LQRDataset.load(tmp_path / "none.npz")
+@pytest.mark.skipif(os.name == "nt", reason="the command is quoted for another shell")
+@pytest.mark.parametrize("name", ["lqr_dataset.npz", "lqr_dataset_eval.npz", "it's one.npz"])
+def test_a_missing_file_is_refused_with_the_command_that_makes_it(name, tmp_path):
+    path = tmp_path / "my data" / name
+    with pytest.raises(FileNotFoundError, match="does not exist; make it with: ") as error:
+        LQRDataset.load(path)
+    python, *words = shlex.split(str(error.value).partition("make it with: ")[2])
+    assert python == "python"
+    if words[0] == "-c":
+        exec(words[1], {})
+    else:
+        assert words[:2] == ["-m", "trc_lib"] and main(words[2:]) == 0
+    made = LQRDataset.load(path)
+    assert (len(made), made.seed) == {"lqr_dataset.npz": (10_000, 0)}.get(name, (2_000, EVAL_SEED))
+
+
+def test_below_a_file_no_dataset_can_be_made_and_none_is_advised(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError, match=r"x\.npz does not exist: .*is a file; needs a"):
+        LQRDataset.load(tmp_path / "file" / "x.npz")
 
 
 @pytest.mark.parametrize(("arguments", "error", "reason"), [

@@ -1,5 +1,6 @@
 """A store holds the dataset of its seed, however it was made; every shard is checked when read."""
 
+import shlex
 import shutil
 
 import numpy as np
@@ -154,8 +155,11 @@ def test_a_store_of_version_1_is_read(made):
 
 
 def test_a_folder_that_holds_no_store_or_another_one_is_refused(made, tmp_path):
-    with pytest.raises(FileNotFoundError, match="holds no store; make it with"):
-        Store(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no store; make it with: ") as error:
+        Store(tmp_path / "a folder")
+    code = shlex.split(str(error.value).partition("make it with: ")[2])[2]
+    exec(code.replace("100_000", "100"), {})
+    assert len(Store(tmp_path / "a folder")) == 100
     before = contents(made.folder)
     with pytest.raises(ValueError,
                        match=r"holds another store \(num_samples: 100 -> 90, seed: 3 -> 4\)"):
