@@ -6,8 +6,8 @@ import nbformat
 from tests import ROOT
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
-CHECK = "from trc_lib import course\nlane = course.choose_preset(lane, seed=seed)"  # every notebook of the course has it second
-PARAMETERS = 'lane = "cpu"\nseed = 0\ncheckpoint = ""'
+CHECK = "from trc_lib import course\nlane = course.check_parameters(lane, seed, checkpoint=checkpoint)"  # every notebook of the course has it second
+PARAMETERS = 'lane = "cpu"\nseed = 0\ncheckpoint = "shipped"'
 
 
 def scratch_course(folder, cell, cells=None):

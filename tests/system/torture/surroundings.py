@@ -225,6 +225,46 @@ def odd_paths(advance=lambda: None):
     return row
 
 
+def encodings(advance=lambda: None):
+    """Terminals and pipes that lack letters that are printed: all is printed as far as it can be, and nothing fails."""
+    row = Row("surroundings", "output in other encodings")
+    given = [{"PYTHONIOENCODING": name} for name in ("latin-1", "ascii", "ascii:strict", "cp1252", "cp437", "koi8-r", "shift_jis", "utf-16")]
+    for other in (*given, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **other}
+        with tempfile.TemporaryDirectory() as folder:
+            folder, raw = pathlib.Path(folder), other.get("PYTHONIOENCODING") == "utf-16"
+            for words, word in ((["doctor"], "doctor"), (["--help"], "help"), (generate(folder), "data"), (train(folder, folder / "run"), "training"),
+                                (["course", "--lane", "smoke", "--only", "01"], "course")):
+                cwd = scratch_course(folder / "course", 'print("±²–→≥")') if word == "course" else ROOT
+                ended = subprocess.run([sys.executable, "-m", "trc_lib", *map(str, words)], cwd=cwd, env=env, capture_output=True)
+                failed = ended.returncode or b"UnicodeEncodeError" in ended.stderr + (b"" if raw else ended.stdout)
+                row.add("printed", f"{other}, {word}: exit {ended.returncode}: {ended.stderr[-150:]!r}" if failed else None)
+        advance()
+    return row
+
+
+def foreign_kernels(advance=lambda: None):
+    """Kernels called python3 of other environments, first on JUPYTER_PATH: a run uses its own, and a home that cannot be written is none."""
+    row = Row("surroundings", "foreign kernels on JUPYTER_PATH")
+    specs = {"another Python": {"argv": ["/nowhere/bin/python", "-m", "ipykernel_launcher", "-f", "{connection_file}"]},
+             "one that ends": {"argv": ["false"]}, "one that waits": {"argv": ["sleep", "600"]}, "another language": {"argv": ["R"], "language": "R"},
+             "damaged": "{"}
+    for name, spec in specs.items():
+        for home in (None, os.devnull):
+            with tempfile.TemporaryDirectory() as folder:
+                folder = pathlib.Path(folder)
+                path = folder / "foreign" / "kernels" / "python3" / "kernel.json"
+                path.parent.mkdir(parents=True)
+                path.write_text(spec if isinstance(spec, str) else json.dumps({"display_name": name, "language": "python"} | spec))
+                env = os.environ | {"PYTHONPATH": str(ROOT), "JUPYTER_PATH": str(folder / "foreign")} | ({"HOME": home} if home else {})
+                ended = run(["course", "--lane", "smoke", "--only", "01"], scratch_course(folder / "course", "import matplotlib.pyplot"), env)
+                _expect(row, "ran its own", ended, 0, "01_teacher: ")
+                (kept,) = [path for path in (folder / "course").rglob("01_teacher.ipynb") if "runs" in path.parts]
+                row.add("nothing on stderr", "a message in a cell" if '"stderr"' in kept.read_text(encoding="utf-8") else None)
+                advance()
+    return row
+
+
 def two_at_once(tries, advance=lambda: None):
     """Two trainings in one folder, started together: one is refused by name or reads the other's result, which is as if alone."""
     row = Row("surroundings", "two runs in one folder at once")
