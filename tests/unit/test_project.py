@@ -253,7 +253,7 @@ def test_it_can_be_parameterised_and_checks_its_parameters(notebook):
     cells = _code(notebook)
     (tagged,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
     assert 'lane = "cpu"' in _source(tagged)
-    assert "course.choose_preset(lane" in _source(cells[cells.index(tagged) + 1])
+    assert "course.check_parameters(lane" in _source(cells[cells.index(tagged) + 1])
 
 
 def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):
