@@ -10,7 +10,7 @@ import torch
 
 from tests import ROOT
 from tests.system.torture import __main__ as torture
-from tests.system.torture import bad_input, corruption, figures, kills, surroundings
+from tests.system.torture import bad_input, corruption, figures, kills, platforms, surroundings
 from trc_lib import io, validation
 from trc_lib.teachers import minimum_energy
 
@@ -33,6 +33,15 @@ def survived(row, at_least=1):
 @pytest.mark.parametrize("kill", kills.ALL, ids=lambda kill: kill.__name__)
 def test_a_kill_leaves_files_whole_or_absent_and_the_next_run_ends_the_same(kill, rng):
     assert survived(kill(3, rng), 3)
+
+
+def few_writers(monkeypatch):
+    monkeypatch.setattr(platforms, "WRITERS", {name: platforms.WRITERS[name] for name in ("text", "network")})
+
+
+def test_other_systems_simulated_are_survived(rng, monkeypatch):
+    few_writers(monkeypatch)
+    assert survived(platforms.writers(1, rng), 18) and survived(platforms.other_devices(), 24)
 
 
 def test_damage_is_refused_by_name_or_harmless(rng):
@@ -122,3 +131,15 @@ def test_the_document_shows_what_was_survived():
     assert "| kill -9: training |" in table and set(result["rows"]) <= set(torture.PARTS)
     rows = [row for rows in result["rows"].values() for row in rows]
     assert not [row["name"] for row in rows if row["survived"] < row["tries"]]
+
+
+def test_a_writer_that_does_not_wait_for_readers_on_windows_is_found(rng, monkeypatch):
+    few_writers(monkeypatch)
+    monkeypatch.setattr(io, "replace", lambda old, new: os.replace(old, new))
+    row = platforms.writers(1, rng)
+    assert any("a reader" in failure for failure in row.failures)
+
+
+def test_a_computation_in_float64_on_a_device_without_it_is_found(monkeypatch):
+    monkeypatch.setattr(validation, "float64", lambda tensor: tensor.double())
+    assert any("MPS" in failure for failure in platforms.apple_gpu().failures)

@@ -62,7 +62,7 @@ def test_device_auto_takes_cuda_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert validation.device("auto") == torch.device("cuda")
     assert validation.device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(ValueError, match="device='cuda:2' is not available.* sees 2 CUDA devices"):
+    with pytest.raises(ValueError, match=r"device='cuda:2' is not available.* sees 2 CUDA devices"):
         validation.device("cuda:2")
 
 
