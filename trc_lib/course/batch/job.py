@@ -285,7 +285,7 @@ def main(folder):
         run_job(folder, terminal)
     except KeyboardInterrupt:
         return 130
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         print(f"error: {error}", file=terminal)
         return 1
     return 0

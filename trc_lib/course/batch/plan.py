@@ -19,6 +19,7 @@ CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluatio
             "09_your_own_system")
 BUILDS_ON = {"05_evaluation": "04_training"}  # chapter 5 evaluates what chapter 4 trained
 MOST_JOBS = 10_000
+LONGEST_NAME = 150  # of a folder of a grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +105,7 @@ def plan(lane, seed=0, out=None, only=(), settings=(), sweeps=(), keep_going=Fal
         for (chapter, name), value in (fixed | dict(zip(axes, values))).items():
             job.chapters[chapter][name] = value
         jobs.append(job)
-    if len({job.folder for job in jobs}) < len(jobs):
+    if len({job.name.casefold() for job in jobs}) < len(jobs):  # some systems do not tell a from A
         raise ValueError("sweeps give the same value twice; each combination is one job")
     for chapter, parameters in {repr(item): item for job in jobs
                                 for item in job.chapters.items()}.values():
@@ -122,8 +123,12 @@ def _chapters(chosen, swept):
 
 
 def _portable(name):
-    """A file name without the characters that some systems do not accept, see `Job.folder`."""
-    return re.sub(r'[/\\:*?"<>|]', "_", name)
+    """A name that a file may have on every system."""
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"the folder {name[:40]}... would have a name of {len(name)} characters, "
+                         f"at most {LONGEST_NAME} are accepted: sweep fewer parameters at once, "
+                         "or give shorter values")
+    return re.sub(r"[^\w.,=+-]", "_", name).rstrip(".")
 
 
 def _chapter(word):

@@ -92,7 +92,10 @@ def test_a_grid_needs_a_folder_and_a_cluster_needs_slurm(monkeypatch, capsys):
 
 def test_a_folder_of_a_grid_has_no_character_that_some_system_refuses(tmp_path, monkeypatch):
     monkeypatch.setattr(plans, "parameters_of", lambda chapter: {"lane": "", "seed": 0, "what": ""})
-    (job,) = plan("smoke", out=tmp_path, sweeps=['04.what=a/b\\c:d*e?f"g<h>i|j'])
-    assert job.folder == tmp_path / "04.what=a_b_c_d_e_f_g_h_i_j"
-    with pytest.raises(ValueError, match="the same value twice"):
-        plan("smoke", out=tmp_path, sweeps=["04.what=a/b,a:b"])
+    (job,) = plan("smoke", out=tmp_path, sweeps=['04.what=a/b\\c:d*e?f"g<h>i|j k\tl..'])
+    assert job.folder == tmp_path / "04.what=a_b_c_d_e_f_g_h_i_j_k_l"
+    for same in ("a/b,a:b", "a,A"):
+        with pytest.raises(ValueError, match="the same value twice"):
+            plan("smoke", out=tmp_path, sweeps=[f"04.what={same}"])
+    with pytest.raises(ValueError, match="a name of 158 characters, at most 150 are accepted"):
+        plan("smoke", out=tmp_path, sweeps=[f"04.what={'a' * 150}"])
