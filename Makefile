@@ -18,6 +18,9 @@ export PIP_NO_CACHE_DIR := 1
 export UV_NO_CACHE := 1
 unexport PYTHONPATH PYTHONHOME
 
+# An environment whose Python was upgraded or removed is not ready.
+$(shell test ! -e .venv/ready || .venv/bin/python -c '' 2>/dev/null || rm -f .venv/ready .venv/ready-test)
+
 help:                ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 

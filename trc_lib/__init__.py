@@ -1,3 +1,3 @@
 """Tiny recursive control: systems, teachers, data, networks and training; the course on top."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

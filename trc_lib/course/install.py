@@ -152,7 +152,9 @@ def install(wish, tests):
                  "rename the folder")
     unfinished = VENV / "unfinished"  # left by an installation that was killed
     (ROOT / ".cache" / "tmp").mkdir(parents=True, exist_ok=True)
-    anew = ["--clear"] if unfinished.exists() else []
+    for stale in ROOT.glob("*.egg-info"):  # of an older version; it would hide the new one
+        shutil.rmtree(stale)
+    anew = [] if runs(PYTHON) and not unfinished.exists() else ["--clear"]
     run(sys.executable, "-m", "venv", "--without-pip", *anew, VENV, show=False)
     unfinished.touch()
     try:
@@ -179,6 +181,14 @@ def install(wish, tests):
     for stamp in ("ready", "ready-test")[:1 + tests]:
         (VENV / stamp).touch()
     print(f"installed. To open the course: {PYTHON.relative_to(ROOT)} -m trc_lib lab")
+
+
+def runs(python):
+    """Whether a Python is there and starts; one that was upgraded or removed leaves a dead link."""
+    try:
+        return not subprocess.run([python, "-c", ""], capture_output=True).returncode
+    except OSError:
+        return False
 
 
 def newer_python():

@@ -154,7 +154,7 @@ def read_only(advance=lambda: None):
 def _through(row, word, folder, **options):
     """Data, training, evaluation in a folder, each a process."""
     folder = pathlib.Path(folder)
-    _expect(row, word, run(generate(folder), **options), 0, "Dataset saved")
+    _expect(row, word, run(generate(folder), **options), 0, "Datasets saved")
     _expect(row, word, run(train(folder, folder / "run"), **options), 0, "Training complete")
     words = ["evaluate", "--checkpoint", folder / "run" / "best_model.pt", "--data", folder / "lqr_dataset_eval.npz", "--json"]
     _expect(row, word, run(words, **options), 0, '"cycles"')
@@ -192,7 +192,7 @@ def no_network(advance=lambda: None):
             env = os.environ | {"PYTHONPATH": str(ROOT)}
             return subprocess.run([*before, "-m", "trc_lib", *map(str, words)], cwd=cwd, env=env, capture_output=True, text=True)
 
-        _expect(row, "went through", alone(generate(folder)), 0, "Dataset saved")
+        _expect(row, "went through", alone(generate(folder)), 0, "Datasets saved")
         _expect(row, "went through", alone(train(folder, folder / "run")), 0, "Training complete")
         _expect(row, "ran a notebook", alone(["course", "--lane", "smoke"], scratch_course(folder / "course", STOP)), 1, STOPPED)
     advance()
@@ -313,7 +313,7 @@ def clock_set_back(advance=lambda: None):
         for words in (generate(folder), train(folder, folder / "now", 4)):
             assert run(words).returncode == 0
         before = (folder / "lqr_dataset.npz").read_bytes()
-        _expect(row, "data", run(generate(folder), env=env), 0, "Dataset saved")
+        _expect(row, "data", run(generate(folder), env=env), 0, "Datasets saved")
         row.add("same data", None if (folder / "lqr_dataset.npz").read_bytes() == before else "other bytes")
         _expect(row, "training", run(train(folder, folder / "then", 4), env=env), 0, "Training complete")
         row.add("same training", None if _result(folder / "now") == _result(folder / "then") else "another result")

@@ -106,7 +106,8 @@ def folder(tmp_path, monkeypatch):
         words = [str(word) for word in command]
         Course.commands.append(words)
         if "venv" in words:
-            (install.VENV).mkdir(exist_ok=True)
+            install.PYTHON.parent.mkdir(exist_ok=True, parents=True)
+            install.PYTHON.write_text("", encoding="utf-8")
         if Course.failing and Course.failing in words:
             raise install.Failure(Course.printed)
         return Course.settings
@@ -118,6 +119,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(install, "PYTHON", Course.root / ".venv" / "bin" / "python")
     monkeypatch.setattr(install, "run", run)
     monkeypatch.setattr(install, "has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(install, "runs", pathlib.Path.exists)
     monkeypatch.setattr(sys, "platform", "linux")
     Course.commands.clear()
     return Course
@@ -132,13 +134,14 @@ def test_the_course_alone_has_none_of_the_tests_packages(folder):
     torch, course = _installs(folder)
     assert torch[-1] == "torch==2.13.0" and f"{install.PYTORCH}/cpu" in torch
     assert course[-2:] == ["-e", "."]
-    assert {path.name for path in (folder.root / ".venv").iterdir()} == {"ready"}
+    assert {path.name for path in (folder.root / ".venv").iterdir()} == {"bin", "ready"}
 
 
 def test_the_tests_packages_come_on_top(folder):
     install.main(["--tests"])
     assert _installs(folder)[-1][-1] == "." + install.EXTRAS
-    assert {path.name for path in (folder.root / ".venv").iterdir()} == {"ready", "ready-test"}
+    assert {path.name for path in (folder.root / ".venv").iterdir()} == {
+        "bin", "ready", "ready-test"}
 
 
 def test_an_unreached_index_of_pytorch_means_pips_default_build(folder, capsys):
@@ -159,7 +162,8 @@ def test_a_full_disk_or_a_wish_that_cannot_be_met_ends_it(folder, words, printed
 
 def test_an_installation_that_was_killed_begins_anew(folder, monkeypatch):
     def killed(*command, show=True):
-        (folder.root / ".venv").mkdir(exist_ok=True)
+        (folder.root / ".venv" / "bin").mkdir(exist_ok=True, parents=True)
+        (folder.root / ".venv" / "bin" / "python").touch()
         if "install" in command:
             raise KeyboardInterrupt
 
@@ -181,7 +185,20 @@ def test_after_a_failure_of_the_network_it_goes_on(folder):
         install.main([])
     folder.failing = None
     install.main([])
-    assert not any("--clear" in words for words in folder.commands)
+    assert not any("--clear" in words for words in folder.commands[1:])
+
+
+def test_what_an_older_installation_left_is_removed(folder):
+    (folder.root / "trc_lib.egg-info").mkdir()
+    install.main([])
+    assert not (folder.root / "trc_lib.egg-info").exists()
+
+
+def test_a_python_that_was_removed_is_noticed(tmp_path):
+    dead = tmp_path / "python"
+    assert install.runs(sys.executable) and not install.runs(dead)
+    dead.symlink_to(tmp_path / "upgraded")
+    assert not install.runs(dead)
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(folder, monkeypatch):
@@ -262,3 +279,16 @@ def test_make_installs_the_course_or_also_the_tests(tmp_path, stamp, words):
                           cwd=tmp_path, capture_output=True, text=True, check=True)
     command = "python3.12 trc_lib/course/install.py --torch cu126" + words
     assert done.stdout.splitlines()[-1].strip() == command
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no make")
+@pytest.mark.parametrize("alive", [True, False])
+def test_make_installs_anew_where_the_python_of_an_environment_is_gone(tmp_path, alive):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable if alive else "/gone/python")
+    (tmp_path / ".venv" / "ready").touch()
+    done = subprocess.run(["make", "-n", ".venv/ready"], cwd=tmp_path, capture_output=True,
+                          text=True, check=True)
+    assert ("install.py" in done.stdout) == (not alive)

@@ -38,4 +38,4 @@ def closing_table(results, folder):
     """The comparison for the terminal, and where to look next: at the notebooks in ``folder``."""
     rows = [("", "this course", "the description"), *comparison(results)]
     return (f"{aligned(rows, str.ljust)}\nNext: the executed notebooks are in {folder}/; "
-            "open the course itself with: make lab")
+            "open the course itself with: python -m trc_lib lab")
