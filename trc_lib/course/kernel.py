@@ -27,9 +27,12 @@ def environment(folder):
         "metadata": {"debugger": True}}), encoding="utf-8")
     found = {"JUPYTER_PATH": os.pathsep.join(
         filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))}
-    if not _is_writable(os.path.expanduser("~")):  # a user in a container may have none
+    home = os.path.expanduser("~")
+    if not _is_writable(home):
         found |= {name: os.environ.get(name) or str(folder / name.lower())
                   for name in ("MPLCONFIGDIR", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR")}
+    if home == "~":  # no HOME, and a user without a name, as in some containers
+        found["HOME"] = str(folder)
     return found
 
 

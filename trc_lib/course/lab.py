@@ -143,12 +143,9 @@ def _surroundings(private, scratch):
         with contextlib.suppress(OSError):
             shutil.copytree(own, settings)
     io.write_text(private / "labconfig" / "default_setting_overrides.json", json.dumps(SETTINGS))
-    found = environment(scratch) | {
+    return environment(scratch) | {
         "JUPYTER_CONFIG_DIR": str(private), "JUPYTER_DATA_DIR": str(private / "data"),
         "JUPYTER_RUNTIME_DIR": scratch}
-    if os.path.expanduser("~") == "~":  # no HOME, and a user without a name, as in some containers
-        found["HOME"] = scratch
-    return found
 
 
 def _serve(folder, port, ip, browser):
