@@ -19,7 +19,7 @@ def beginning(tmp_path):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    (["-p", "epoch", "3"], "has no parameter 'epoch'; did you mean 'epochs'?"),
+    (["-p", "epoch", "3"], "this notebook has no parameter 'epoch'; it has lane, seed, epochs"),
     (["-p", "epochs", "3", "-p", "Seed", "1"], "did you mean 'seed'?"),
     (["-y", "{lr: 1e-3}"], "lr='1e-3'"), (["-p", "epochs", "3", "-p", "lr", "1e-3"], None)])
 def test_a_mistyped_parameter_is_refused_by_the_notebook_itself(words, message, beginning):

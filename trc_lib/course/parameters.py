@@ -1,7 +1,6 @@
 """The parameters that the chapters declare, and what each may be."""
 
 import ast
-import difflib
 import functools
 
 from trc_lib import validation
@@ -38,10 +37,8 @@ def check_parameters(lane: object, seed: object, **others: object) -> Preset:
     """
     for name in _injected():
         if name not in (declared := ("lane", "seed", *others)):
-            near = difflib.get_close_matches(name.lower(), declared, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else "."
-            raise ValueError(f"this notebook has no parameter {name!r}{meant} "
-                             f"It has {', '.join(declared)}")
+            raise ValueError(f"this notebook has no parameter {name!r}; it has "
+                             f"{', '.join(declared)}{validation.did_you_mean(name, declared)}")
     for name, check in CHECKS.items():
         if name in others:
             check(name, others[name])

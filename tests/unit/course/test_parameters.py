@@ -27,8 +27,8 @@ def kernel(monkeypatch, *cells):
 
 
 @pytest.mark.parametrize(("cell", "message"), [
-    ("sede = 3", "has no parameter 'sede'; did you mean 'seed'? It has lane, seed, lr"),
-    ("zzz = [1, 2]\nseed = 3", "has no parameter 'zzz'. It has lane, seed, lr"),
+    ("sede = 3", "has no parameter 'sede'; it has lane, seed, lr; did you mean 'seed'?"),
+    ("zzz = [1, 2]\nseed = 3", "has no parameter 'zzz'; it has lane, seed, lr"),
     ('Lane = "smoke"', "did you mean 'lane'?"),
     ("seed: int = 3", None), ("seed = 3\nlr = 0.001", None)])
 def test_a_parameter_that_papermill_injects_must_be_declared(cell, message, monkeypatch):

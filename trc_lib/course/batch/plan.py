@@ -9,7 +9,7 @@ import math
 import pathlib
 import re
 
-from trc_lib import io
+from trc_lib import io, validation
 from trc_lib.course.parameters import check_parameters
 from trc_lib.course.places import shipped
 from trc_lib.course.workspace import runs_folder
@@ -137,7 +137,8 @@ def _chapter(word):
         if word in (name, name[:2], name[:2].lstrip("0")):
             return name
     numbers = ", ".join(name[:2] for name in CHAPTERS)
-    raise ValueError(f"chapter {word!r} is unknown; accepted are {numbers}")
+    raise ValueError(f"chapter {word!r} is unknown; accepted are {numbers}"
+                     + validation.did_you_mean(word, CHAPTERS))
 
 
 def _assignment(word):
@@ -151,7 +152,7 @@ def _assignment(word):
         raise ValueError(f"{word!r} is not accepted; the lane is one for all chapters: give --lane")
     if name not in (declared := parameters_of(chapter)):
         raise ValueError(f"{word!r}: chapter {chapter} declares no parameter {name!r}; "
-                         f"it has {', '.join(declared)}")
+                         f"it has {', '.join(declared)}{validation.did_you_mean(name, declared)}")
     return (chapter, name), text
 
 

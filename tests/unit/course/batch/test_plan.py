@@ -50,6 +50,8 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
      "chapter 04_training declares no parameter 'speed'; it has lane, seed, epochs"),
     (["--set", "19.seed=1"], "chapter '19' is unknown; accepted are 01, 02"),
     (["--only", "teacher"], "chapter 'teacher' is unknown"),
+    (["--only", "04_trainig"], "did you mean '04_training'?"),
+    (["--set", "04.epoch=3"], "did you mean 'epochs'?"),
     (["--set", "seed=1"], "'seed=1' is not accepted; give a chapter, a parameter and a value"),
     (["--set", "04.lane=cpu"], "give --lane"),
     (["--set", "04.epochs=many"], "epochs='many' is not a whole number"),
