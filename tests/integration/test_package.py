@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from tests import ROOT
+from tests import ROOT, source_files
 
 pytest.importorskip("hatchling")
 
@@ -42,9 +42,7 @@ def run(installed, tmp_path):
     ("data/pretrained", "trc_lib/course/shipped/data/pretrained"),
     ("data/results", "trc_lib/course/shipped/data/results")])
 def test_the_wheel_holds_every_file_that_the_course_needs(installed, source, place):
-    tracked = subprocess.run(["git", "ls-files", "-z", source], cwd=ROOT, capture_output=True,
-                             text=True, check=True).stdout.strip("\0").split("\0")
-    for name in tracked:
+    for name in source_files(source):
         inside = installed / place / os.path.relpath(name, source)
         assert inside.read_bytes() == (ROOT / name).read_bytes(), name
 

@@ -1,4 +1,4 @@
-"""The whole course on the smoke lane, in a copy of what git tracks."""
+"""The whole course on the smoke lane, in a copy of the project's files."""
 
 import os
 import shutil
@@ -7,32 +7,22 @@ import sys
 
 import pytest
 
-from tests import ROOT
+from tests import ROOT, git, source_files
 from trc_lib import io
 from trc_lib.course.batch.plan import CHAPTERS
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
-    """A repository with the files that git tracks here, as they are now."""
+    """A repository with the project's files, as they are now."""
     folder = tmp_path_factory.mktemp("a copy")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True,
-                            check=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    for name in source_files():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
     git(folder, "init", "--quiet")
     git(folder, "add", "--all", "--force")
     git(folder, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "-m", "all")
     return folder
-
-
-def git(folder, *words):
-    """What git prints in a folder, whatever the user's own settings are."""
-    env = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
-    return subprocess.run(["git", *words], cwd=folder, env=env, capture_output=True, text=True,
-                          check=True).stdout
 
 
 def course(folder):
