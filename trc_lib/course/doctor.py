@@ -161,8 +161,9 @@ def _kernel():
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             done = subprocess.run([sys.executable, "-c", KERNEL], capture_output=True, text=True,
-                                  errors="replace", timeout=120,
-                                  env=os.environ | kernel.environment(folder))
+                                  encoding="utf-8", errors="replace", timeout=120,
+                                  env=os.environ | kernel.environment(folder)
+                                  | {"PYTHONIOENCODING": "utf-8"})
         except subprocess.TimeoutExpired:
             return ("notebook kernel", False, "no answer for two minutes",
                     "let Python connect to itself on 127.0.0.1: a firewall may prevent it")

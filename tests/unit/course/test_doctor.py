@@ -163,12 +163,13 @@ def test_a_file_is_had_again_as_it_came(tmp_path, monkeypatch, made, remedy):
 
 
 def test_it_starts_this_python_although_jupyter_finds_another(tmp_path, monkeypatch):
-    """Like a machine with JUPYTER_PATH set for another environment."""
+    """Like a machine with JUPYTER_PATH set for another environment, and an odd encoding."""
     spec = tmp_path / "kernels" / "python3" / "kernel.json"
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps({"argv": ["/usr/bin/false"], "display_name": "other",
                                 "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-16")
     light = repr("import sys; print(sys.prefix)")
     monkeypatch.setattr(doctor, "KERNEL", doctor.KERNEL.replace(repr(doctor.NOTEBOOK), light))
     assert doctor._kernel()[1:3] == (True, "this Python, with all that a notebook needs")

@@ -200,7 +200,8 @@ def run_notebook(name, out, parameters, bars=None):
             progress_bar={"desc": name, "file": bars} if bars and bars.isatty() else False)
     except PapermillExecutionError as error:
         plain = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(error.traceback))  # without colours
-        last = [f"    {line}" for line in plain.splitlines() if line.strip()][-8:]
+        last = [f"    {line}" for line in plain.splitlines()
+                if line.strip(" -") and "Traceback (most recent call last)" not in line][-8:]
         where = f"{name}, cell {error.exec_count}: {error.ename}: {error.evalue} (see {shown(out)})"
         raise NotebookFailed("\n".join([where, *last])) from None
     finally:
