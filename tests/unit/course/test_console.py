@@ -72,7 +72,8 @@ def test_what_an_encoding_lacks_is_written_in_ascii_and_bytes_of_file_names_as_t
     assert terminal.bytes.getvalue().endswith(b"a\xff\n")
 
 
-@pytest.mark.parametrize("stream", [None, "closed", io.StringIO()], ids=str)
+@pytest.mark.parametrize("stream", [None, "closed", io.StringIO()],
+                         ids=["None", "closed", "a string"])
 def test_missing_and_closed_streams_and_plain_strings_are_printed_to(stream, monkeypatch):
     if stream == "closed":
         stream = io.StringIO()
