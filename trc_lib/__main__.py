@@ -25,8 +25,11 @@ def _run(words):
     try:
         from trc_lib.course.cli import run
     except ImportError as error:
-        print(f"error: {error}; see what else is missing: python -m trc_lib doctor",
-              file=sys.stderr)
+        from trc_lib.course.install import environment_elsewhere
+
+        other = environment_elsewhere()
+        print(f"error: {error}; " + (f"the course is installed in another Python: {other}" if other
+              else "see what else is missing: python -m trc_lib doctor"), file=sys.stderr)
         return 1
     return run(words)
 

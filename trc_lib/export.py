@@ -63,8 +63,8 @@ def export_onnx(model: object, path: object, H_cycles: object = None) -> float:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"export needs {error.name}; "
-                                  "install it with: pip install -e '.[export]'") from None
+        raise ModuleNotFoundError(f"export needs {error.name}; install it with: "
+                                  "pip install onnx onnxscript onnxruntime") from None
     validation.instance("model", model, Learner).check_dtype()
     path = validation.path("path", path)
     if H_cycles is not None:

@@ -12,7 +12,6 @@ import torch
 from tests import ROOT
 from tests.apple import apple
 from trc_lib import evaluation, io
-from trc_lib.course import kernel
 from trc_lib.data import LQRDataset, generate_dataset, shards
 from trc_lib.model import TinyRecursiveControl, TRCConfig
 from trc_lib.systems import DoubleIntegrator
@@ -167,14 +166,6 @@ def test_a_lock_on_windows_is_held_and_one_that_cannot_be_made_does_not_wait(on_
     with io.claimed(on_windows / "denied" / ".lock", "it"):
         pass
     assert not list(on_windows.rglob(".lock"))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="every user has a home there")
-def test_kernels_start_for_a_user_who_is_a_number_without_a_home(tmp_path, monkeypatch):
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr("pwd.getpwuid", lambda number: {}[number])
-    given = kernel.environment(tmp_path)
-    assert given["MPLCONFIGDIR"].startswith(str(tmp_path)) and given["IPYTHONDIR"]
 
 
 def in_the_systems_encoding(call):

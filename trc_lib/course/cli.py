@@ -30,6 +30,7 @@ from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
 from trc_lib.training.ranks import this_rank
 
+DEFAULT_PROBLEM = "double_integrator"
 STORE, BEST_MODEL = "lqr_dataset", "best_model.pt"  # a folder of shards, a checkpoint
 
 
@@ -39,10 +40,8 @@ def generate(options):
     A large training set becomes a folder of shards.
     """
     given = {name: getattr(options, name) for name in ("horizon", "dt", "state_range")}
-    problem = _problem(options)(
-        **{name: value for name, value in given.items() if value is not None})
-    if not isinstance(problem, Problem):
-        raise TypeError(f"--problem {options.problem} gave {problem!r}; needs a Problem")
+    problem = _problem(options, **{name: value for name, value in given.items()
+                                   if value is not None})
     size = validation.whole("num_samples", options.num_samples)
     num_eval = validation.whole("num_eval", options.num_eval, at_most=LARGEST_FILE)
     seed = validation.whole("seed", options.seed, 0, at_most=2**63 - 1 - EVAL_SEED)
@@ -79,23 +78,39 @@ def generate(options):
     print(f"Datasets saved to {folder if large else file} and {eval_file}")
 
 
-def _problem(options):
-    """The function that makes the problem; its module defines classes that files name."""
-    return named(options.problem, PROBLEMS, "a function that returns a Problem")
+def _problem(options, **given):
+    """The `Problem` of ``--problem``; its module defines classes that files name."""
+    make = named(options.problem, PROBLEMS, "a function that returns a Problem")
+    problem = make(**given)
+    if not isinstance(problem, Problem):
+        raise TypeError(f"--problem {options.problem} gave {problem!r}; needs a Problem")
+    return problem
 
 
 def _load(options, path):
-    """The dataset in ``path``."""
+    """The dataset in ``path``, which must be of the ``--problem`` if one is given."""
     if not path.exists():
-        raise FileNotFoundError(missing_dataset(path, options.problem))
-    return LQRDataset.load(path)
+        raise FileNotFoundError(missing_dataset(path, options.problem or DEFAULT_PROBLEM))
+    problem = _problem(options) if options.problem else None
+    dataset = Store(path) if (path / MANIFEST).exists() else LQRDataset.load(path)
+    if problem is not None:
+        asked, found = (" for ".join(part.contents()["class"].rpartition(":")[2]
+                                      for part in (teacher, teacher.system))
+                        for teacher in (problem.teacher, dataset.teacher))
+        if asked != found:
+            raise ValueError(f"--problem {options.problem} is {asked}, but {path} was made by "
+                             f"{found}: give other data, or the problem that these are of")
+    return dataset
 
 
 def _network(options, device="cpu"):
     """The network in ``--checkpoint``."""
+    if options.problem:
+        _problem(options)
     path = options.checkpoint
     if path.name == BEST_MODEL and not path.exists():
-        words = ["-m", "trc_lib", "train", "--problem", options.problem, "--out", str(path.parent)]
+        words = ["-m", "trc_lib", "train", "--problem", options.problem or DEFAULT_PROBLEM,
+                 "--out", str(path.parent)]
         if "data" in options:
             words += ["--data", str(options.data.parent)]
         raise FileNotFoundError(f"{path} does not exist; make it with: "
@@ -108,13 +123,12 @@ def train_command(options):
     if options.proportional and not options.feedback:
         raise ValueError("--proportional needs feedback: without a signal there is no size to be "
                          "proportional to")
-    _problem(options)
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     config = TrainConfig(**{name: value for name, value in vars(options).items() if name in names})
     validation.device(options.device)
     file, folder = options.data / TRAIN_FILE, options.data / STORE
-    train_set = (Store(folder) if (folder / MANIFEST).exists() and not file.exists()
-                 else _load(options, file))
+    in_shards = (folder / MANIFEST).exists() and not file.exists()
+    train_set = _load(options, folder if in_shards else file)
     eval_set = _load(options, options.data / EVAL_FILE)
     teacher, system = train_set.teacher, train_set.teacher.system
     feedback = FinalError(system) if options.feedback else NoFeedback()
@@ -143,7 +157,6 @@ def train_command(options):
 
 def evaluate_command(options):
     """Measure a checkpoint on an eval set, cycle by cycle."""
-    _problem(options)
     model = _network(options, options.device)
     dataset, checkpoint = _load(options, options.data), str(options.checkpoint)
     cycles = [dataclasses.asdict(metrics) for metrics in evaluate(model, dataset)]
@@ -161,7 +174,6 @@ def export_command(options):
     """Write a checkpoint as an ONNX file, and check that ONNX Runtime gives the same controls."""
     from trc_lib.export import export_onnx  # here, since ONNX is an optional dependency
 
-    _problem(options)
     model = _network(options)
     difference = export_onnx(model, options.out, options.H_cycles)
     size = options.out.stat().st_size / 1e6
@@ -174,7 +186,13 @@ def course(options):
     What is finished is reused.
     """
     validation.whole("seed", options.seed, at_least=0)
+    given = [name for name in ("partition", "gpus", "cpus", "time")
+             if getattr(options, name) is not None]
+    if options.cluster == "local" and given:
+        raise ValueError(f"--{given[0]} is for --cluster slurm")
     if options.cluster == "local":
+        if options.lane == "gpu" and validation.device("auto").type == "cpu":
+            print("PyTorch sees no CUDA device here: the gpu lane takes hours on the CPU")
         engine = Local(1 if options.workers is None else options.workers)
     elif options.workers is not None:
         raise ValueError("--workers is for --cluster local; Slurm runs as many jobs at a time as "
@@ -182,8 +200,8 @@ def course(options):
     elif options.out is None:
         raise ValueError("--cluster slurm needs --out, a folder that all nodes share")
     else:
-        engine = Slurm(options.out.resolve() / "slurm", options.partition, options.gpus,
-                       options.time, options.cpus)
+        engine = Slurm(options.out.resolve() / "slurm",
+                       **{name: getattr(options, name) for name in given})
     run_course(options.lane, options.seed, options.out, options.only, options.set, options.sweep,
                engine, options.force, options.keep_going)
 
@@ -269,16 +287,16 @@ def parser():
         made.set_defaults(run=run)
         return made.add_argument
 
-    def add_problem(add):
-        add("--problem", default="double_integrator", help=f"{', '.join(PROBLEMS)}, or "
-            "mymodule:make_problem of your own, which other commands need to know its classes")
+    def add_problem(add, default=None, use="which the data must be of; needed for one of your own"):
+        add("--problem", default=default,
+            help=f"{', '.join(PROBLEMS)}, or mymodule:make_problem of your own: {use}")
 
     add = command("generate", generate)
     add("--num-samples", type=int, default=10_000, help="training problems; more than "
         f"{LARGEST_FILE:_} become a folder of shards, and a stopped run goes on")
     add("--num-eval", type=int, default=2_000, help="unseen problems, from another seed")
     add("--seed", type=int, default=0, help="of the training problems")
-    add_problem(add)
+    add_problem(add, DEFAULT_PROBLEM, "what is sampled and solved")
     add("--horizon", type=int, help="control steps; the problem's own if not given")
     add("--dt", type=float, help="seconds per step; likewise")
     add("--state-range", type=float, help="starts are uniform in plus or minus this; likewise")
@@ -347,11 +365,11 @@ def parser():
         "processes here, or a Slurm job array; the command waits for them")
     add("--workers", type=int, help="local: runs at a time; 1 if not given")
     add("--partition", help="slurm: the cluster's default if not given")
-    add("--gpus", type=int, default=1, help="slurm: of each run; 0 for none")
+    add("--gpus", type=int, help="slurm: of each run; 1 if not given, 0 for none")
     add("--cpus", type=int, help="slurm: cores of each run; the cluster's default if not given, "
         "often one")
-    add("--time", default="2:00:00",
-        help="slurm: limit of each run, h:mm:ss, d-h:mm:ss or minutes")
+    add("--time", help="slurm: limit of each run, h:mm:ss, d-h:mm:ss or minutes; 2:00:00 if not "
+        "given")
 
     add = command("sweep", sweep)
     add("--study", default="sweep", help="sweep: chapter 6; bounded: chapter 7; van_der_pol: "

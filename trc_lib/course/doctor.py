@@ -4,6 +4,7 @@ What is checked is imported inside its check, so that its absence is reported.
 """
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -45,7 +46,11 @@ def diagnose():
 
     ``passed`` is None for what the course can do without.
     """
-    folders = (root() / name for name in ("data", "runs", "figures"))
+    other = install.environment_elsewhere()
+    if other and not importlib.util.find_spec("torch"):
+        return [("Python", False, f"{sys.executable}; the course is installed in another",
+                 f"source .venv/bin/activate, or use {other}")]
+    folders = (root() / name for name in ("data", "runs"))
     return [_python(), *_packages(), _device(), _networks(), _notebooks(), _kernel(),
             _other_jupyter(), *map(_writable, folders), _disk()]
 
@@ -54,7 +59,8 @@ def report(checks, say=print):
     """Say OK or FAIL for each check, with the remedy; return whether all passed."""
     for name, passed, found, remedy in checks:
         verdict = {True: "OK  ", False: "FAIL", None: "--  "}[passed]
-        say(f"{verdict}  {name:22s} {found}" + ("" if passed else f"   -> {remedy}"))
+        say(f"{verdict}  {name:22s} {found}"
+            + (f"   -> {remedy}" if remedy and not passed else ""))
     failed = sum(passed is False for _, passed, _, _ in checks)
     say(f"{failed} of {len(checks)} checks failed" if failed else "all is well")
     return not failed
@@ -97,6 +103,7 @@ def _packages():
             else ""
         yield (requirement.name, passed or (None if extra else False),
                f"{version} (needs {requirement.specifier}{use})",
+               "" if extra else
                f'{PYTHON} -m pip install "{requirement.name}{requirement.specifier}"')
 
 
@@ -156,8 +163,7 @@ def _notebooks():
 
 def _kernel():
     """Start a kernel as the course does, and run there what a notebook begins with."""
-    remedy = "see the packages above; a damaged one: " \
-        f"{PYTHON} -m pip install --force-reinstall --no-deps NAME"
+    remedy = "mend what fails above; where nothing does, install the course anew"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
             done = subprocess.run([sys.executable, "-c", KERNEL], capture_output=True, text=True,
@@ -181,17 +187,21 @@ def _other_jupyter():
         from jupyter_client.kernelspec import KernelSpecManager
 
         command = KernelSpecManager().get_kernel_spec("python3").argv[0]
+        # A bare "python" is replaced by the running interpreter when the kernel is started.
+        here = os.path.dirname(command) in ("", os.path.dirname(sys.executable))
     except Exception as error:  # missing package, missing or unreadable kernelspec
-        command = str(error)
-    # A bare "python" is replaced by the running interpreter when the kernel is started.
-    here = os.path.dirname(command) in ("", os.path.dirname(sys.executable))
+        command, here = str(error), False
     return ("kernel elsewhere", here or None,
             f"python3 is {'this Python' if here else command} for a Jupyter of your own",
             f"open the course with {PYTHON} -m trc_lib lab")
 
 
+def _existing(path):
+    return next(parent for parent in (path, *path.parents) if parent.exists())
+
+
 def _writable(path):
-    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    existing = _existing(path)
     remedy = f"make {existing} writable, or set {FOLDER} to a folder of your own"
     try:
         with tempfile.TemporaryFile(dir=existing):
@@ -201,6 +211,6 @@ def _writable(path):
 
 
 def _disk():
-    free = shutil.disk_usage(root()).free / 1e9
+    free = shutil.disk_usage(_existing(root())).free / 1e9
     return ("free disk", free > 0.5, f"{free:.1f} GB for {root()} (needs 0.5)",
             f"free some, or set {FOLDER} to a folder on another disk")

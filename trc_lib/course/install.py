@@ -140,7 +140,7 @@ def choose_build(wish, pip_settings):
     if has_nvidia_driver():
         return None, "PyTorch: pip's default build, for CUDA, since an NVIDIA driver is here"
     if own:
-        return None, f"PyTorch: the build of your own index, as pip's {own[0]} is set"
+        return None, f"PyTorch: the build that pip finds, since its settings name {own[0]}"
     return f"{PYTORCH}/cpu", ("PyTorch: the build for the CPU, since no NVIDIA driver is here "
                               "(for CUDA: make TORCH=default)")
 
@@ -189,6 +189,12 @@ def runs(python):
         return not subprocess.run([python, "-c", ""], capture_output=True).returncode
     except OSError:
         return False
+
+
+def environment_elsewhere():
+    """The Python of the course's .venv, if it is installed there and this is another; else None."""
+    ready = (VENV / "ready").exists() and pathlib.Path(sys.prefix).resolve() != VENV
+    return PYTHON if ready else None
 
 
 def newer_python():

@@ -12,7 +12,6 @@ import os
 import pathlib
 import re
 import secrets
-import shlex
 import shutil
 import socket
 import sys
@@ -167,22 +166,26 @@ def _serve(folder, port, ip, browser):
                       "leave --ip out to listen on this machine alone") from None
     _trust(folder, app.contents_manager.notary)
     with contextlib.ExitStack() as quiet:  # in this order, once the server listens
-        app.io_loop.add_callback(_announce, app, token, remote, log)
+        app.io_loop.add_callback(_announce, app, port, token, remote, log)
         app.io_loop.add_callback(quiet.enter_context, _printed_to(log))
         if browser and not remote:
             app.io_loop.add_callback(app.launch_browser)
         app.start()
 
 
-def _announce(app, token, remote, log):
+def _announce(app, asked, token, remote, log):
     port, address = app.port, app.local_url.partition("?")[0]
-    print(f"The course is open at {address}?token={token} (Ctrl-C ends it; messages: {shown(log)})")
+    if port != asked:
+        print(f"Port {asked} is taken.")
+    print(f"The course is open at {address}?token={token} "
+          f"(Ctrl-C ends it; messages: {shown(log)})")
     if remote:
-        print("To reach it from another machine, open the same address there, after: "
-              f"ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()} (with the user, host and "
-              "options of your login here)")
+        print("To reach it from another machine, run there, with the user, host and options of "
+              f"your login: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}\n"
+              "and open the same address there.")
     if _is_container() and app.ip == "127.0.0.1":
-        again = shlex.join([sys.executable, "-m", "trc_lib", "lab", "--ip", "0.0.0.0"])
+        again = io.command(sys.executable, "-m", "trc_lib", "lab", "--ip", "0.0.0.0",
+                           "--port", str(port), "--folder", str(app.root_dir))
         print(f"Or start this container with -p {port}:{port}, and run in it: {again}")
     sys.stdout.flush()
 

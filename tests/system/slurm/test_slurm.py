@@ -175,7 +175,7 @@ def test_ctrl_c_takes_the_jobs_out_of_the_queue(slurm):
     sent = subprocess.Popen([sys.executable, "-m", "trc_lib", *words.split()], cwd=slurm, stderr=subprocess.PIPE, text=True)
     until(lambda: "RUNNING" in jobs_of_slurm().values())
     sent.send_signal(signal.SIGTERM)
-    assert "interrupted: 0 of 4 jobs are done" in sent.communicate(timeout=60)[1] and sent.returncode == 1
+    assert "interrupted: 0 of 4 runs are done" in sent.communicate(timeout=60)[1] and sent.returncode == 1
     until(lambda: not jobs_of_slurm())
 
 

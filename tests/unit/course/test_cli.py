@@ -202,3 +202,24 @@ def test_help_describes_every_option_and_names_its_default_where_it_has_one(comm
     for option in re.findall(r"--[\w-]+", usage):
         described = rf"^  (-.*, )?{option}\b.*(  \w|\n {{20}})"
         assert re.search(described, told, re.MULTILINE), option
+
+
+def test_data_of_another_problem_than_the_one_given_are_refused(folder, capsys):
+    assert run("generate --num-samples 16 --num-eval 8".split()) == 0
+    train = "train --epochs 1 --network small --problem".split()
+    for problem, whose in (("van_der_pol", "IterativeLQR for VanDerPol"),
+                           ("bounded_inputs", "BoundedMinimumEnergyController for Linear")):
+        capsys.readouterr()
+        assert run([*train, problem]) == 1
+        said = capsys.readouterr().err
+        assert f"--problem {problem} is {whose}" in said
+        assert "was made by MinimumEnergyController for LinearSystem" in said
+        assert not (folder / "data/training").exists()
+    assert run([*train, "double_integrator"]) == 0
+    assert run("evaluate --problem bounded_inputs".split()) == 1 and run(["evaluate"]) == 0
+
+
+@pytest.mark.parametrize("option", ["--partition=a", "--gpus=0", "--cpus=1", "--time=5"])
+def test_options_of_slurm_are_not_ignored_elsewhere(option, folder, capsys):
+    assert run(["course", "--lane", "smoke", option]) == 1
+    assert f"{option.partition('=')[0]} is for --cluster slurm" in capsys.readouterr().err

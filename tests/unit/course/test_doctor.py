@@ -58,7 +58,7 @@ def test_packages_of_the_tests_may_be_missing(diagnosis, monkeypatch):
     assert diagnosis() == []
     missing = {line.split()[1]: line for line in diagnosis("--")}
     assert missing.keys() >= BARE and "for the tests only" in missing["nbval"]
-    assert "for ONNX files only" in missing["onnx"] and "-> " in missing["onnx"]
+    assert "for ONNX files only" in missing["onnx"] and "->" not in missing["onnx"]
 
 
 def test_it_finds_an_old_python(diagnosis, monkeypatch):
@@ -186,7 +186,8 @@ def test_it_finds_a_kernel_that_does_not_start(monkeypatch, code, found):
     monkeypatch.setattr(subprocess, "run",
                         lambda *words, timeout, **options: real(*words, timeout=2, **options))
     _, passed, said, remedy = doctor._kernel()
-    assert passed is False and found in said and ("pip install" in remedy or "127.0.0.1" in remedy)
+    assert passed is False and found in said
+    assert "mend what fails" in remedy or "127.0.0.1" in remedy
 
 
 @pytest.mark.parametrize(("command", "here"), [
@@ -202,7 +203,7 @@ def test_it_finds_folders_that_cannot_be_written_to(diagnosis, monkeypatch):
         raise PermissionError(13, "Permission denied", str(dir))
 
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
-    assert ["Permission denied" in line for line in diagnosis()] == [True] * 3
+    assert ["Permission denied" in line for line in diagnosis()] == [True] * 2
 
 
 def test_it_finds_a_full_disk(monkeypatch):

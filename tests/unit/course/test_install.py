@@ -14,6 +14,7 @@ import pytest
 from tests import ROOT
 from trc_lib.course import install
 
+MAKE = ["env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "-n"]  # also within another make
 NONE_FOUND = ("ERROR: Could not find a version that satisfies the requirement {0} (from versions: "
               "{1})\nERROR: No matching distribution found for {0}\n")
 BROKEN = "WARNING: Retrying (Retry(total=0, ...)) after connection broken by "
@@ -77,10 +78,10 @@ def test_the_password_of_a_proxy_is_not_shown(monkeypatch):
     ("auto", "linux", True, "", None, "for CUDA"),
     ("auto", "darwin", False, "", None, "pip's default"),
     ("auto", "win32", True, "", None, "pip's default"),
-    ("auto", "linux", False, "global.index-url='https://mirror/simple'", None, "index-url is set"),
-    ("auto", "linux", False, ":env:.find-links='/wheels'", None, "find-links is set"),
-    ("auto", "linux", False, "install.extra-index-url='https://x'", None, "extra-index-url is set"),
-    ("auto", "linux", False, ":env:.no-index='1'", None, "no-index is set"),
+    ("auto", "linux", False, "global.index-url='https://mirror/simple'", None, "name index-url"),
+    ("auto", "linux", False, ":env:.find-links='/wheels'", None, "name find-links"),
+    ("auto", "linux", False, "install.extra-index-url='https://x'", None, "name extra-index-url"),
+    ("auto", "linux", False, ":env:.no-index='1'", None, "name no-index"),
     ("cpu", "linux", True, "global.index-url='https://mirror/simple'", "/cpu", "as you wish"),
     ("cu126", "win32", True, "", "/cu126", "as you wish"),
     ("default", "linux", False, "", None, "pip's default"),
@@ -275,7 +276,7 @@ def test_it_needs_nothing_but_an_old_python():
 def test_make_installs_the_course_or_also_the_tests(tmp_path, stamp, words):
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    done = subprocess.run(["make", "-n", f".venv/{stamp}", "TORCH=cu126", "PYTHON=python3.12"],
+    done = subprocess.run([*MAKE, f".venv/{stamp}", "TORCH=cu126", "PYTHON=python3.12"],
                           cwd=tmp_path, capture_output=True, text=True, check=True)
     command = "python3.12 trc_lib/course/install.py --torch cu126" + words
     assert done.stdout.splitlines()[-1].strip() == command
@@ -289,6 +290,6 @@ def test_make_installs_anew_where_the_python_of_an_environment_is_gone(tmp_path,
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable if alive else "/gone/python")
     (tmp_path / ".venv" / "ready").touch()
-    done = subprocess.run(["make", "-n", ".venv/ready"], cwd=tmp_path, capture_output=True,
+    done = subprocess.run([*MAKE, ".venv/ready"], cwd=tmp_path, capture_output=True,
                           text=True, check=True)
     assert ("install.py" in done.stdout) == (not alive)

@@ -1,6 +1,7 @@
 """The files that the notebooks share."""
 
 import dataclasses
+import pathlib
 
 import pytest
 import torch
@@ -41,9 +42,8 @@ def test_by_hand_and_in_a_run_of_the_course_a_network_is_in_the_same_folder(
 def test_what_is_made_lies_in_the_checkout_at_hand_or_where_it_is_told_to(tmp_path, monkeypatch):
     library = tmp_path / "site-packages" / "trc_lib" / "course" / "places.py"
     monkeypatch.setattr(places, "__file__", str(library))  # installed as a package
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    monkeypatch.chdir(elsewhere)
+    elsewhere = pathlib.Path("/nowhere/elsewhere")
+    monkeypatch.setattr(pathlib.Path, "cwd", lambda: elsewhere)
     assert root() == elsewhere
     monkeypatch.setenv("TRC_FOLDER", str(tmp_path / "told"))
     assert root() == tmp_path / "told"

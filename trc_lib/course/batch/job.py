@@ -165,7 +165,7 @@ def _run_chapter(job, name, key, state, bars):
     """Run one chapter and note how it ended."""
     parameters, notebook = job.chapters[name], f"{shown(job.folder / name)}.ipynb"
     given = ", ".join(f"{word}={value}" for word, value in parameters.items())
-    _say(job, f"{name}: runs on {socket.gethostname()} with {given}", aloud=False)
+    _say(job, f"{name}: runs on {socket.gethostname()} with {given}")
     files, started = _files(job.folder), time.perf_counter()
     try:
         run_notebook(name, job.folder / f"{name}.ipynb", parameters, bars)

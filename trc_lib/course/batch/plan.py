@@ -80,7 +80,8 @@ def plan(lane, seed=0, out=None, only=(), settings=(), sweeps=(), keep_going=Fal
         ValueError: for an unknown chapter or parameter, or a value that the chapter refuses.
     """
     if out is None and (settings or sweeps):
-        raise ValueError("out is needed with settings or sweeps; give --out, a folder for the runs")
+        raise ValueError("settings and sweeps (--set, --sweep) need out, a folder for the runs: "
+                         "give --out")
     fixed = {key: _value(text) for key, text in map(_assignment, settings)}
     axes = {key: _values(text) for key, text in map(_assignment, sweeps)}
     if both := fixed.keys() & axes.keys():
@@ -136,9 +137,8 @@ def _chapter(word):
     for name in CHAPTERS:
         if word in (name, name[:2], name[:2].lstrip("0")):
             return name
-    numbers = ", ".join(name[:2] for name in CHAPTERS)
-    raise ValueError(f"chapter {word!r} is unknown; accepted are {numbers}"
-                     + validation.did_you_mean(word, CHAPTERS))
+    raise ValueError(f"chapter {word!r} is unknown; accepted are {', '.join(CHAPTERS)}, or their "
+                     f"numbers{validation.did_you_mean(word, CHAPTERS)}")
 
 
 def _assignment(word):

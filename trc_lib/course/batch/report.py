@@ -1,5 +1,10 @@
 """The results of the course beside the description's, and tables for the terminal."""
 
+import sys
+
+from trc_lib import io
+from trc_lib.course.places import root
+
 # What the description of the original system reports; quoted, not measured here.
 DESCRIPTION = {"mean final error": "0.016", "success rate (final error < 0.1)": "100 %",
                "control MSE ((m/s²)²)": "4.9e-05 (last loss)", "parameters": "~600K",
@@ -37,5 +42,7 @@ def aligned(rows, first=str.rjust):
 def closing_table(results, folder):
     """The comparison for the terminal, and where to look next: at the notebooks in ``folder``."""
     rows = [("", "this course", "the description"), *comparison(results)]
+    lab = ("make lab" if (root() / "Makefile").exists()
+           else io.command(sys.executable, "-m", "trc_lib", "lab"))
     return (f"{aligned(rows, str.ljust)}\nNext: the executed notebooks are in {folder}/; "
-            "open the course itself with: python -m trc_lib lab")
+            f"open the course itself with: {lab}")

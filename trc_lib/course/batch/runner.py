@@ -102,8 +102,9 @@ def _run_all(jobs, engine, keep_going, say, grid):
                 time.sleep(engine.pause)
     except KeyboardInterrupt:
         done = len(jobs) - len(waiting) - len(running) - len(failures)
-        raise KeyboardInterrupt(f"{done} of {len(jobs)} jobs are done, and all that was finished "
-                                "is kept; the same command goes on") from None
+        runs = f"{done} of {len(jobs)} runs are done, and " if grid else ""
+        raise KeyboardInterrupt(f"{runs}all that was finished is kept; the same command goes on"
+                                ) from None
     finally:
         engine.cancel([handle for _, handle in running.values()])
     left = [job.name for job in waiting] + list(running)

@@ -48,7 +48,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
 @pytest.mark.parametrize("words, message", [
     (["--set", "04.speed=1"],
      "chapter 04_training declares no parameter 'speed'; it has lane, seed, epochs"),
-    (["--set", "19.seed=1"], "chapter '19' is unknown; accepted are 01, 02"),
+    (["--set", "19.seed=1"], "chapter '19' is unknown; accepted are 01_teacher, 02_dataset"),
     (["--only", "teacher"], "chapter 'teacher' is unknown"),
     (["--only", "04_trainig"], "did you mean '04_training'?"),
     (["--set", "04.epoch=3"], "did you mean 'epochs'?"),

@@ -99,6 +99,6 @@ def test_ctrl_c_cancels_what_runs_and_says_what_is_done(executed, scratch, monke
         return Engine.look(engine, handles)
 
     monkeypatch.setattr(engine, "look", interrupt)
-    with pytest.raises(KeyboardInterrupt, match="1 of 3 jobs are done"):
+    with pytest.raises(KeyboardInterrupt, match="1 of 3 runs are done, and all that was"):
         run(engine, "04.weight=0.5,1,2")
     assert engine.cancelled == ["04.weight=1"]
