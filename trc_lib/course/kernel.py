@@ -23,7 +23,7 @@ def environment(folder):
     spec.write_text(json.dumps({
         "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
                  "--IPKernelApp.log_level=ERROR"],  # no warnings in the terminal
-        "display_name": "Python 3 (ipykernel)", "language": "python",
+        "display_name": "Python 3", "language": "python",
         "metadata": {"debugger": True}}), encoding="utf-8")
     found = {"JUPYTER_PATH": os.pathsep.join(
         filter(None, [str(folder), os.environ.get("JUPYTER_PATH")]))}

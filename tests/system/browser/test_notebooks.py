@@ -80,6 +80,8 @@ def test_the_welcome_page_opens_as_a_page_and_leads_to_a_trusted_chapter(made):
             await shown.context.ready; await shown.sessionContext.ready;
             return [...shown.content.model.cells].filter(one => one.type === 'code').map(one => one.trusted); }""")
         assert len(trusted) > 5 and all(trusted)
+        page.wait_for_timeout(2000)
+        assert not page.evaluate("window.jupyterapp.shell.currentWidget.context.model.dirty")  # nothing to be saved
         assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
         page.screenshot(path=lab.SCREENSHOTS / "chapter.png")
         lines = pathlib.Path(log).read_text().splitlines()
