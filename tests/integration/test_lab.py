@@ -75,7 +75,8 @@ def test_it_opens_in_foreign_surroundings_trusted_and_without_prompts(tmp_path, 
         port = taken.getsockname()[1]
         with opened("--folder", str(folder), "--port", str(port), SSH_CONNECTION=connection,
                     **foreign) as (running, address):
-            copied, _ = running.lines
+            copied, told, _ = running.lines
+            assert told == f"Port {port} is taken.\n"
             assert "29 files copied" in copied and "größer" in copied
             parts = urllib.parse.urlsplit(address)
             assert parts.path == "/lab/tree/README.md" and len(parts.query) > 40

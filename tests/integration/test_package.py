@@ -1,8 +1,10 @@
 """The package as `pip install .` installs it: complete, and of use in an empty folder."""
 
 import os
+import pathlib
 import subprocess
 import sys
+import tempfile
 import zipfile
 
 import pytest
@@ -25,11 +27,19 @@ def installed(tmp_path_factory):
 
 
 @pytest.fixture
-def run(installed, tmp_path):
+def empty():
+    """An empty folder that is in no checkout, unlike pytest's under make."""
+    place = "/tmp" if os.path.isdir("/tmp") else None
+    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
+        yield pathlib.Path(folder).resolve()
+
+
+@pytest.fixture
+def run(installed, empty):
     """Runs Python in an empty folder, with the installed package; returns what it printed."""
     def run(*words):
         done = subprocess.run([sys.executable, *words], capture_output=True, text=True,
-                              cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(installed)})
+                              cwd=empty, env=os.environ | {"PYTHONPATH": str(installed)})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -56,21 +66,21 @@ def test_the_shipped_networks_the_styles_and_the_notebooks_are_found(run, instal
     assert int(notebooks) == 9 and library.startswith(str(installed))
 
 
-def test_the_doctor_is_content_and_data_are_made_here(run, tmp_path):
+def test_the_doctor_is_content_and_data_are_made_here(run, empty):
     assert "all is well" in run("-m", "trc_lib", "doctor")
     run("-m", "trc_lib", "generate", "--num-samples", "8", "--num-eval", "8")
-    assert len([*(tmp_path / "data").iterdir()]) == 2
+    assert len([*(empty / "data").iterdir()]) == 2
 
 
-def test_a_copied_notebook_runs_alone(run, installed, tmp_path):
+def test_a_copied_notebook_runs_alone(run, installed, empty):
     """Chapter 3 has a picture, a widget, exercises, and takes a few seconds."""
     notebook = installed / "trc_lib" / "course" / "shipped" / "notebooks" / "03_model.ipynb"
-    (tmp_path / "my copy.ipynb").write_bytes(notebook.read_bytes())
+    (empty / "my copy.ipynb").write_bytes(notebook.read_bytes())
     run("-m", "papermill", "-p", "lane", "smoke", "my copy.ipynb", "out.ipynb")
 
 
-def test_the_welcome_page_and_its_pictures_are_copied_from_the_installed_package(run, tmp_path):
+def test_the_welcome_page_and_its_pictures_are_copied_from_the_installed_package(run, empty):
     run("-c", "from pathlib import Path; from trc_lib.course import lab; "
         "lab.copy_course(Path('my_course').resolve())")
-    assert len([*(tmp_path / "my_course" / "figures").iterdir()]) == 10
-    assert len([*(tmp_path / "my_course").rglob("*.ipynb")]) == 18
+    assert len([*(empty / "my_course" / "figures").iterdir()]) == 10
+    assert len([*(empty / "my_course").rglob("*.ipynb")]) == 18

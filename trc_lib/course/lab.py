@@ -181,8 +181,8 @@ def _announce(app, asked, token, remote, log):
           f"(Ctrl-C ends it; messages: {shown(log)})")
     if remote:
         print("To reach it from another machine, run there, with the user, host and options of "
-              f"your login: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}\n"
-              "and open the same address there.")
+              f"your login: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()} ; then open "
+              "the same address there.")
     if _is_container() and app.ip == "127.0.0.1":
         again = io.command(sys.executable, "-m", "trc_lib", "lab", "--ip", "0.0.0.0",
                            "--port", str(port), "--folder", str(app.root_dir))
