@@ -11,7 +11,7 @@ import pytest
 from tests import ROOT
 from trc_lib import io as files
 from trc_lib.__main__ import main
-from trc_lib.course import console
+from trc_lib.course import console, doctor
 from trc_lib.course.batch.report import closing_table
 
 ENCODINGS = ["ascii", "latin-1", "cp1252", "cp437", "koi8-r", "shift_jis", "utf-16", "utf-8"]
@@ -54,6 +54,7 @@ def test_generate_evaluate_and_help_print_in_every_encoding(encoding, tmp_path, 
 def test_the_doctor_and_the_table_of_the_course_print_in_every_encoding(
         encoding, tmp_path, monkeypatch):
     terminal = Terminal(monkeypatch, encoding)
+    monkeypatch.setattr(doctor, "_kernel", lambda: ("notebook kernel", True, "", ""))  # it is slow
     monkeypatch.setenv("TRC_FOLDER", str(tmp_path / "²中"))
     assert main(["doctor"]) in (0, 1)
     assert "Python" in terminal.shown()
