@@ -29,7 +29,7 @@ PARTS = {  # name: what is called, each giving a row or a list of rows
     "surroundings": lambda rng, advance: [
         surroundings.full_disk(10, advance), surroundings.read_only(advance), surroundings.no_home(advance),
         surroundings.no_network(advance), surroundings.elsewhere(advance), surroundings.odd_paths(advance),
-        surroundings.encodings(advance), surroundings.foreign_kernels(advance),
+        surroundings.encodings(advance), surroundings.foreign_kernels(advance), surroundings.installations(advance),
         surroundings.two_at_once(5, advance), surroundings.clock_set_back(advance), surroundings.dead_kernel(3, advance)],
     "platforms": lambda rng, advance: [
         platforms.writers(2, rng, advance), platforms.ended_at_once(5, advance), platforms.without_posix(advance),

@@ -243,6 +243,30 @@ def encodings(advance=lambda: None):
     return row
 
 
+def installations(advance=lambda: None):
+    """Without network, proxy, disk or access: the installation names the remedy, and does not count as done."""
+    row = Row("surroundings", "installation without network, disk or access")
+    alone = {"PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1", "PIP_INDEX_URL": "http://127.0.0.1:9/simple"}
+    proxy = {"PIP_INDEX_URL": "https://index.invalid/simple", "HTTPS_PROXY": "http://127.0.0.1:9"}
+    for options, word, given, remedy in (("size=60m", "no network", {}, "cannot be reached"), ("size=60m", "no proxy", proxy, "proxy refuses"),
+                                         ("size=2m", "full disk", {}, "disk is full"), ("size=60m,ro", "read-only", {}, "cannot be written to")):
+        with tmpfs(row, options.removesuffix(",ro")) as folder:
+            if folder is None:
+                return row
+            (folder / "trc_lib" / "course").mkdir(parents=True)
+            for name in ("trc_lib/course/install.py", "constraints.txt", "pyproject.toml"):
+                shutil.copy(ROOT / name, folder / name)
+            if options.endswith(",ro"):
+                subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+            env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | alone | given
+            ended = subprocess.run([sys.executable, folder / "trc_lib" / "course" / "install.py"], env=env, capture_output=True, text=True, cwd="/")
+            said = ended.stdout + ended.stderr
+            fine = ended.returncode == 1 and remedy in said and "Traceback (most recent call last)" not in ended.stderr and not (folder / ".venv" / "ready").exists()
+            row.add(word, None if fine else f"{word}: exit {ended.returncode}: {_said(ended)}")
+        advance()
+    return row
+
+
 def foreign_kernels(advance=lambda: None):
     """Kernels called python3 of other environments, first on JUPYTER_PATH: a run uses its own, and a home that cannot be written is none."""
     row = Row("surroundings", "foreign kernels on JUPYTER_PATH")
