@@ -30,7 +30,8 @@ def check_parameters(lane: object, seed: object, **others: object) -> Preset:
     Args:
         lane: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
         seed: of everything that is drawn.
-        others: all other parameters that the notebook declares.
+        others: all other parameters that the notebook declares. Those that have no entry in
+            `CHECKS` are accepted as they are.
 
     Raises:
         TypeError, ValueError: naming the parameter, and what is accepted.
