@@ -113,9 +113,11 @@ def _run_all(jobs, engine, keep_going, say, grid):
 
 def _how_it_ended(state, look):
     """"done", "failed", "cancelled" or "dead", and the reason."""
-    if state.ended:
-        errors = [row["error"] for row in state.chapters.values() if row["outcome"] == "failed"]
-        return ("failed", "\n".join(errors)) if errors else ("done", "")
-    if look == "cancelled":
+    errors = [row["error"] for row in state.chapters.values() if row["outcome"] == "failed"]
+    if state.ended and not errors:
+        return "done", ""
+    if look == "cancelled":  # the signal may reach the kernel first, which looks like a failure
         return "cancelled", "cancelled by somebody else"
+    if state.ended:
+        return "failed", "\n".join(errors)
     return "dead", state.died or "its process was killed"

@@ -61,6 +61,11 @@ def test_a_cancelled_job_is_not_started_again(executed, scratch):
     with pytest.raises(NotebookFailed, match="cancelled by somebody else"):
         run(engine := Engine(killed=9, look="cancelled"))
     assert engine.lives == {"out": 1}
+    # the signal of scancel may reach the kernel before the job, which then sees a failure
+    with pytest.raises(NotebookFailed, match="cancelled: cancelled by somebody else"):
+        run(Engine(look="cancelled"), "04.weight=-1", force=True)
+    (row,) = run(Engine(look="cancelled"), "04.weight=1", force=True)  # was done before it
+    assert row["ended"] == "done"
 
 
 def test_the_files_of_an_ended_job_may_be_late(executed, scratch, monkeypatch):
