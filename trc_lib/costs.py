@@ -6,6 +6,7 @@ from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.rebuild import Rebuildable
+from trc_lib.scan import as_batch, common, from_batch, scan
 from trc_lib.systems.system import Controls, State, States, System
 from trc_lib.validation import ArrayLike
 
@@ -51,11 +52,9 @@ class QuadraticCost(Rebuildable):
 
     def of_controls(self, system: System, initial_state: State, controls: Controls,
                     target_state: State) -> Float[Tensor, "..."]:
-        """`total` of the trajectories that ``controls`` lead through, ``[...]``.
-
-        Differentiable: once in the controls by the adjoint, otherwise by the roll-out's own graph.
-        """
-        return _TotalOfControls.apply(controls, initial_state, target_state, system, self)
+        """`total` of the trajectories that ``controls`` lead through, ``[...]``. Differentiable."""
+        states = system.rollout_unchecked(initial_state, controls)
+        return self.total(states, controls, target_state)
 
     def gradient(self, system: System, states: States, controls: Controls,
                  target_state: State) -> Controls:
@@ -67,41 +66,17 @@ class QuadraticCost(Rebuildable):
         off = states - target_state[..., None, :]
         running = 2 * off[..., :-1, :] @ self.Q.to(off)             # d running cost / d x_k
         adjoint = 2 * off[..., -1, :] @ self.Q_final.to(off)        # d total / d x_N
-        adjoints = []
-        for transposed, own in zip(A.mT.unbind(-3)[::-1], running.unbind(-2)[::-1]):
-            adjoints.append(adjoint)                                # d total / d x_(k+1)
-            adjoint = own + (transposed @ adjoint[..., None])[..., 0]
-        adjoints = torch.stack(adjoints[::-1], dim=-2)              # [..., N, n]
+        leading = common(A.shape[:-3], running.shape[:-2])
+        given = [as_batch(A, leading, 3), as_batch(running, leading, 2)]
+        (adjoints,), _ = scan(_adjoint_step, [as_batch(adjoint, leading, 1)], given, reverse=True)
+        adjoints = from_batch(adjoints[:, 1:], leading)              # [..., N, n]
         return 2 * controls @ self.R.to(controls) + (B.mT @ adjoints[..., None])[..., 0]
 
 
-class _TotalOfControls(torch.autograd.Function):
-    """The cost of controls. Autograd would keep and retrace every operation of the roll-out."""
-
-    @staticmethod
-    def forward(ctx, controls, initial_state, target_state, system, cost):
-        states = system.rollout_unchecked(initial_state, controls)
-        ctx.save_for_backward(controls, initial_state, target_state, states)
-        ctx.system, ctx.cost = system, cost
-        return cost.total(states, controls, target_state)
-
-    @staticmethod
-    def backward(ctx, upstream):
-        *inputs, states = ctx.saved_tensors
-        needed, again = ctx.needs_input_grad[:3], torch.is_grad_enabled()
-        if not again and not any(needed[1:]):
-            controls, _, target_state = inputs
-            gradient = ctx.cost.gradient(ctx.system, states, controls, target_state)
-            return upstream[..., None, None] * gradient, None, None, None, None
-        with torch.enable_grad():
-            if not again:
-                inputs = [value.detach().requires_grad_() for value in inputs]
-            controls, initial_state, target_state = inputs
-            states = ctx.system.rollout_unchecked(initial_state, controls)
-            total = ctx.cost.total(states, controls, target_state)
-            wanted = [value for value, need in zip(inputs, needed) if need]
-            found = iter(torch.autograd.grad(total, wanted, upstream, create_graph=again))
-        return *(next(found) if need else None for need in needed), None, None
+def _adjoint_step(carry, inputs, constants):
+    """From d total / d x_(k+1) to d total / d x_k."""
+    (adjoint,), (A, own) = carry, inputs
+    return [own + (A.mT @ adjoint[..., None])[..., 0]], []
 
 
 def _weight(name, value, definite=False):

@@ -10,7 +10,8 @@ import jaxtyping
 import pytest
 
 # The method without its configurations, which check their fields and take NumPy integers.
-ROOMS = ("validation", "io", "systems", "costs", "evaluation", "teachers", "data", "problems",
+ROOMS = ("validation", "io", "scan", "systems", "costs", "evaluation", "teachers", "data",
+         "problems",
          *(f"model.{name}" for name in ("ablations", "baselines", "checkpoints", "feedback",
                                         "learner", "recursion", "trace")),
          *(f"training.{name}" for name in ("batches", "compute", "loop", "objectives", "ranks",

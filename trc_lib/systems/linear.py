@@ -44,6 +44,9 @@ class LinearSystem(System):
         A, B = self.A.to(state), self.B.to(state)
         return A.expand(*leading, -1, -1), B.expand(*leading, -1, -1)
 
+    def state(self) -> object:
+        return type(self), self.A.numpy().tobytes(), self.B.numpy().tobytes(), self.B.shape
+
     def prediction_matrices(self, horizon: Whole, like: Tensor | None = None) -> tuple[
             Float[Tensor, "steps state_dim state_dim"],
             Float[Tensor, "steps state_dim horizon_times_control_dim"]]:

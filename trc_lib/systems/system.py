@@ -6,6 +6,8 @@ from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.rebuild import Rebuildable
+from trc_lib.scan import as_batch, common, from_batch, scan
+from trc_lib.systems.steps import Linearised, Moved, held_by
 from trc_lib.validation import ArrayLike, Number, Whole
 
 State = Float[Tensor, "*#batch state_dim"]
@@ -88,12 +90,17 @@ class System(Rebuildable):
 
     def jacobians(self, state: State, control: Control) -> Jacobians:
         """The derivatives of `dynamics` in the state and in the control: here by autograd."""
-        leading = torch.broadcast_shapes(state.shape[:-1], control.shape[:-1])
-        x = state.expand(*leading, self.state_dim).reshape(-1, self.state_dim)
-        u = control.expand(*leading, self.control_dim).reshape(-1, self.control_dim)
-        both = torch.func.vmap(torch.func.jacfwd(self.dynamics, argnums=(0, 1)))(x, u)
-        return tuple(each.reshape(*leading, *each.shape[1:]).to(x)  # powers can widen to float64
-                     for each in both)
+        leading = common(state.shape[:-1], control.shape[:-1])
+        x, u = (as_batch(each, leading, 1)[:, None] for each in (state, control))
+        _, both = scan(Linearised(self), [], [x, u])
+        return tuple(from_batch(each[:, 0], leading) for each in both)
+
+    def state(self) -> object:
+        """All that `dynamics` may depend on, to compare: compiled steps of equal systems are one.
+
+        It looks at the attributes of the system, and not at what they refer to by name.
+        """
+        return held_by(self)
 
     def contents(self) -> dict:
         """As in `Rebuildable`, and one step of `dynamics`: a file notices if that has changed."""
@@ -147,11 +154,10 @@ class System(Rebuildable):
 
     def rollout_unchecked(self, initial_state: State, controls: Controls) -> States:
         """`rollout` without checks, which would wait for the device."""
-        leading = torch.broadcast_shapes(initial_state.shape[:-1], controls.shape[:-2])
-        states = [initial_state.expand(*leading, self.state_dim)]
-        for control in controls.unbind(-2):
-            states.append(self.dynamics(states[-1], control))
-        return torch.stack(states, dim=-2)
+        leading = common(initial_state.shape[:-1], controls.shape[:-2])
+        x0, u = as_batch(initial_state, leading, 1), as_batch(controls, leading, 2)
+        (states,), _ = scan(Moved(self), [x0], [u])
+        return from_batch(states, leading)
 
 
 def _limits(given, control_dim):

@@ -3,7 +3,7 @@
 import torch
 
 from trc_lib import validation
-from trc_lib.systems.system import Control, Jacobians, State, System
+from trc_lib.systems.system import Control, State, System
 from trc_lib.validation import Number
 
 
@@ -39,27 +39,3 @@ class VanDerPol(System):
 
     def _acceleration(self, x, v, u):
         return self.mu * (1 - x * x) * v - x + u
-
-    def jacobians(self, state: State, control: Control) -> Jacobians:
-        x, v, u = torch.broadcast_tensors(*state.unbind(-1), control[..., 0])
-        h, half = self.dt, self.dt / 2
-        zero, one = torch.zeros_like(x), torch.ones_like(x)
-        start_x, start_v = (one, zero, zero), (zero, one, zero)  # derivatives in x, v and u
-        dx, dv, stage_x, stage_v = start_x, start_v, x, v
-        slopes_x, slopes_v = [], []
-        for ahead in (half, half, h, None):
-            a = self._acceleration(stage_x, stage_v, u)
-            by_x = -2 * self.mu * stage_x * stage_v - 1
-            by_v = self.mu * (1 - stage_x * stage_x)
-            da = tuple(by_x * p + by_v * q + r for p, q, r in zip(dx, dv, (zero, zero, one)))
-            slopes_x.append(dv)
-            slopes_v.append(da)
-            if ahead is not None:
-                dx = tuple(start + ahead * slope for start, slope in zip(start_x, slopes_x[-1]))
-                dv = tuple(start + ahead * slope for start, slope in zip(start_v, da))
-                stage_x, stage_v = x + ahead * stage_v, v + ahead * a
-        rows = [[start + h / 6 * (k1 + 2 * (k2 + k3) + k4)
-                 for start, k1, k2, k3, k4 in zip(starts, *slopes)]
-                for starts, slopes in ((start_x, slopes_x), (start_v, slopes_v))]
-        both = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)  # [..., 2, 3]
-        return both[..., :2], both[..., 2:]

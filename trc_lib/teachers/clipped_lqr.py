@@ -3,6 +3,8 @@
 import torch
 
 from trc_lib import validation
+from trc_lib.scan import as_batch, from_batch, scan
+from trc_lib.systems.steps import OfSystem
 from trc_lib.teachers.teacher import Answer, QuadraticCostTeacher
 from trc_lib.validation import ArrayLike, Whole
 
@@ -30,13 +32,22 @@ class ClippedLQR(QuadraticCostTeacher):
 
     def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         """The law's controls; every problem counts as solved."""
-        n = self.system.state_dim
-        state, target_state = validation.state_pair(initial_state, target_state, n)
-        controls, (low, high) = [], (bound.to(state) for bound in self.system.bounds)
-        for _ in range(self.horizon):
-            control = (target_state - state) @ self.gain.T.to(state)
-            controls.append(control.clamp(low, high))
-            state = self.system.dynamics(state, controls[-1])
-        controls = validation.result("the controls", torch.stack(controls, dim=-2),
+        x0, xT = validation.state_pair(initial_state, target_state, self.system.state_dim)
+        leading, low_high = x0.shape[:-1], [bound.to(x0) for bound in self.system.bounds]
+        constants = [as_batch(each, leading, 1) for each in (xT, *low_high)]
+        constants.append(as_batch(self.gain.to(x0), leading, 2))
+        time = x0.new_zeros(leading.numel(), self.horizon)
+        _, (controls,) = scan(_Regulated(self.system),
+                              [as_batch(x0, leading, 1)], [time], constants)
+        controls = validation.result("the controls", from_batch(controls, leading),
                                      "initial_state or target_state is")
-        return controls, torch.ones(state.shape[:-1], dtype=torch.bool, device=state.device)
+        return controls, torch.ones(leading, dtype=torch.bool, device=x0.device)
+
+
+class _Regulated(OfSystem):
+    """One step of the dynamics under the law."""
+
+    def __call__(self, carry, inputs, constants):
+        (state,), (target_state, low, high, gain) = carry, constants
+        control = (gain @ (target_state - state)[..., None])[..., 0].clamp(low, high)
+        return [self.system.dynamics(state, control)], [control]

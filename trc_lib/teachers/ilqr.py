@@ -1,13 +1,16 @@
 """The iterative linear-quadratic regulator with bounded controls, for a batch of problems."""
 
 import dataclasses
+import itertools
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trc_lib import validation
+from trc_lib.scan import as_batch, from_batch, scan
 from trc_lib.systems import SUCCESS
+from trc_lib.systems.steps import OfSystem
 from trc_lib.teachers.teacher import Answer, QuadraticCostTeacher
 from trc_lib.validation import ArrayLike, Number, Whole
 
@@ -119,24 +122,30 @@ class IterativeLQR(QuadraticCostTeacher):
         damping = torch.zeros_like(total).where(total.isfinite(), MOST_DAMPING)  # overflow: give up
         solved = torch.zeros_like(total, dtype=torch.bool)
         iterations = torch.zeros_like(total, dtype=torch.long)
-        for _ in range(MOST_ITERATIONS):
-            at = (~solved & (damping < MOST_DAMPING)).nonzero().squeeze(1)
+        results = [controls.clone(), solved.clone(), iterations.clone(), total.clone()]
+        at = torch.arange(len(x0), device=x0.device)  # the problems that are not finished
+        for _ in range(MOST_ITERATIONS + 1):
+            left = ~solved & (damping < MOST_DAMPING) & (iterations < MOST_ITERATIONS)
+            if not bool(left.all()):
+                for result, value in zip(results, (controls, solved, iterations, total)):
+                    result[at] = value
+                at, states, controls, xT, total, damping, solved, iterations = (
+                    each[left] for each in (at, states, controls, xT, total, damping, solved,
+                                            iterations))
             if not len(at):
                 break
-            iterations[at] += 1
-            steps, gains, promised = self._backward(states[at], controls[at], xT[at], damping[at],
-                                                    low, high)
-            done = (promised <= tolerance * total[at]) & (damping[at] <= FIRST_DAMPING)
-            solved[at] = done
-            *found, better = self._forward(states[at], controls[at], xT[at], total[at], steps,
-                                           gains, promised, low, high)
-            poor = _lower(total[at], found[2]) < POOR * promised
-            for values, new in zip((states, controls, total), found):
-                values[at[better]] = new[better]
-            raised = (10 * damping[at]).clamp(min=FIRST_DAMPING)
-            lowered = (damping[at] / 10).where(damping[at] > FIRST_DAMPING, 0)
-            tiny = better & (promised <= 1e-3 * tolerance * total[at])  # then judge it undamped
-            damping[at] = torch.where(better & ~poor | done, lowered, raised).where(~tiny, 0)
+            steps, gains, promised = self._backward(states, controls, xT, damping, low, high)
+            solved = (promised <= tolerance * total) & (damping <= FIRST_DAMPING)
+            before = total
+            states, controls, total, better = self._forward(states, controls, xT, total, steps,
+                                                            gains, promised, low, high)
+            poor = ~better | (_lower(before, total) < POOR * promised)
+            raised = (10 * damping).clamp(min=FIRST_DAMPING)
+            lowered = (damping / 10).where(damping > FIRST_DAMPING, 0)
+            tiny = better & (promised <= 1e-3 * tolerance * before)  # then judge it undamped
+            damping = raised.where(poor & ~solved, lowered).where(~tiny, 0)
+            iterations = iterations + 1
+        controls, solved, iterations, total = results
         return Solved(controls.reshape(*leading, *shape), solved.reshape(leading),
                       iterations.reshape(leading), total.reshape(leading))
 
@@ -148,36 +157,15 @@ class IterativeLQR(QuadraticCostTeacher):
             step promises, ``[n]``.
         """
         A, B = self.system.jacobians(states[:, :-1], controls)
-        cost = self.quadratic_cost
+        cost, n = self.quadratic_cost, len(states)
         Q, R, Q_final = (matrix.to(states) for matrix in (cost.Q, cost.R, cost.Q_final))
-        off = (states - target_state[:, None])[..., None]            # [n, N + 1, state_dim, 1]
-        gradient = 2 * Q_final @ off[:, -1]                          # of the cost to go
-        curvature = (2 * Q_final).expand(len(states), -1, -1)
-        steps, gains, promised = [], [], torch.zeros_like(damping)
-        eye = torch.eye(controls.shape[-1]).to(states)
-        near = (1e-3 * (high - low)).nan_to_num(posinf=0.0)
-        for k in reversed(range(self.horizon)):
-            a, b, u = A[:, k], B[:, k], controls[:, k]
-            Qx = 2 * Q @ off[:, k] + a.mT @ gradient
-            Qu = 2 * R @ u[..., None] + b.mT @ gradient
-            Qxx = 2 * Q + a.mT @ curvature @ a
-            Quu = 2 * R + b.mT @ curvature @ b
-            Qux = b.mT @ curvature @ a
-            damped = Quu + damping[:, None, None] * eye
-            step, free = bounded_quadratic(damped, Qu[..., 0], low - u, high - u)
-            # A control that a limit holds stays there: its row of the gain is zero. While damped,
-            # also that of one near its limit: the gain may push it back, and the step forwards,
-            # which clamps it, need not lower the cost.
-            free &= (u > low + near) & (u < high - near) | (damping == 0)[:, None]
-            gain = -_solve(_masked(free, damped), free[..., None] * Qux)
-            step = step[..., None]
-            promised -= (step.mT @ Qu + step.mT @ Quu @ step / 2)[:, 0, 0]
-            gradient = Qx + gain.mT @ (Quu @ step + Qu) + Qux.mT @ step
-            curvature = Qxx + gain.mT @ Quu @ gain + gain.mT @ Qux + Qux.mT @ gain
-            curvature = (curvature + curvature.mT) / 2
-            steps.append(step[..., 0])
-            gains.append(gain)
-        return torch.stack(steps[::-1], dim=1), torch.stack(gains[::-1], dim=1), promised
+        off = states - target_state[:, None]                          # [n, N + 1, state_dim]
+        carry = [2 * off[:, -1] @ Q_final, (2 * Q_final).expand(n, -1, -1),
+                 torch.zeros_like(damping)]
+        fixed = [each.expand(n, *each.shape) for each in (Q, R, low, high)]
+        (_, _, promised), (steps, gains) = scan(
+            _backward_step, carry, [A, B, off[:, :-1], controls], [*fixed, damping], reverse=True)
+        return steps, gains, promised[:, 0]
 
     def _forward(self, states, controls, target_state, total, steps, gains, promised, low, high):
         """The longest of the steps 1, 1/2, 1/4, ... that lowers the cost.
@@ -185,31 +173,75 @@ class IterativeLQR(QuadraticCostTeacher):
         Returns:
             the new states, controls and total, and for which problems such a step was found.
         """
-        new_states, new_controls, new_total = states.clone(), controls.clone(), total.clone()
-        found = torch.zeros_like(total, dtype=torch.bool)
-        lengths = 0.5 ** torch.arange(MOST_HALVINGS).to(total)[:, None]
-        for some in (lengths[:1], lengths[1:]):  # most often the first will do
+        lengths = 0.5 ** torch.arange(MOST_HALVINGS).to(total)
+        given = states, controls, target_state, total, steps, gains, promised
+        if len(total) < 8:  # so few are as fast with all lengths at once
+            return self._longest(lengths, *given, low, high)
+        *new, found = self._longest(lengths[:1], *given, low, high)  # most often this will do
+        if not bool(found.all()):
             at = (~found).nonzero().squeeze(1)
-            x, trial_states, trial_controls = states[at, 0].expand(len(some), -1, -1), [], []
-            for k in range(self.horizon):
-                trial_states.append(x)
-                back = (gains[at, k] @ (x - states[at, k])[..., None])[..., 0]
-                u = controls[at, k] + some[..., None] * steps[at, k] + back
-                trial_controls.append(u.clamp(low, high))
-                x = self.system.dynamics(x, trial_controls[-1])
-            trial_states = torch.stack([*trial_states, x], dim=-2)  # [lengths, n, N + 1, state_dim]
-            trial_controls = torch.stack(trial_controls, dim=-2)
-            trial_total = self.quadratic_cost.total(trial_states, trial_controls, target_state[at])
-            better = _lower(total[at], trial_total) >= 1e-4 * some * promised[at]  # False for NaN
-            won = better.any(dim=0).nonzero().squeeze(1)
-            first = better[:, won].int().argmax(dim=0) if len(won) else won
-            for values, trial in ((new_states, trial_states), (new_controls, trial_controls),
-                                  (new_total, trial_total)):
-                values[at[won]] = trial[first, won]
-            found[at[won]] = True
-            if bool(found.all()):
-                break
-        return new_states, new_controls, new_total, found
+            others = self._longest(lengths[1:], *(each[at] for each in given), low, high)
+            for values, other in zip((*new, found), others):
+                values[at] = other
+        return *new, found
+
+    def _longest(self, lengths, states, controls, target_state, total, steps, gains, promised, low,
+                 high):
+        """`_forward` among some lengths, the longest first."""
+        leading = torch.Size([len(lengths), len(total)])
+        (tried,), (tried_controls,) = scan(
+            _ForwardStep(self.system), [as_batch(states[:, 0], leading, 1)],
+            [as_batch(states[:, :-1], leading, 2),
+             *(as_batch(each, leading, 2) for each in (controls, steps)),
+             as_batch(gains, leading, 3)],
+            [as_batch(lengths[:, None], leading, 0), *(as_batch(each, leading, 1)
+                                                       for each in (low, high))])
+        tried, tried_controls = (from_batch(each, leading) for each in (tried, tried_controls))
+        tried_total = self.quadratic_cost.total(tried, tried_controls, target_state)
+        better = _lower(total, tried_total) >= 1e-4 * lengths[:, None] * promised  # False for NaN
+        found, first = better.any(dim=0), better.int().argmax(dim=0)
+        rows = torch.arange(len(total), device=total.device)
+        return (tried[first, rows].where(found[:, None, None], states),
+                tried_controls[first, rows].where(found[:, None, None], controls),
+                tried_total[first, rows].where(found, total), found)
+
+
+def _backward_step(carry, inputs, constants):
+    """The best change of one control, given the gradient and curvature of the cost to go."""
+    (gradient, curvature, promised), (A, B, off, u) = carry, inputs
+    Q, R, low, high, damping = constants
+    gradient, off, u = gradient[..., None], off[..., None], u[..., None]  # columns
+    Qx = 2 * Q @ off + A.mT @ gradient
+    Qu = 2 * R @ u + B.mT @ gradient
+    Qxx = 2 * Q + A.mT @ curvature @ A
+    Quu = 2 * R + B.mT @ curvature @ B
+    Qux = B.mT @ curvature @ A
+    u = u[..., 0]
+    damped = Quu + damping[..., None, None] * torch.eye(u.shape[-1]).to(u)
+    step, free = bounded_quadratic(damped, Qu[..., 0], low - u, high - u)
+    # A control that a limit holds stays there: its row of the gain is zero. While damped, also that
+    # of one near its limit: the gain may push it back, and the step forwards, which clamps it, need
+    # not lower the cost.
+    near = 1e-3 * (high - low)
+    near = torch.where(near < torch.inf, near, 0.0)
+    free = free & ((u > low + near) & (u < high - near) | (damping == 0)[..., None])
+    gain = -_solve(_masked(free, damped), free[..., None] * Qux)
+    step = step[..., None]
+    less = (step.mT @ Qu + step.mT @ Quu @ step / 2)[..., 0, 0]
+    gradient = Qx + gain.mT @ (Quu @ step + Qu) + Qux.mT @ step
+    curvature = Qxx + gain.mT @ Quu @ gain + gain.mT @ Qux + Qux.mT @ gain
+    curvature = (curvature + curvature.mT) / 2
+    return [gradient[..., 0], curvature, promised - less], [step[..., 0], gain]
+
+
+class _ForwardStep(OfSystem):
+    """One step of the dynamics under the changed controls, which the gains correct."""
+
+    def __call__(self, carry, inputs, constants):
+        (x,), (before, u, change, gain), (length, low, high) = carry, inputs, constants
+        back = (gain @ (x - before)[..., None])[..., 0]
+        u = (u + length[..., None] * change + back).clamp(low, high)
+        return [self.system.dynamics(x, u)], [u]
 
 
 def _lower(before, after):
@@ -223,14 +255,14 @@ def _solve(matrix, right):
 
 
 def _masked(free, matrix):
-    """``matrix`` ``[n, m, m]`` in the free rows and columns, the identity in the others."""
-    both = free[:, :, None] & free[:, None, :]
+    """``matrix`` ``[..., m, m]`` in the free rows and columns, the identity in the others."""
+    both = free[..., :, None] & free[..., None, :]
     return matrix.where(both, 0) + torch.diag_embed((~free).to(matrix))
 
 
-def bounded_quadratic(H: Float[Tensor, "n m m"], g: Float[Tensor, "n m"],
-                      lower: Float[Tensor, "n m"], upper: Float[Tensor, "n m"],
-                      most_steps: int = 20) -> tuple[Float[Tensor, "n m"], Bool[Tensor, "n m"]]:
+def bounded_quadratic(H: Float[Tensor, "*#batch m m"], g: Float[Tensor, "*#batch m"],
+                      lower: Float[Tensor, "*#batch m"], upper: Float[Tensor, "*#batch m"],
+                      ) -> tuple[Float[Tensor, "*batch m"], Bool[Tensor, "*batch m"]]:
     """Minimise d' H d / 2 + g' d between bounds, for a batch of small problems.
 
     Args:
@@ -238,31 +270,63 @@ def bounded_quadratic(H: Float[Tensor, "n m m"], g: Float[Tensor, "n m"],
 
     Returns:
         d, and which of its components no bound holds.
+    """
+    d = _best_of_all(H, g, lower, upper) if g.shape[-1] <= 3 else (
+        _projected_newton(H, g, lower, upper))
+    return d, _free(d, H, g, lower, upper)[1]
+
+
+def _free(d, H, g, lower, upper):
+    """The gradient, and where it may move ``d``."""
+    gradient = g + (H @ d[..., None])[..., 0]
+    return gradient, ~((d <= lower) & (gradient > 0) | (d >= upper) & (gradient < 0))
+
+
+def _value(d, H, g):
+    return (d * ((H @ d[..., None])[..., 0] / 2 + g)).sum(dim=-1)
+
+
+def _best_of_all(H, g, lower, upper):
+    """The best of all ways to hold components at bounds, each solved for the others and clamped.
+
+    One of them is the minimum, and all lie between the bounds.
+    """
+    m, best, least = g.shape[-1], None, None
+    for held in itertools.product((0, 1, 2), repeat=m) if m > 1 else [(0,)]:
+        held = torch.tensor(held)
+        fixed = torch.where(held == 1, lower, torch.where(held == 2, upper, 0.0))
+        push = g + (H @ fixed[..., None])[..., 0]
+        free = (held == 0).expand(g.shape)
+        d = fixed - _solve(_masked(free, H), (free * push)[..., None])[..., 0]
+        d = d.clamp(lower, upper)
+        value = _value(d, H, g)
+        if best is None:
+            best, least = d, value
+        better = value < least  # False for NaN, which infinite bounds give
+        best, least = torch.where(better[..., None], d, best), torch.where(better, value, least)
+    return best
+
+
+def _projected_newton(H, g, lower, upper, most_steps=20):
+    """Newton steps in the components that no bound holds.
 
     Source: Bertsekas (1982), Projected Newton methods for optimization problems with simple
     constraints.
     """
-    def value(d):
-        return (d * ((H @ d[..., None])[..., 0] / 2 + g)).sum(dim=-1)
-
-    def free_at(d):
-        gradient = g + (H @ d[..., None])[..., 0]
-        return gradient, ~((d <= lower) & (gradient > 0) | (d >= upper) & (gradient < 0))
-
     d = torch.zeros_like(g)
     for _ in range(most_steps):
-        gradient, free = free_at(d)
+        gradient, free = _free(d, H, g, lower, upper)
         full = -_solve(_masked(free, H), (free * gradient)[..., None])[..., 0]
-        new, now, length = (d + full).clamp(lower, upper), value(d), torch.ones_like(g[:, :1])
-        if g.shape[1] > 1:  # with one control the full step is exact
-            for _ in range(20):
-                worse = value(new) > now
-                if not bool(worse.any()):
-                    break
-                length = torch.where(worse[:, None], length / 2, length)
-                new = (d + length * full).clamp(lower, upper)
+        new, now = (d + full).clamp(lower, upper), _value(d, H, g)
+        length = torch.ones_like(d[:, :1])
+        for _ in range(20):
+            worse = _value(new, H, g) > now
+            if not bool(worse.any()):
+                break
+            length = torch.where(worse[:, None], length / 2, length)
+            new = (d + length * full).clamp(lower, upper)
         moved = float((new - d).abs().amax()) if len(d) else 0.0
         d = new
-        if moved <= 1e-14 or g.shape[1] == 1:
+        if moved <= 1e-14:
             break
-    return d, free_at(d)[1]
+    return d
