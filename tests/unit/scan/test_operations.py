@@ -99,7 +99,8 @@ def test_their_derivatives(name):
             torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("name", sorted({*OF_ONE, *OF_TWO, *OF_VECTORS} - {"index", "isnan", "cumprod"}))
+@pytest.mark.parametrize("name", sorted(
+    {*OF_ONE, *OF_TWO, *OF_VECTORS} - {"index", "isnan", "cumprod"}))
 def test_their_derivatives_are_compiled_too(name):
     function = (OF_ONE | OF_TWO | OF_VECTORS)[name]
 
