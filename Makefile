@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench bench-store bench-widgets check-gpu torture sweep long publish lab doctor store clean
+.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench compare bench-store bench-widgets check-gpu torture sweep long publish lab doctor store clean
 
 PYTHON ?= python3
 TORCH = auto
@@ -58,6 +58,9 @@ bench-widgets: .venv/ready-test  ## measure from key press to new picture in a r
 
 bench: .venv/ready-test  ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)
 	$(BIN)/python -m tests.benchmarks.bench
+
+compare: .venv/ready-test  ## hold two commits against each other, in turns: make compare A=main~10 B=main
+	$(BIN)/python -m tests.benchmarks.compare $(A) $(B)
 
 bench-store: .venv/ready-test  ## measure time, memory and disk of 1e5, 1e6 and 1e7 problems in shards
 	$(BIN)/python -m tests.benchmarks.bench_store

@@ -13,13 +13,14 @@ import time
 
 import torch
 
-from tests.benchmarks import bench_inference, bench_teacher, bench_training
+from tests.benchmarks import bench_inference, bench_scan, bench_teacher, bench_training
 from tests.documents import write_table
 from trc_lib import io
 from trc_lib.course.batch.runner import run_course
 from trc_lib.course.workspace import root
 
 BEGIN, END = "<!-- speed: written by `make bench` -->", "<!-- end of speed -->"
+GROWTH = "<!-- growth: written by `make bench` -->", "<!-- end of growth -->"
 
 
 def smoke_lane(only=()):
@@ -38,6 +39,7 @@ def measure(quick=False):
     parts = {
         "teacher": lambda: bench_teacher.bench(*((2_000, 20) if quick else ())),
         "training": lambda: bench_training.bench(*((128, 64, 1, (0,)) if quick else ())),
+        "loops over time": lambda: bench_scan.bench(quick),
         "inference": lambda: bench_inference.bench(**({"sizes": ("small",), "num_many": 16, "repeats": 3, "compiled": ()}
                                                       if quick else {})),
         "smoke lane (s)": lambda: smoke_lane(("01",) if quick else ())}
@@ -74,6 +76,13 @@ def table(result):
             f"{training['peak memory (MB)'][name]:.0f} MB" for name in ("one epoch", "imports only")), "–"),
         ("medium network on disk", f"{training['MB on disk']:.2f} MB", "2.5 MB"),
         ("smoke lane, all notebooks", _time(result["smoke lane (s)"]), "60 s")]
+    loops = result["loops over time"]
+    for name, row in loops["one problem"].items():
+        rows.append((f"oscillator, {name}: compiled; in Python", f"{row['compiled (ms)']:.2f} ms; {row['in Python (ms)']:.1f} ms",
+                     f"{bench_scan.AIMS[name]:g} ms"))
+    batch = loops["4,000 problems (s)"]
+    rows.append(("oscillator, iterative LQR from nothing, 4,000 problems: compiled; in Python",
+                 f"{batch['compiled']:.1f} s; {batch['in Python']:.1f} s", f"{bench_scan.BATCH_AIM:g} s"))
     for size, ways in inference.items():
         for name, way in ways.items():
             if isinstance(way, dict):
@@ -81,6 +90,16 @@ def table(result):
                              f"{way['problems a second']:,.0f} a second", "0.3 ms; 100,000"))
     lines = [f"| measured on {result['machine']['cores']} cores | here | aim |", "|---|---|---|"]
     return "\n".join(lines + [f"| {' | '.join(row)} |" for row in rows])
+
+
+def growth_table(result):
+    """How cost grows, the second table of docs/benchmarks.md."""
+    lines = ["| what, on one core | values | seconds | MB on top | slope |", "|---|---|---|---|---|"]
+    for name, row in result["loops over time"]["growth"].items():
+        columns = (", ".join(f"{value:,}" for value in row["values"]), ", ".join(f"{value:.2g}" for value in row["seconds"]),
+                   ", ".join(f"{value:.0f}" for value in row["MB"]), f"{row['slope']:.2f}")
+        lines.append(f"| {name} | {' | '.join(columns)} |")
+    return "\n".join(lines)
 
 
 def main():
@@ -91,6 +110,7 @@ def main():
     result = measure()
     io.write_json(root() / "data" / "results" / "bench.json", result)
     write_table("docs/benchmarks.md", BEGIN, END, table(result))
+    write_table("docs/benchmarks.md", *GROWTH, growth_table(result))
     print(table(result))
 
 
