@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from trc_lib.scan.trace import NotTraceable, Program, in_pytorch, trace
 
 AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}  # of a compiled step with PyTorch, relative
+FAILURES = NotTraceable, ImportError, OSError, RuntimeError  # the last ones are LLVM's
 SHARED = 10**6  # operations on vectors, about a millisecond, above which cores share a batch
 
 _compiling = threading.Lock()
@@ -34,6 +35,16 @@ def compiled_scan(step: Callable, groups: Sequence[Sequence[Tensor]]) -> "Compil
     """The compiled scan of a step for carry, inputs and constants like these, if it has one."""
     with _compiling:
         return _compiled(step, _shapes(groups), groups[1][0].dtype)
+
+
+def reason(step: Callable, groups: Sequence[Sequence[Tensor]]) -> str:
+    """Why a scan of a step runs in Python; empty if it is compiled."""
+    with _compiling, _no_mode():
+        try:
+            CompiledScan(step, _shapes(groups), groups[1][0].dtype)
+        except FAILURES as error:
+            return str(error)
+    return ""
 
 
 def plain_step(step: Callable, groups: Sequence[Sequence[Tensor]]) -> Callable:
@@ -108,7 +119,7 @@ def _compiled(step, shapes, dtype):
     try:
         with _no_mode():
             return CompiledScan(step, shapes, dtype)
-    except (NotTraceable, ImportError, OSError, RuntimeError):  # the last ones are LLVM's
+    except FAILURES:
         return None
 
 

@@ -160,6 +160,8 @@ class _Recorder(TorchDispatchMode):
                 lambda each: self.slots(each) if isinstance(each, Tensor) else each,
                 (arguments, keywords))
             found = RULES[name](self, *arguments, **keywords)
+        elif name == "_local_scalar_dense":
+            raise NotTraceable("it asks for a value, as `if` and `float` do; torch.where does not")
         else:
             raise NotTraceable(f"{operation} is not known here")
         if len(self.operations) > MOST_OPERATIONS:
@@ -408,6 +410,8 @@ RULES = {name: (lambda r, x, name=name: r.each(name, x)) for name in ALONE} | {
     "amax": lambda r, x, dims=(), keep=False: r.fold(x, list(dims), keep, "maximum"),
     "amin": lambda r, x, dims=(), keep=False: r.fold(x, list(dims), keep, "minimum"),
     "prod": lambda r, x, dim=None, keep=False, dtype=None: r.fold(x, dim, keep, "mul"),
+    "any": lambda r, x, dims=None, keep=False: r.fold(x, dims, keep, "logical_or"),
+    "all": lambda r, x, dims=None, keep=False: r.fold(x, dims, keep, "logical_and"),
     "mean": _mean, "linalg_vector_norm": _norm,
     "mm": lambda r, x, y: r.product(x, y), "bmm": lambda r, x, y: r.product(x, y),
     "mv": lambda r, x, y: r.product(x, y[:, None])[:, 0],

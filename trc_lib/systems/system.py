@@ -7,6 +7,7 @@ from torch import Tensor
 from trc_lib import validation
 from trc_lib.rebuild import Rebuildable
 from trc_lib.scan import as_batch, common, from_batch, scan
+from trc_lib.scan.compiled import reason
 from trc_lib.systems.steps import Linearised, Moved, held_by
 from trc_lib.validation import ArrayLike, Number, Whole
 
@@ -94,6 +95,12 @@ class System(Rebuildable):
         x, u = (as_batch(each, leading, 1)[:, None] for each in (state, control))
         _, both = scan(Linearised(self), [], [x, u])
         return tuple(from_batch(each[:, 0], leading) for each in both)
+
+    def why_in_python(self) -> str:
+        """Why loops over time of this system run in Python, which is slow; empty if compiled."""
+        x, u = (torch.zeros(1, size, dtype=torch.float64)
+                for size in (self.state_dim, self.control_dim))
+        return reason(Moved(self), [[x], [u[:, None]], []])
 
     def state(self) -> object:
         """All that `dynamics` may depend on, to compare: compiled steps of equal systems are one.

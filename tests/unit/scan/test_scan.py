@@ -240,6 +240,20 @@ def test_a_system_that_was_changed_is_compiled_anew():
     assert not torch.equal(before, system.rollout(x, u))
 
 
+def test_a_system_says_why_its_loops_run_in_python():
+    class Sorted(System):
+        def dynamics(self, state, control):
+            return state.sort(dim=-1).values + control
+
+    class Branching(Sorted):
+        def dynamics(self, state, control):
+            return state if bool((state > 0).all()) else state + control
+
+    assert VanDerPol().why_in_python() == ""
+    assert Sorted(2, 2, 0.1).why_in_python() == "aten.sort.default is not known here"
+    assert "asks for a value" in Branching(2, 2, 0.1).why_in_python()
+
+
 class Driven(System):
     """x[k+1] = A x + tanh(u), with a matrix that may be changed in place."""
 
