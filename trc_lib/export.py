@@ -10,7 +10,8 @@ import torch
 from trc_lib import io, validation
 from trc_lib.model import Learner
 
-TOLERANCE = 1e-5  # between the controls of the file and the network, relative to their scale
+TOLERANCE = 1e-5  # of the file's controls, relative to their scale
+ROUNDING = 4      # times that of the network itself in float32, if it is larger
 
 
 class Controls(torch.nn.Module):
@@ -50,13 +51,14 @@ def export_onnx(model: object, path: object, H_cycles: object = None) -> float:
         H_cycles: how many cycles it runs; those of the model's configuration if None.
 
     Returns:
-        the largest difference between the two, relative to the scale of each control, on 64
-        random problems of the size that the network was trained on.
+        the largest error of the file's controls, relative to the scale of each, on 64 random
+        problems of the size that the network was trained on; right are those of the network in
+        float64.
 
     Raises:
         ModuleNotFoundError: if ONNX is not installed.
-        ArithmeticError: if the two differ by more than 1e-5 of the scale of a control, or give
-            anything not finite.
+        ArithmeticError: if it is more than 1e-5 and four times that of the network in float32, or
+            anything is not finite.
     """
     try:
         import onnx  # noqa: F401 - PyTorch's exporter needs it, with a less clear message
@@ -75,7 +77,10 @@ def export_onnx(model: object, path: object, H_cycles: object = None) -> float:
     problems = torch.rand(2, 64, model.config.state_dim, generator=generator, dtype=torch.float32)
     problems = (2 * problems - 1) * 3**0.5 * state_scale  # with this root mean square
     with torch.no_grad():
-        expected = network(*problems)  # before tracing, since the system caches its matrices
+        rounded = network(*problems)  # before tracing, since the system caches its matrices
+        expected = copy.deepcopy(network).double()(*(states.double() for states in problems))
+    own = float(((rounded - expected) / control_scale).abs().max())
+    accepted = max(TOLERANCE, ROUNDING * own)
     batch = torch.export.Dim("batch", max=2**31 - 1)  # PyTorch 2.6 and 2.7 need a limit
     with io.written_whole(path) as temporary:
         with _quiet(), torch.no_grad():
@@ -92,7 +97,7 @@ def export_onnx(model: object, path: object, H_cycles: object = None) -> float:
             off = (torch.from_numpy(controls) - expected[:rows]) / control_scale
             differences.append(off.abs().max())
         difference = float(torch.stack(differences).max())  # unlike Python's, NaN if one is
-        if not difference <= TOLERANCE:
-            raise ArithmeticError(f"{path} is not written: ONNX Runtime's controls differ by "
-                                  f"{difference:.1e} of their scale, more than {TOLERANCE}")
+        if not difference <= accepted:
+            raise ArithmeticError(f"{path} is not written: ONNX Runtime's controls are off by "
+                                  f"{difference:.1e} of their scale, more than {accepted:.1e}")
     return difference

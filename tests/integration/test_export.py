@@ -11,9 +11,11 @@ import torch
 
 from trc_lib import export
 from trc_lib.__main__ import main
-from trc_lib.model import FinalError, Proportional
+from trc_lib.costs import QuadraticCost
+from trc_lib.course.workspace import pretrained
+from trc_lib.model import CostGradient, FinalError, Proportional, TinyRecursiveControl
 from trc_lib.model.baselines import MLP, MLPConfig
-from trc_lib.systems import DoubleIntegrator
+from trc_lib.systems import DoubleIntegrator, System
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -97,7 +99,7 @@ def differing(monkeypatch):
 @pytest.mark.parametrize("share", [1e-3, -1e-3, 1.0])
 def test_a_file_that_differs_is_not_written(tmp_path, differing, size, share):
     with pytest.raises(ArithmeticError,
-                       match=r"model\.onnx is not written: ONNX Runtime's controls differ by"):
+                       match=r"model\.onnx is not written: ONNX Runtime's controls are off by"):
         export.export_onnx(differing(size, share), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -114,9 +116,51 @@ def test_a_network_that_gives_no_numbers_is_not_written(tmp_path):
     model = small_mlp()
     with torch.no_grad():
         next(model.parameters()).fill_(float("nan"))
-    with pytest.raises(ArithmeticError, match="differ by nan"):
+    with pytest.raises(ArithmeticError, match="off by nan"):
         export.export_onnx(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+class Pendulum(System):
+    """A stranger's system: sin, a saturation, a solve, and nothing written for the exporter."""
+
+    def __init__(self):
+        super().__init__(2, 1, 0.1, 3.0)
+
+    def dynamics(self, state, control):
+        angle, speed = state.unbind(-1)
+        push = torch.where(speed.abs() > 1, 0.9 * control[..., 0], control[..., 0])
+        inertia = torch.stack([torch.stack([2 + angle.cos(), 0 * angle], -1),
+                               torch.stack([0 * angle, 1 + 0 * angle], -1)], -2)
+        force = torch.stack([push - angle.sin(), speed], -1)
+        rates = torch.linalg.solve(inertia, force[..., None])[..., 0]
+        return torch.stack([angle + self.dt * rates[..., 1], speed + self.dt * rates[..., 0]], -1)
+
+
+def stranger():
+    system = Pendulum()
+    cost = QuadraticCost(torch.eye(2), [[0.1]], torch.eye(2))
+    return TinyRecursiveControl.create_two_level_small(
+        system, horizon=40, H_cycles=1, feedback=Proportional(CostGradient(system, cost, 40)))
+
+
+# one of each problem and each kind of feedback; the others have the same parts
+@pytest.mark.parametrize("make", [
+    lambda: pretrained("laboratory/proportional_rms"),
+    lambda: pretrained("laboratory/bounded_pretrained_proposal"),
+    lambda: pretrained("laboratory/bounded_mlp_parameters", MLP),
+    lambda: pretrained("laboratory/van_der_pol_gradient"), stranger],
+    ids=["double integrator", "bounded", "bounded, MLP", "oscillator", "a stranger's system"])
+def test_networks_of_every_problem_are_exported(make, tmp_path):
+    model = make().eval()
+    assert export.export_onnx(model, tmp_path / "model.onnx") < 5e-4
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    x0, xT = (model.state_scale * torch.randn(5, model.config.state_dim) for _ in range(2))
+    xT = 0 * xT  # within reach
+    (controls,) = session.run(None, {"initial_state": x0.numpy(), "target_state": xT.numpy()})
+    with torch.no_grad():
+        off = (torch.from_numpy(controls) - model.predict(x0, xT)["controls"]) / model.control_scale
+    assert float(off.abs().max()) < 5e-4
 
 
 def test_a_failed_export_leaves_the_old_file(tmp_path, monkeypatch):

@@ -111,7 +111,8 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.dtype, self.count, self.followed = examples[0].dtype, 0, {}
         self.constants, self.known, self.operations, self.done = {}, {}, [], {}
-        self.factored = {}  # id of a factor: the factor, and the slots of the matrix
+        self.others = {}    # by their id, results that are not followed, such as pivots
+        self.factored = {}  # by the id of a factor: see `_keep_factor`
         for example in examples:
             first, self.count = self.count, self.count + example.numel()
             self._follow(example, torch.arange(first, self.count).reshape(example.shape))
@@ -122,7 +123,8 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
         keywords = keywords or {}
-        followed = any(id(each) in self.followed for each in tree_leaves((arguments, keywords)))
+        given = map(id, tree_leaves((arguments, keywords)))
+        followed = any(each in self.followed or each in self.others for each in given)
         if followed and not _is_known(operation) and operation in _decompositions():
             with self:  # as simpler operations
                 return _decompositions()[operation](*arguments, **keywords)
@@ -150,12 +152,13 @@ class _Recorder(TorchDispatchMode):
             if result.dtype == torch.bool != arguments[0].dtype:
                 found = self.each("ne", found, 0)
         elif name == "linalg_lu_solve":  # in the derivative of a solution
+            _, matrix, of_transposed = self.factored[id(arguments[0])]
             transposed = keywords.get("adjoint", False) or True in arguments[4:]
-            matrix = self.factored[id(arguments[0])][1]
+            transposed = transposed != of_transposed
             found = self.solve(matrix.mT if transposed else matrix, self.slots(arguments[2]))
         elif name in RULES:
             if name == "_linalg_solve_ex":
-                self.factored[id(result[1])] = result[1], self.slots(arguments[0])
+                self._keep_factor(arguments[0], *result[1:3])
             arguments, keywords = tree_map(
                 lambda each: self.slots(each) if isinstance(each, Tensor) else each,
                 (arguments, keywords))
@@ -166,12 +169,22 @@ class _Recorder(TorchDispatchMode):
             raise NotTraceable(f"{operation} is not known here")
         if len(self.operations) > MOST_OPERATIONS:
             raise NotTraceable(f"it takes more than {MOST_OPERATIONS} operations")
-        for value, slots in zip(tree_leaves(result), tree_leaves(found)):
+        values, found = tree_leaves(result), tree_leaves(found)
+        for value, slots in zip(values, found):
             self._follow(value, slots)
+        self.others |= {id(value): value for value in values[len(found):]}
+
+    def _keep_factor(self, matrix, factor, pivots):
+        """Remember what a factor is of: the matrix or, as PyTorch may prefer, its transpose."""
+        with _disable_current_modes():
+            back = functools.reduce(torch.matmul, torch.lu_unpack(factor, pivots))
+            away, away_transposed = ((back - each).norm() for each in (matrix, matrix.mT))
+        self.factored[id(factor)] = factor, self.slots(matrix), bool(away > away_transposed)
 
     def _slots_if_numbers(self, value):
         if not isinstance(value, Tensor) or not (
-                id(value) in self.followed or value.dtype.is_floating_point):
+                id(value) in self.followed or id(value) in self.others
+                or value.dtype.is_floating_point):
             return value
         return self.slots(value)
 
@@ -186,6 +199,8 @@ class _Recorder(TorchDispatchMode):
         if isinstance(value, Tensor):
             if id(value) in self.followed:
                 return self.followed[id(value)][1]
+            if id(value) in self.others:
+                raise NotTraceable("it uses results of an operation that are not followed")
             if value.requires_grad:
                 raise NotTraceable("the gradient of a tensor that it holds may be needed")
         with _disable_current_modes(), torch.no_grad():
@@ -278,7 +293,7 @@ MOVES = set("""view _unsafe_view reshape select slice unsqueeze squeeze permute 
 
 # What they give depends on the shape and dtype of a tensor, not on its numbers.
 OF_THE_SHAPE = set("""zeros_like ones_like full_like empty_like new_zeros new_ones new_full
-    new_empty _efficientzerotensor fill""".split())
+    new_empty _efficientzerotensor fill _linalg_check_errors""".split())
 
 
 CONVERSIONS = ("to", "_to_copy")

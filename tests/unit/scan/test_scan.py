@@ -11,6 +11,7 @@ import trc_lib.scan.compiled
 from trc_lib.scan import plain_scan, scan
 from trc_lib.scan.compiled import compiled_scan
 from trc_lib.systems import System, VanDerPol
+from trc_lib.systems.steps import Linearised
 
 F64 = torch.float64
 
@@ -198,6 +199,26 @@ def test_a_linear_solve_inside_a_step_chooses_its_pivots():
     assert compiled_scan(solved, given) is not None
     for mine, right in zip(flat(scan(solved, *given)), flat(plain_scan(solved, *given))):
         torch.testing.assert_close(mine, right, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_the_derivative_of_a_solution_is_of_its_own_matrix(symmetric):
+    """Also with unit vectors for upstream, when nothing else depends on the arguments."""
+    class Coupled(System):
+        def dynamics(self, state, control):
+            low, high = state.unbind(-1)
+            right = high * 0.5 if symmetric else 0 * low
+            matrix = torch.stack([torch.stack([2 + low.cos(), high * 0.5], -1),
+                                  torch.stack([right, 2 + high.sin()], -1)], -2)
+            return torch.linalg.solve(matrix, (state + control)[..., None])[..., 0]
+
+    system = Coupled(2, 1, 0.1)
+    x, u = torch.randn(9, 1, 2, dtype=F64), torch.randn(9, 1, 1, dtype=F64)
+    assert compiled_scan(Linearised(system), ([], [x, u], [])) is not None
+    for i in range(9):
+        right = torch.autograd.functional.jacobian(system.dynamics, (x[i, 0], u[i, 0]))
+        for mine, other in zip(system.jacobians(x[i, 0], u[i, 0]), right):
+            torch.testing.assert_close(mine, other, rtol=1e-10, atol=1e-12)
 
 
 def test_functions_of_pytorch_may_transform_a_roll_out():
