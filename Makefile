@@ -65,8 +65,8 @@ compare: .venv/ready-test  ## hold two commits against each other, in turns: mak
 bench-store: .venv/ready-test  ## measure time, memory and disk of 1e5, 1e6 and 1e7 problems in shards
 	$(BIN)/python -m tests.benchmarks.bench_store
 
-check-gpu: .venv/ready-test  ## on a machine with a GPU: compare it with the CPU, train the gpu lane, write data/results/gpu.json
-	$(BIN)/python -m tests.benchmarks.check_gpu
+check-gpu: .venv/ready-test  ## on a machine with a GPU: compare it with the CPU, measure it, write data/results/gpu.json; a part of it: make check-gpu PART=agreement, ways, papermill, batches or oscillator
+	$(BIN)/python -m tests.benchmarks.check_gpu $(if $(PART),--part $(PART))
 
 torture: .venv/ready-test  ## kill, damage, misuse and starve it, and count what it survives (about an hour, as root for all of it)
 	$(BIN)/python -m tests.system.torture

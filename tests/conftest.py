@@ -16,6 +16,30 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--device", default="cpu",
+                     help="where tests/unit/test_devices.py runs: cpu (the default), cuda, cuda:0")
+
+
+def pytest_configure(config):
+    """Refuse a device that is not here, before a test runs."""
+    if config.getoption("--device") != "cpu":
+        from trc_lib import validation
+
+        try:
+            validation.device(config.getoption("--device"))
+        except ValueError as error:
+            raise pytest.UsageError(f"--{error}") from None
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Where the tests run that compare a device with the CPU: ``--device``."""
+    from trc_lib import validation
+
+    return validation.device(request.config.getoption("--device"))
+
+
 @pytest.fixture(scope="session")
 def tiny():
     """Makes the smallest network that still learns: ``tiny(H_cycles=2)``."""
