@@ -34,13 +34,17 @@ def is_plain(tensors: list[Tensor]) -> bool:
 def compiled_scan(step: Callable, groups: Sequence[Sequence[Tensor]]) -> "CompiledScan | None":
     """The compiled scan of a step for carry, inputs and constants like these, if it has one."""
     with _compiling:
-        return _compiled(step, _shapes(groups), groups[1][0].dtype)
+        try:
+            return _compiled(step, _shapes(groups), groups[1][0].dtype)
+        except NotTraceable:  # it cannot be known again
+            return None
 
 
 def reason(step: Callable, groups: Sequence[Sequence[Tensor]]) -> str:
     """Why a scan of a step runs in Python; empty if it is compiled."""
     with _compiling, _no_mode():
         try:
+            hash(step)  # may be refused
             CompiledScan(step, _shapes(groups), groups[1][0].dtype)
         except FAILURES as error:
             return str(error)

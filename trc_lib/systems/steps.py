@@ -8,9 +8,15 @@ from collections.abc import Hashable
 import torch
 from torch import Tensor
 
+from trc_lib.scan.trace import NotTraceable
+
 
 def held_by(system: object) -> Hashable:
-    """A system's class and the values of its attributes, to compare; never equal if not known."""
+    """A system's class and the values of its attributes, to compare.
+
+    Raises:
+        NotTraceable: for an attribute whose value cannot be compared.
+    """
     values = [type(system), type(system).dynamics]
     for name, value in vars(system).items():
         if isinstance(value, Tensor):
@@ -19,8 +25,9 @@ def held_by(system: object) -> Hashable:
         elif not isinstance(value, int | float | str | None | types.FunctionType):
             try:
                 value = pickle.dumps(value)
-            except Exception:  # of any kind: objects define how they are pickled
-                value = object()
+            except Exception as error:  # of any kind: objects define how they are pickled
+                raise NotTraceable(f"its attribute {name} cannot be compared with what it was "
+                                   f"before: {error}") from None
         values.append((name, value))
     return tuple(values)
 

@@ -270,6 +270,11 @@ def test_a_system_says_why_its_loops_run_in_python():
         def dynamics(self, state, control):
             return state if bool((state > 0).all()) else state + control
 
+    locked = VanDerPol()
+    locked.lock = threading.Lock()
+    assert "its attribute lock cannot be compared" in locked.why_in_python()
+    x, u = torch.ones(1, 2, dtype=F64), torch.ones(1, 5, 1, dtype=F64)
+    assert torch.equal(locked.rollout(x, u), VanDerPol().rollout(x, u))
     assert VanDerPol().why_in_python() == ""
     assert Sorted(2, 2, 0.1).why_in_python() == "aten.sort.default is not known here"
     assert "asks for a value" in Branching(2, 2, 0.1).why_in_python()
