@@ -1,22 +1,28 @@
 """The method on another device gives what the CPU gives: ``pytest tests/unit --device cuda``.
 
-Without the option both are the CPU; then it shows that inputs of these kinds are accepted.
+Without the option both are the CPU. The tests at the end need no GPU: PyTorch's fake tensors hold
+no numbers, but are on a device, and refuse to be computed with tensors of the CPU.
 """
 
 import types
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from tests import conftest
 from trc_lib.model import CostGradient, FinalError, Proportional
 from trc_lib.problems import PROBLEMS
 from trc_lib.scan import plain_scan, scan
 from trc_lib.systems import DoubleIntegrator, VanDerPol
+from trc_lib.teachers import ilqr
+from trc_lib.training import TrainConfig
+from trc_lib.training.objectives import objective_of
 
 SYSTEMS = {"linear": DoubleIntegrator(), "nonlinear": VanDerPol()}
 NEAR = {torch.float32: 1e-5, torch.float64: 1e-12}  # relative and absolute, of 20 steps
-COST = PROBLEMS["van_der_pol"]().teacher.quadratic_cost
+TEACHER = PROBLEMS["van_der_pol"]().teacher
+COST = TEACHER.quadratic_cost
 PROBLEM_OF = {"double_integrator": 1e-12, "bounded_inputs": 1e-7, "van_der_pol": 1e-6}
 
 
@@ -67,13 +73,17 @@ def test_a_teacher_solves_what_it_solves_on_the_cpu(name, device):
     torch.testing.assert_close(values[1], values[0], rtol=PROBLEM_OF[name], atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["final error", "gradient in proportion"])
-def test_a_network_answers_as_on_the_cpu(kind, tiny, device):
+def network(tiny, kind):
     system = VanDerPol()
     feedback = (FinalError(system) if kind == "final error" else
                 Proportional(CostGradient(system, COST, 20)))
-    model = tiny(system, horizon=20, feedback=feedback)
     getattr(feedback, "inner", feedback).scale.fill_(100)  # else the limits hold all controls
+    return tiny(system, horizon=20, feedback=feedback)
+
+
+@pytest.mark.parametrize("kind", ["final error", "gradient in proportion"])
+def test_a_network_answers_as_on_the_cpu(kind, tiny, device):
+    model = network(tiny, kind)
     given = random(9, 2), random(9, 2)
     with torch.no_grad():
         here = model(*given)["cycle_controls"]
@@ -103,3 +113,71 @@ def test_a_device_that_is_not_here_is_a_usage_error(name):
     config = types.SimpleNamespace(getoption=lambda option: name)
     with pytest.raises(pytest.UsageError, match=f"^--device='{name}' is "):
         conftest.pytest_configure(config)
+
+
+# ---------------------------------------------------------------- without a GPU
+
+
+@pytest.fixture
+def there():
+    """Makes tensors of a shape on a device that is not the CPU; PyTorch computes no numbers."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield lambda *shape, dtype=torch.float64: torch.ones(shape, dtype=dtype, device="meta")
+
+
+def test_tensors_of_two_devices_are_noticed(there):
+    with pytest.raises(RuntimeError, match="same device"):
+        there(3) + torch.ones(3)
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_systems_and_costs_stay_on_the_device(kind, there):
+    system, states, controls = SYSTEMS[kind], there(5, 21, 2), there(5, 20, 1)
+    found = [system.rollout_unchecked(states[:, 0], controls),
+             *system.jacobians(states[:, 0], controls[:, 0]),
+             COST.of_controls(system, states[:, 0], controls, states[:, 1]),
+             COST.gradient(system, states, controls, states[:, 1])]
+    assert {each.device.type for each in found} == {"meta"}
+
+
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.xfail(reason="ilqr._best_of_all makes `held` on the CPU", strict=False)
+def test_the_small_programmes_of_the_iterative_lqr_stay_on_the_device(m, there):
+    found = ilqr.bounded_quadratic(there(5, m, m), there(5, m), -there(5, m), there(5, m))
+    assert {each.device.type for each in found} == {"meta"}
+
+
+def test_the_sweeps_of_the_iterative_lqr_stay_on_the_device(there, monkeypatch):
+    monkeypatch.setattr(ilqr, "bounded_quadratic", lambda H, g, low, high: (g, g > 0))
+    low, high = (bound.to("meta") for bound in TEACHER.system.bounds)
+    states, controls, target = there(5, 21, 2), there(5, 20, 1), there(5, 2)
+    steps, gains, promised = TEACHER._backward(states, controls, target, there(5), low, high)
+    found = TEACHER._longest(there(3), states, controls, target, there(5), steps, gains, promised,
+                             low, high)
+    assert {each.device.type for each in found} == {"meta"}
+
+
+class Loss(torch.nn.Module):
+    """The objective of a network as a module, for `torch.func.functional_call`."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, states, targets, controls, teacher, config):
+        cycles = self.model.predict(states, targets)["cycle_controls"]
+        return objective_of(cycles, states, targets, controls, teacher, config, self.model.units)
+
+
+@pytest.mark.parametrize("objective", ["rms", "root cost"])
+@pytest.mark.parametrize("kind", ["final error", "gradient in proportion"])
+def test_a_network_learns_on_the_device(kind, objective, tiny, there):
+    with unset_fake_temporarily():
+        module = Loss(network(tiny, kind))
+    values = {name: there(*value.shape, dtype=value.dtype).requires_grad_(value.requires_grad)
+              for name, value in (*module.named_parameters(), *module.named_buffers())}
+    given = (there(*shape, dtype=torch.float32) for shape in ((6, 2), (6, 2), (6, 20, 1)))
+    losses = torch.func.functional_call(
+        module, values, (*given, TEACHER, TrainConfig(objective=objective)))
+    losses[0].backward()
+    assert {each.grad.device.type for each in values.values() if each.grad is not None} == {"meta"}
