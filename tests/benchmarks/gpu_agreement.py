@@ -1,11 +1,12 @@
 """Part ``agreement`` of `check_gpu`: does the device give what the CPU gives?"""
 
 import contextlib
+import functools
 import warnings
 
 import torch
 
-from tests.benchmarks.gpu_record import precision
+from tests.benchmarks.gpu_record import precision, words_of
 from trc_lib.course.doctor import diagnose, report
 from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import evaluate
@@ -24,15 +25,22 @@ def agreement(device, sizes, record):
     for name, passed, found, _ in checks:
         if name == "device" and not passed:
             record.fail(f"device: {found}")
-    for name in PROBLEMS:
-        record.judge(*teacher(device, name, sizes.compared))
-    for found in (network(device), trained(device, sizes.small), waits(device)):
-        for name, value in found.items():
-            record.judge(name, value)
+    for name, compare in {
+            **{f"teacher, {each}": functools.partial(teacher, device, each, sizes.compared)
+               for each in PROBLEMS},
+            "network": lambda: network(device), "training": lambda: trained(device, sizes.small),
+            "waits": lambda: waits(device)}.items():
+        try:
+            found = compare()
+        except Exception as error:  # the others may work
+            record.fail(f"{name}: {words_of(error)}")
+            continue
+        for what, value in found.items():
+            record.judge(what, value)
 
 
 def teacher(device, name, num_problems):
-    """How far the device's answers are from the CPU's: what is compared, and the difference."""
+    """How far the device's answers are from the CPU's."""
     problem = PROBLEMS[name]()
     few = num_problems if name != "van_der_pol" else max(1, num_problems // 100)
     data = problem.dataset(few)
@@ -46,7 +54,7 @@ def teacher(device, name, num_problems):
     else:
         kind = "largest difference of a control"
         differences = (controls - data.controls).abs()
-    return f"teacher, {name}: {kind}", float(differences.max())
+    return {f"teacher, {name}: {kind}": float(differences.max())}
 
 
 def network(device):

@@ -21,6 +21,7 @@ from tests.benchmarks import (
     gpu_training,
 )
 from trc_lib import io
+from trc_lib.teachers import IterativeLQR
 
 MEASURED = ROOT / "data" / "results" / "bench.json"
 
@@ -154,17 +155,17 @@ sys.exit(check_gpu.main(sys.argv[1:]))
         "its process ended with 9", "RuntimeError: no such kernel", "OK"]
 
 
-def test_parts_of_the_same_card_are_kept_and_those_of_another_are_dropped(tmp_path, monkeypatch):
-    path = tmp_path / "gpu.json"
+@pytest.mark.parametrize("other", [{"device": "another card"}, {"torch": "3.0"}])
+def test_parts_of_the_same_card_are_kept_and_those_of_another_are_dropped(
+        other, tmp_path, monkeypatch):
+    path, here = tmp_path / "gpu.json", gpu_record.machine("cpu")
     for part in ("agreement", "ways"):
         gpu_record.Record(part, "cpu", path)["speed"] = 1
     assert list(io.read_json(path)["parts"]) == ["agreement", "ways"]
-    here = gpu_record.machine("cpu")
-    for other in ({"device": "another card"}, {"torch": "3.0"}):
-        monkeypatch.setattr(gpu_record, "machine", lambda device, other=other: here | other)
-        gpu_record.Record("batches", "cpu", path)["speed"] = 2
-        found = io.read_json(path)
-        assert list(found["parts"]) == ["batches"] and found["machine"] == here | other
+    monkeypatch.setattr(gpu_record, "machine", lambda device: here | other)
+    gpu_record.Record("batches", "cpu", path)["speed"] = 2
+    found = io.read_json(path)
+    assert list(found["parts"]) == ["batches"] and found["machine"] == here | other
 
 
 def test_the_check_of_a_gpu_sees_a_network_that_differs(monkeypatch):
@@ -179,6 +180,18 @@ def test_the_check_of_a_gpu_sees_a_network_that_differs(monkeypatch):
     record = gpu_record.Record("agreement", "cpu")
     record.judge(name, gpu_agreement.network("cpu")[name])
     assert not record.end() and record.figures["outcome"].startswith(f"{name}: ")
+
+
+def test_a_comparison_that_breaks_off_stops_no_other(monkeypatch):
+    def breaks(*arguments):
+        raise RuntimeError("two devices")
+
+    monkeypatch.setattr(gpu_agreement, "diagnose", list)
+    monkeypatch.setattr(IterativeLQR, "try_solve", breaks)
+    record = gpu_record.Record("agreement", "cpu")
+    gpu_agreement.agreement("cpu", gpu_record.TINY, record)
+    assert record.figures["failures"] == ["teacher, van_der_pol: RuntimeError: two devices"]
+    assert len(record.figures["differences"]) == len(gpu_record.TOLERANCES) - 2
 
 
 def test_a_way_that_does_not_work_is_reported_and_the_others_are_measured(monkeypatch):
