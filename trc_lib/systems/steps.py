@@ -61,5 +61,6 @@ class Linearised(OfSystem):
 
     def __call__(self, carry, inputs, constants):
         after, pull = torch.func.vjp(self.system.dynamics, *inputs)
-        rows = [pull(unit.expand_as(after)) for unit in torch.eye(after.shape[-1]).to(after)]
+        units = torch.eye(after.shape[-1], dtype=after.dtype, device=after.device)
+        rows = [pull(unit.expand_as(after)) for unit in units]
         return [], [torch.stack(each, dim=-2) for each in zip(*rows)]

@@ -217,7 +217,8 @@ def _backward_step(carry, inputs, constants):
     Quu = 2 * R + B.mT @ curvature @ B
     Qux = B.mT @ curvature @ A
     u = u[..., 0]
-    damped = Quu + damping[..., None, None] * torch.eye(u.shape[-1]).to(u)
+    damped = Quu + damping[..., None, None] * torch.eye(
+        u.shape[-1], dtype=u.dtype, device=u.device)
     step, free = bounded_quadratic(damped, Qu[..., 0], low - u, high - u)
     # A control that a limit holds stays there: its row of the gain is zero. While damped, also that
     # of one near its limit: the gain may push it back, and the step forwards, which clamps it, need
@@ -292,11 +293,12 @@ def _best_of_all(H, g, lower, upper):
     One of them is the minimum, and all lie between the bounds.
     """
     m, best, least = g.shape[-1], None, None
+    bounds = torch.zeros_like(g), lower, upper
     for held in itertools.product((0, 1, 2), repeat=m) if m > 1 else [(0,)]:
-        held = torch.tensor(held)
-        fixed = torch.where(held == 1, lower, torch.where(held == 2, upper, 0.0))
+        fixed = torch.stack([bounds[kind][..., i] for i, kind in enumerate(held)], dim=-1)
+        free = torch.stack([torch.full_like(g[..., i], kind == 0, dtype=torch.bool)
+                            for i, kind in enumerate(held)], dim=-1)
         push = g + (H @ fixed[..., None])[..., 0]
-        free = (held == 0).expand(g.shape)
         d = fixed - _solve(_masked(free, H), (free * push)[..., None])[..., 0]
         d = d.clamp(lower, upper)
         value = _value(d, H, g)
