@@ -79,11 +79,12 @@ def _shapes(groups):
 @contextlib.contextmanager
 def _no_mode():
     """A compiled scan knows nothing of the modes that its first caller is in."""
-    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+    with (torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False),
+          torch.device("cpu")):
         yield
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=128)
 def traced(step: Callable, shapes: tuple, dtype: torch.dtype) -> tuple[Program, list[tuple]]:
     """The program of a step and the shapes of its results.
 
@@ -118,7 +119,7 @@ def _compare(found, expected):
                                "does not see")
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=128)
 def _compiled(step, shapes, dtype):
     try:
         with _no_mode():
@@ -161,7 +162,7 @@ class CompiledScan:
         problems, steps = inputs[0].shape[:2]
         tiles = -(-problems // self.lanes)
         moments = [steps + 1] * self.carried + [steps] * (len(self.results) - self.carried)
-        results = [torch.empty(problems, count, *shape, dtype=inputs[0].dtype)
+        results = [torch.empty(problems, count, *shape, dtype=inputs[0].dtype, device="cpu")
                    for count, shape in zip(moments, self.results)]
         for history, start in zip(results, carry):
             history[:, steps if reverse else 0] = start.detach()

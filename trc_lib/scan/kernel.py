@@ -248,7 +248,7 @@ def _target():
         llvm.get_host_cpu_features().flatten())
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=128)
 def _compiled(text):
     """The engine, which must live as long as the function, and the function."""
     target, cpu, features = _target()

@@ -237,14 +237,17 @@ def test_functions_of_pytorch_may_transform_a_roll_out():
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad,
-                                  lambda: torch.autocast("cpu", dtype=torch.bfloat16)])
+                                  lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+                                  lambda: torch.device("meta")], ids=[
+                                      "inference", "no_grad", "autocast", "another device"])
 def test_the_mode_of_the_first_call_does_not_matter(mode):
     @dataclasses.dataclass(frozen=True)
     class Product:
         name: str
 
         def __call__(self, carry, inputs, constants):
-            return [(inputs[0].mT @ carry[0][..., None])[..., 0]], []
+            turned = torch.eye(2).flip(0).to(inputs[0]) @ inputs[0].mT
+            return [(turned @ carry[0][..., None])[..., 0]], []
 
     given = [torch.randn(2, 2)], [torch.randn(2, 3, 2, 2)], []
     with mode():
