@@ -100,6 +100,8 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients):
+        if hasattr(ctx.step, "check"):
+            ctx.step.check()
         run, count = ctx.run, ctx.run.carried
         split = len(ctx.saved_tensors) - count
         _, inputs, constants = run.grouped(ctx.saved_tensors[:split])
@@ -126,6 +128,10 @@ class _Pullback:
     step: Callable
     carried: int
     given: int
+
+    def check(self):
+        if hasattr(self.step, "check"):
+            self.step.check()
 
     def __call__(self, adjoints, inputs, constants):
         c, n = self.carried, self.carried + self.given

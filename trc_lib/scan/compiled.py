@@ -4,11 +4,13 @@ import concurrent.futures
 import contextlib
 import functools
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from trc_lib.scan.trace import NotTraceable, Program, in_pytorch, trace
@@ -17,15 +19,29 @@ AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}  # of a compiled step wit
 FAILURES = NotTraceable, ImportError, OSError, RuntimeError  # the last ones are LLVM's
 SHARED = 10**6  # operations on vectors, about a millisecond, above which cores share a batch
 
-_compiling = threading.Lock()
+_compiling = threading.RLock()
+_now = threading.local()  # .tracing: whether this thread traces a step, in which scans are loops
+
+
+def _unlocked():
+    """In the child of a fork, whose parent may have been compiling."""
+    global _compiling
+    _compiling = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlocked)
 
 
 def is_plain(tensors: list[Tensor]) -> bool:
     """Whether these are ordinary tensors on the CPU, and PyTorch transforms no function now."""
     dtype = tensors[0].dtype
     return (dtype in AGREEMENT and all(
-                type(each) in (Tensor, torch.nn.Parameter) and each.dtype == dtype
-                and each.is_cpu and each.layout == torch.strided for each in tensors)
+                type(each) in (Tensor, torch.nn.Parameter) and each.dtype == dtype and each.is_cpu
+                and each.layout == torch.strided and not each.is_neg()
+                and not each._is_zerotensor() and not is_legacy_batchedtensor(each)
+                and not (torch.is_grad_enabled() and each.is_inference()) for each in tensors)
+            and not getattr(_now, "tracing", False) and not torch.is_autocast_enabled("cpu")
             and torch._C._functorch.peek_interpreter_stack() is None
             and torch._C._len_torch_dispatch_stack() == 0
             and torch.autograd.forward_ad._current_level < 0)
@@ -35,7 +51,7 @@ def compiled_scan(step: Callable, groups: Sequence[Sequence[Tensor]]) -> "Compil
     """The compiled scan of a step for carry, inputs and constants like these, if it has one."""
     with _compiling:
         try:
-            return _compiled(step, _shapes(groups), groups[1][0].dtype)
+            return _compiled(step, _shapes(groups), groups[1][0].dtype, torch.get_default_dtype())
         except NotTraceable:  # it cannot be known again
             return None
 
@@ -79,12 +95,15 @@ def _shapes(groups):
 @contextlib.contextmanager
 def _no_mode():
     """A compiled scan knows nothing of the modes that its first caller is in."""
-    with (torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False),
-          torch.device("cpu")):
-        yield
+    with (torch.inference_mode(False), torch.autocast("cpu", enabled=False), torch.device("cpu"),
+          torch.enable_grad()):  # what needs a gradient shall be seen
+        before, _now.tracing = getattr(_now, "tracing", False), True
+        try:
+            yield
+        finally:
+            _now.tracing = before
 
 
-@functools.lru_cache(maxsize=128)
 def traced(step: Callable, shapes: tuple, dtype: torch.dtype) -> tuple[Program, list[tuple]]:
     """The program of a step and the shapes of its results.
 
@@ -92,7 +111,7 @@ def traced(step: Callable, shapes: tuple, dtype: torch.dtype) -> tuple[Program, 
         NotTraceable: if the step has no such form, or would give other numbers.
     """
     groups = _samples(shapes, dtype)
-    values, expected = [each for group in groups for each in group], _flat(step(*groups))
+    values, expected = [each for group in groups for each in group], _result(step, groups)
     program = trace(lambda *one: _flat(step(*_grouped(one, shapes))),
                     [value[0].clone() for value in values])
     results = [tuple(each.shape[1:]) for each in expected]
@@ -103,24 +122,41 @@ def traced(step: Callable, shapes: tuple, dtype: torch.dtype) -> tuple[Program, 
 
 
 def _samples(shapes, dtype):
-    """Carry, inputs and constants of eight random problems at one time."""
+    """Carry, inputs and constants of eight random problems, small and large, at one time."""
     generator = torch.Generator().manual_seed(0)
-    return [[torch.randn(8, *shape, generator=generator, dtype=dtype) for shape in group]
-            for group in shapes]
+    scales = torch.tensor([1, 0.1, 30, 1, 0.01, 5, 3, 10])
+
+    def drawn(shape):
+        values = scales.reshape(8, *[1] * len(shape)) * torch.randn(8, *shape, generator=generator)
+        values[-1].round_()  # where some are equal, or at a step
+        return values.to(dtype)
+
+    return [[drawn(shape) for shape in group] for group in shapes]
+
+
+def _result(step, groups):
+    """What a step gives; NotTraceable if it refuses such values, of which the loop tells better."""
+    try:
+        return _flat(step(*groups))
+    except Exception as error:
+        raise NotTraceable(f"on random values, {type(error).__name__}: {error}") from error
 
 
 def _compare(found, expected):
     """Raise NotTraceable if the results differ by more than rounding."""
     for mine, right in zip(found, expected):
         near = AGREEMENT[right.dtype]
-        size = right[right.isfinite()].abs().sum() / max(right.numel(), 1)
-        if not torch.allclose(mine, right, near, near * float(size), equal_nan=True):
+        size = right.abs().nan_to_num(0.0, 0.0).mean(dim=0, keepdim=True)  # of each component
+        size = size + 1e-3 * size.mean()                                   # which may be zero
+        equal = (mine - right).abs() <= near * (right.abs() + size)
+        equal |= (mine == right) | (mine.isnan() & right.isnan())
+        if mine.shape != right.shape or not bool(equal.all()):
             raise NotTraceable("as arithmetic it gives other numbers; it reads values that PyTorch "
                                "does not see")
 
 
 @functools.lru_cache(maxsize=128)
-def _compiled(step, shapes, dtype):
+def _compiled(step, shapes, dtype, default_dtype):
     try:
         with _no_mode():
             return CompiledScan(step, shapes, dtype)
@@ -150,7 +186,8 @@ class CompiledScan:
         self.work = len(program.operations) + sum(map(sum, sizes))
         carry, inputs, constants = _samples(shapes, dtype)
         found = self([carry, [each[:, None] for each in inputs], constants], reverse=False)
-        _compare([each[:, -1] for each in found], _flat(step(carry, inputs, constants)))
+        expected = _result(step, [carry, inputs, constants])
+        _compare([each[:, -1] for each in found], expected)
 
     def grouped(self, tensors: Sequence[Tensor]) -> list[list[Tensor]]:
         """A list of tensors as carry, inputs and constants."""

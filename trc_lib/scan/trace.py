@@ -14,10 +14,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
-MOST_OPERATIONS = 20_000  # above it, compiling takes minutes
+MOST_OPERATIONS = 8_000  # compiling them takes about five seconds
 
 
 class NotTraceable(Exception):
@@ -91,7 +92,7 @@ def in_pytorch(program: Program, arguments: list[Tensor], shapes: list[torch.Siz
 def _run(function, examples):
     recorder = _Recorder(examples)
     try:
-        with recorder:
+        with recorder, _NoReading(recorder):
             results = tree_leaves(function(*examples))
             slots = [recorder.slots(result).flatten().tolist() for result in results]
     except (NotTraceable, MemoryError):
@@ -102,6 +103,21 @@ def _run(function, examples):
         raise NotTraceable(f"its results are not all {recorder.dtype}")
     return Program(sum(each.numel() for each in examples), recorder.constants,
                    recorder.operations, list(itertools.chain.from_iterable(slots)))
+
+
+class _NoReading(TorchFunctionMode):
+    """Refuses what reads values past PyTorch's dispatcher."""
+
+    def __init__(self, recorder):
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, function, types, arguments=(), keywords=None):
+        name = getattr(function, "__name__", "")
+        if name in ("numpy", "tolist", "__array__", "__dlpack__", "data_ptr") and (
+                id(arguments[0]) in self.recorder.followed):
+            raise NotTraceable(f"it reads values by {name}, which PyTorch does not see")
+        return function(*arguments, **(keywords or {}))
 
 
 class _Recorder(TorchDispatchMode):
@@ -144,11 +160,17 @@ class _Recorder(TorchDispatchMode):
                                                  operation._overloadname)
         if operation._schema.is_mutable:
             raise _InPlace(str(operation))
+        if name in INDEXED and any(
+                id(each) in self.followed or id(each) in self.others
+                for each in tree_leaves((arguments[1:], keywords)) if isinstance(each, Tensor)):
+            raise NotTraceable(f"{operation} takes values as indices")
         if name in MOVES:  # indices and masks stay what they are
             found = operation(*tree_map(self._slots_if_numbers, arguments),
                               **tree_map(self._slots_if_numbers, keywords))
         elif name in CONVERSIONS:
             found = self.slots(arguments[0])
+            if result.dtype == torch.long and arguments[0].is_floating_point():
+                raise NotTraceable("it rounds values to whole numbers")
             if result.dtype == torch.bool != arguments[0].dtype:
                 found = self.each("ne", found, 0)
         elif name == "linalg_lu_solve":  # in the derivative of a solution
@@ -162,13 +184,13 @@ class _Recorder(TorchDispatchMode):
             arguments, keywords = tree_map(
                 lambda each: self.slots(each) if isinstance(each, Tensor) else each,
                 (arguments, keywords))
+            if name == "add" and result.dtype == torch.bool:
+                name = "logical_or"  # what the sum of two truths is in PyTorch
             found = RULES[name](self, *arguments, **keywords)
         elif name == "_local_scalar_dense":
             raise NotTraceable("it asks for a value, as `if` and `float` do; torch.where does not")
         else:
             raise NotTraceable(f"{operation} is not known here")
-        if len(self.operations) > MOST_OPERATIONS:
-            raise NotTraceable(f"it takes more than {MOST_OPERATIONS} operations")
         values, found = tree_leaves(result), tree_leaves(found)
         for value, slots in zip(values, found):
             self._follow(value, slots)
@@ -223,6 +245,8 @@ class _Recorder(TorchDispatchMode):
         """Slots of the results of one operation on slots or numbers, which are broadcast."""
         operands = torch.broadcast_tensors(
             *(each if isinstance(each, Tensor) else self.slots(each) for each in operands))
+        if len(self.operations) + operands[0].numel() > MOST_OPERATIONS:
+            raise NotTraceable(f"it takes more than {MOST_OPERATIONS} operations")
         rows = zip(*(operand.flatten().tolist() for operand in operands))
         slots = [self._one(name, row) for row in rows]
         return torch.tensor(slots, dtype=torch.long).reshape(operands[0].shape)
@@ -296,6 +320,7 @@ OF_THE_SHAPE = set("""zeros_like ones_like full_like empty_like new_zeros new_on
     new_empty _efficientzerotensor fill _linalg_check_errors""".split())
 
 
+INDEXED = ("index", "index_select", "gather")  # the first argument alone moves
 CONVERSIONS = ("to", "_to_copy")
 
 # They change the shape of a tensor in place, and none of its numbers.
@@ -340,7 +365,9 @@ def _quotient(r, x, y, rounding_mode=None):
     if rounding_mode == "trunc":
         return r.each("where", r.each("lt", found, 0), r.each("ceil", found),
                       r.each("floor", found))
-    return r.each("floor", found) if rounding_mode == "floor" else found
+    if rounding_mode == "floor":
+        raise NotTraceable("aten.div with rounding_mode='floor' is not known here")
+    return found
 
 
 def _running(r, x, dim, name):

@@ -1,6 +1,7 @@
 """One step of a system in the form that `trc_lib.scan` takes, for loops over time."""
 
 import functools
+import hashlib
 import pickle
 import types
 from collections.abc import Hashable
@@ -17,19 +18,34 @@ def held_by(system: object) -> Hashable:
     Raises:
         NotTraceable: for an attribute whose value cannot be compared.
     """
-    values = [type(system), type(system).dynamics]
-    for name, value in vars(system).items():
-        if isinstance(value, Tensor):
-            array = value.detach().cpu().contiguous().numpy()
-            value = value.dtype, value.device, tuple(value.shape), array.tobytes()
-        elif not isinstance(value, int | float | str | None | types.FunctionType):
-            try:
-                value = pickle.dumps(value)
-            except Exception as error:  # of any kind: objects define how they are pickled
-                raise NotTraceable(f"its attribute {name} cannot be compared with what it was "
-                                   f"before: {error}") from None
-        values.append((name, value))
-    return tuple(values)
+    named = list(vars(system).items())
+    for cls in type(system).__mro__:
+        if cls.__module__ == "trc_lib.systems.system":
+            break
+        named += [(name, value) for name, value in vars(cls).items() if not name.startswith("__")
+                  and (isinstance(value, types.FunctionType) or not hasattr(value, "__get__"))]
+        slots = getattr(cls, "__slots__", ())
+        named += [(name, getattr(system, name, None))
+                  for name in ([slots] if isinstance(slots, str) else slots)]
+    return type(system), *((name, _comparable(name, value)) for name, value in named)
+
+
+def _comparable(name, value, depth=3):
+    if value is None or isinstance(value, int | float | str):
+        return value
+    if isinstance(value, Tensor):
+        array = value.detach().cpu().contiguous().numpy()
+        data = array.tobytes() if array.nbytes < 1000 else hashlib.sha256(array).digest()
+        return value.dtype, value.device, tuple(value.shape), value.requires_grad, data
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()] if depth else []
+        return value, *(_comparable(name, cell, depth - 1) for cell in cells if isinstance(
+            cell, int | float | str | Tensor | types.FunctionType))
+    try:
+        return pickle.dumps(value)
+    except Exception as error:  # of any kind: objects define how they are pickled
+        raise NotTraceable(f"its attribute {name} cannot be compared with what it was before: "
+                           f"{error}") from None
 
 
 class OfSystem:
@@ -41,6 +57,12 @@ class OfSystem:
     @functools.cached_property
     def _identity(self):
         return type(self), self.system.state()
+
+    def check(self) -> None:
+        """Raise a RuntimeError if the system has been changed since this was first used."""
+        if self._identity != (type(self), self.system.state()):
+            raise RuntimeError(f"{self.system!r} was changed after the roll-out whose gradient is "
+                               "asked for; change it after the gradient")
 
     def __hash__(self):
         return hash(self._identity)

@@ -46,7 +46,7 @@ OF_VECTORS = {
     "einsum": lambda x: torch.einsum("...i,...j->...ij", x, x),
     "chunk": lambda x: x.chunk(3, -1)[1],
     "solve": lambda x: torch.linalg.solve(
-        torch.diag_embed(x) + torch.arange(9, dtype=x.dtype).reshape(3, 3), x),
+        torch.diag_embed(x * x + 20) + torch.arange(9, dtype=x.dtype).reshape(3, 3), x),
     "cumsum": lambda x: x.cumsum(-1), "cumprod": lambda x: x.cumprod(-1),
     "softmax": lambda x: x.softmax(-1), "softplus": F.softplus,
     "cross product": lambda x: torch.linalg.cross(x, x.flip(-1)),
@@ -100,7 +100,7 @@ def test_their_derivatives(name):
 
 
 @pytest.mark.parametrize("name", sorted(
-    {*OF_ONE, *OF_TWO, *OF_VECTORS} - {"index", "isnan", "cumprod"}))
+    {*OF_ONE, *OF_TWO, *OF_VECTORS} - {"index", "isnan", "cumprod", "remainder"}))
 def test_their_derivatives_are_compiled_too(name):
     function = (OF_ONE | OF_TWO | OF_VECTORS)[name]
 
