@@ -72,7 +72,7 @@ def plain_step(step: Callable, groups: Sequence[Sequence[Tensor]]) -> Callable:
     shapes, count = _shapes(groups), len(groups[0])
     with _compiling, _disable_current_modes(), _no_mode():
         try:
-            program, results = traced(step, shapes, groups[1][0].dtype)
+            program, results = traced(step, shapes, groups[1][0].dtype, torch.get_default_dtype())
         except NotTraceable:
             return step
 
@@ -104,7 +104,9 @@ def _no_mode():
             _now.tracing = before
 
 
-def traced(step: Callable, shapes: tuple, dtype: torch.dtype) -> tuple[Program, list[tuple]]:
+@functools.lru_cache(maxsize=128)  # also for the exporter, in which a step cannot be traced
+def traced(step: Callable, shapes: tuple, dtype: torch.dtype,
+           default_dtype: torch.dtype) -> tuple[Program, list[tuple]]:
     """The program of a step and the shapes of its results.
 
     Raises:
@@ -180,7 +182,7 @@ class CompiledScan:
         from trc_lib.scan.kernel import LANES, Kernel  # LLVM is loaded when it is needed
 
         self.lanes, self.carried, self.shapes = LANES, len(shapes[0]), shapes
-        program, self.results = traced(step, shapes, dtype)
+        program, self.results = traced(step, shapes, dtype, torch.get_default_dtype())
         sizes = [list(map(math.prod, group)) for group in (*shapes, self.results[self.carried:])]
         self.kernel = Kernel(program, sizes, dtype)
         self.work = len(program.operations) + sum(map(sum, sizes))
