@@ -44,7 +44,7 @@ class LinearSystem(System):
         A, B = self.A.to(state), self.B.to(state)
         return A.expand(*leading, -1, -1), B.expand(*leading, -1, -1)
 
-    def state(self) -> object:
+    def _dynamics_identity(self) -> object:
         return type(self), self.A.numpy().tobytes(), self.B.numpy().tobytes(), self.B.shape
 
     def prediction_matrices(self, horizon: Whole, like: Tensor | None = None) -> tuple[

@@ -56,11 +56,11 @@ class OfSystem:
 
     @functools.cached_property
     def _identity(self):
-        return type(self), self.system.state()
+        return type(self), self.system._dynamics_identity()
 
     def check(self) -> None:
         """Raise a RuntimeError if the system has been changed since this was first used."""
-        if self._identity != (type(self), self.system.state()):
+        if self._identity != (type(self), self.system._dynamics_identity()):
             raise RuntimeError(f"{self.system!r} was changed after the roll-out whose gradient is "
                                "asked for; change it after the gradient")
 

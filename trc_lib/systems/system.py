@@ -102,7 +102,7 @@ class System(Rebuildable):
                 for size in (self.state_dim, self.control_dim))
         return reason(Moved(self), [[x], [u[:, None]], []])
 
-    def state(self) -> object:
+    def _dynamics_identity(self) -> object:
         """All that `dynamics` may depend on, to compare: compiled steps of equal systems are one.
 
         It looks at the attributes of the system, and not at what they refer to by name.

@@ -422,3 +422,15 @@ def test_the_default_dtype_is_that_of_the_call():
         assert torch.equal(now, rolled(system)) and not torch.equal(before, now)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_a_system_may_call_its_attributes_as_it_likes():
+    plain = made(lambda self, x, u: 0.5 * x + u)
+    named = made(lambda self, x, u: 0.5 * x + u, state=1.0, step=2.0, check=3.0,
+                 reason="a", system=4)
+    assert named.why_in_python() == ""
+    ours, right = (each.rollout_unchecked(START, PUSHES) for each in (named, plain))
+    assert torch.equal(ours, right)
+    u = PUSHES.clone().requires_grad_()
+    named.rollout_unchecked(START, u).sum().backward()
+    assert bool((u.grad > 0).all())
