@@ -50,19 +50,19 @@ class Problem:
 
 def double_integrator(horizon: object = 15, dt: object = 0.33,
                       state_range: float = 2.5) -> Problem:
-    """A cart from any state to any other with least energy: chapters 1 to 6."""
+    """A cart from any state to any other with least energy: chapters 1 to 7."""
     teacher = MinimumEnergyController(DoubleIntegrator(dt), horizon)
     return Problem(teacher, state_range, state_range)
 
 
 def bounded_inputs(horizon: object = 15, dt: object = 0.33, state_range: float = 2.5) -> Problem:
-    """The same cart with |u| <= 1 m/s^2, to every target that it can reach: chapter 7."""
+    """The same cart with |u| <= 1 m/s^2, to every target that it can reach: chapter 8."""
     system = DoubleIntegrator(dt, control_limit=1.0)
     return Problem(BoundedMinimumEnergyController(system, horizon), state_range, state_range)
 
 
 def van_der_pol(horizon: object = 100, dt: object = 0.05, state_range: float = 2.0) -> Problem:
-    """An oscillator (mu = 1) brought to rest with |u| <= 2 at least quadratic cost: chapter 8."""
+    """An oscillator (mu = 1) brought to rest with |u| <= 2 at least quadratic cost: chapter 9."""
     Q = torch.diag(torch.tensor([10.0, 5.0], dtype=torch.float64))
     cost = QuadraticCost(Q, [[0.1]], 20 * Q)
     teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit=2.0), horizon, cost, success=0.2,

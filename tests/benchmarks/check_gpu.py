@@ -21,7 +21,7 @@ PARTS = {  # in a module that imports only what it needs
     "ways": "gpu_training",        # the ways to train faster
     "papermill": "gpu_training",   # chapter 4 on the gpu lane, through papermill
     "batches": "gpu_batches",      # teachers and roll-outs, in growing batches
-    "oscillator": "gpu_training",  # chapter 8's best network
+    "oscillator": "gpu_training",  # chapter 9's best network
 }
 GRACE = 60  # seconds that a part may exceed its limit by before it is killed
 

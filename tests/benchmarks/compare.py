@@ -64,7 +64,7 @@ def tasks(size):
             "one optimum of the oscillator": lambda: optima(1), "optima of the oscillator": lambda: optima(size),
             "one roll-out of the oscillator": roll_out,
             "one problem, medium network": lambda: network("two_level_medium"),
-            "one problem, chapter 8's network": lambda: network("laboratory/van_der_pol_gradient"),
+            "one problem, chapter 9's network": lambda: network("laboratory/van_der_pol_gradient"),
             "an epoch of the medium network": epoch, "importing the library": start}
 
 

@@ -143,7 +143,7 @@ def in_time(record, name, history):
 
 
 def oscillator(device, sizes, record):
-    """Chapter 8's best network by its own recipe: the proposal by imitation, then the cycles."""
+    """Chapter 9's best network by its own recipe: the proposal by imitation, then the cycles."""
     from trc_lib.course.experiments import STUDIES, load_results
     from trc_lib.course.experiments.runs import TEST_SEED
     from trc_lib.problems import PROBLEMS

@@ -1,4 +1,4 @@
-"""The iterative LQR at the full length of chapter 8's problem, and on other systems."""
+"""The iterative LQR at the full length of chapter 9's problem, and on other systems."""
 
 import math
 

@@ -211,7 +211,7 @@ def _source(cell):
 
 
 def test_the_course_runs_every_notebook_and_each_has_solutions():
-    assert tuple(path.stem for path in NOTEBOOKS) == NAMES and len(NAMES) == 9
+    assert tuple(path.stem for path in NOTEBOOKS) == NAMES and len(NAMES) == 10
     assert [path.stem for path in SOLUTIONS] == [path.stem for path in NOTEBOOKS]
 
 
@@ -227,7 +227,7 @@ def _verdicts(notebook):
 def test_every_exercise_is_unattempted_and_solved_in_the_solutions(path, solution):
     notebook = _notebook(path)
     open_ones, solved = _verdicts(notebook), _verdicts(_notebook(solution))
-    assert 3 <= len(open_ones) == len(solved) <= 5
+    assert 2 <= len(open_ones) == len(solved) <= 5
     assert {*open_ones} == {"Not attempted"} and {*solved} == {"Right"}
     hints = sum("<summary>Hint</summary>" in _source(cell) for cell in notebook["cells"])
     assert hints == len(open_ones)
@@ -262,7 +262,8 @@ def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):
     outputs = [output for cell in _code(notebook) for output in cell["outputs"]]
     kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("image/png") >= 3
-    assert "application/vnd.jupyter.widget-view+json" in kinds
+    if not _source(notebook["cells"][0]).startswith("# 6 "):  # chapter 6 reads a table
+        assert "application/vnd.jupyter.widget-view+json" in kinds
     lengths = sorted(len(_source(cell).splitlines()) for cell in _code(notebook))
     assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= 10
 

@@ -1,4 +1,4 @@
-"""Checks of chapter 7: the equation of the multiplier, a proof of unreachability, a Newton step."""
+"""Checks of chapter 8: the equation of the multiplier, a proof of unreachability, a Newton step."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Checks of chapter 8: a Runge-Kutta step, the gradient by the adjoint, slopes at the limits."""
+"""Checks of chapter 9: a Runge-Kutta step, the gradient by the adjoint, slopes at the limits."""
 
 import functools
 

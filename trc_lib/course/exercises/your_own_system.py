@@ -1,4 +1,4 @@
-"""Checks of chapter 9: thrusts that hover, Jacobians by differences, a step that mixes a batch."""
+"""Checks of chapter 10: thrusts that hover, Jacobians by differences, a step that mixes a batch."""
 
 import numpy as np
 

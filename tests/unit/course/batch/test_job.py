@@ -60,7 +60,7 @@ def test_whatever_a_chapter_depends_on_makes_it_run_again(run, scratch):
 
 
 def test_after_a_failure_only_what_does_not_build_on_it_is_run_and_only_if_asked(run, scratch):
-    write_notebook(scratch / "notebooks/06_does_recursion_help.ipynb", "1")
+    write_notebook(scratch / "notebooks/06_a_fair_comparison.ipynb", "1")
     assert run("04.weight=-1", only=("04", "05", "06")) == ["04"]
     state = State.read(scratch / "out")
     assert state.ended and state.chapters["04_training"]["outcome"] == "failed"
@@ -71,7 +71,7 @@ def test_after_a_failure_only_what_does_not_build_on_it_is_run_and_only_if_asked
     metrics = io.read_json(scratch / "out/metrics.json")
     assert metrics["lane"] == "smoke" and metrics["num_train"] == 1_000
     assert metrics["04_training"]["best_epoch"] == {"eval_final_error": 0.5}
-    assert list(metrics["seconds"]) == ["04_training", "05_evaluation", "06_does_recursion_help"]
+    assert list(metrics["seconds"]) == ["04_training", "05_evaluation", "06_a_fair_comparison"]
 
 
 def test_a_finished_job_is_recognised_on_another_device_and_its_own_is_named(

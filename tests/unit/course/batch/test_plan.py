@@ -62,7 +62,7 @@ def test_a_job_is_read_as_it_was_written(tmp_path):
     (["--set", "04.lr=-1"], "lr=-1"),
     (["--set", "05.checkpoint=best"],
      "checkpoint='best' is unknown; accepted are 'shipped', 'trained'"),
-    (["--set", "08.noise=nan"], "noise"),
+    (["--set", "09.noise=nan"], "noise"),
     (["--sweep", "04.seed=0,1,-1"], "seed=-1"),
     (["--sweep", "04.seed=4..0"], "'4..0' is not accepted"),
     (["--sweep", "04.seed=1,1"], "the same value twice"),

@@ -1,4 +1,4 @@
-"""Answers to chapter 7's exercises: right ones, and wrong ones with a part of the message."""
+"""Answers to chapter 8's exercises: right ones, and wrong ones with a part of the message."""
 
 import numpy as np
 import scipy.optimize
