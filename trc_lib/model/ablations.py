@@ -43,3 +43,47 @@ class LastCycleGradient(TinyRecursiveControl):
                 after = after + (controls - controls.detach())
             history, controls = torch.cat([history, after[None]]), after
         return history, (z_H, z_L, controls)
+
+
+class NoCarry(TinyRecursiveControl):
+    """Both latents begin anew in each cycle; only the controls are carried on."""
+
+    def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
+                            carry: Carry | None = None) -> Result:
+        z_initial = self.encode(initial_state, target_state)
+        z_H, z_L, controls = carry or self.propose(z_initial)
+        history = [controls]
+        for _ in range(H_cycles):
+            x, gain = _told(self, z_initial, initial_state, target_state, controls)
+            z_H, z_L = z_initial, torch.zeros_like(z_initial)
+            for _ in range(self.config.L_cycles):
+                z_L = self.block(z_L + z_H + x)
+            z_H = self.block(z_H + z_L)
+            controls = self.clamp(controls + gain * self.decoder(z_H))
+            history.append(controls)
+        return torch.stack(history), (z_H, z_L, controls)
+
+
+class OneCall(TinyRecursiveControl):
+    """No latents and no inner steps: in each cycle one call of the block, and nothing carried on.
+
+    The latents of its carry and of `trace` stay as they were proposed.
+    """
+
+    def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
+                            carry: Carry | None = None) -> Result:
+        z_initial = self.encode(initial_state, target_state)
+        z_H, z_L, controls = carry or self.propose(z_initial)
+        history = [controls]
+        for _ in range(H_cycles):
+            x, gain = _told(self, z_initial, initial_state, target_state, controls)
+            controls = self.clamp(controls + gain * self.decoder(self.block(x)))
+            history.append(controls)
+        return torch.stack(history), (z_H, z_L, controls)
+
+
+def _told(model, z_initial, initial_state, target_state, controls):
+    """What a cycle receives, ``[batch, latent_dim]``, and the gain of its correction."""
+    signal, gain = model.feedback(initial_state, target_state, model.to_physical(controls))
+    x = z_initial + model.control_embedding(controls) + model.error_embedding(signal)
+    return x, gain

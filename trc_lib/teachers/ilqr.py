@@ -95,7 +95,7 @@ class IterativeLQR(QuadraticCostTeacher):
         return torch.stack(found[:self.guesses])
 
     def iterate(self, initial_state: ArrayLike, target_state: ArrayLike, guess: ArrayLike = None,
-                tolerance: Number = TOLERANCE) -> Solved:
+                tolerance: Number = TOLERANCE, most: Whole = MOST_ITERATIONS) -> Solved:
         """Improve a guess until no improvement is left.
 
         Args:
@@ -103,7 +103,9 @@ class IterativeLQR(QuadraticCostTeacher):
             guess: controls to begin with, ``[..., horizon, control_dim]``, clamped to the limits;
                 zeros if not given.
             tolerance: on the relative improvement that an iteration promises.
+            most: iterations; a problem that would need more is not solved, but improved.
         """
+        most = validation.whole("most", most)
         x0, xT = validation.state_pair(initial_state, target_state, self.system.state_dim)
         tolerance = validation.positive("tolerance", tolerance, or_zero=True)
         leading, shape = x0.shape[:-1], (self.horizon, self.system.control_dim)
@@ -124,8 +126,8 @@ class IterativeLQR(QuadraticCostTeacher):
         iterations = torch.zeros_like(total, dtype=torch.long)
         results = [controls.clone(), solved.clone(), iterations.clone(), total.clone()]
         at = torch.arange(len(x0), device=x0.device)  # the problems that are not finished
-        for _ in range(MOST_ITERATIONS + 1):
-            left = ~solved & (damping < MOST_DAMPING) & (iterations < MOST_ITERATIONS)
+        for _ in range(most + 1):
+            left = ~solved & (damping < MOST_DAMPING) & (iterations < most)
             if not bool(left.all()):
                 for result, value in zip(results, (controls, solved, iterations, total)):
                     result[at] = value

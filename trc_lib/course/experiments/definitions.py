@@ -1,23 +1,36 @@
-"""The networks that the studies compare, and how each is trained."""
+"""The networks that the studies compare, and how each is trained.
+
+The plan of each study is written here before it runs: who takes part, with what information and
+what budget, which figure decides, and on which seeds learning rates are chosen.
+"""
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from trc_lib import validation
+from trc_lib.course.experiments import corrections
 from trc_lib.model import (
     CostGradient,
     FinalError,
     LastCycleGradient,
     Learner,
+    NoCarry,
     NoFeedback,
+    OneCall,
     Proportional,
     SingleLatent,
     TinyRecursiveControl,
 )
-from trc_lib.model.baselines import MLP
+from trc_lib.model.baselines import MLP, Corrector
 from trc_lib.training import TrainConfig
+
+FIGURES = {"control_mse": lambda metrics: metrics.control_mse,  # those that may decide; less wins
+           "final_error": lambda metrics: metrics.final_error_mean,
+           "cost_gap": lambda metrics: metrics.cost_ratio - 1}
+DEFAULTS = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1}  # no early stopping
 
 
 def multiply_adds(model):
@@ -50,44 +63,21 @@ class Variant:
     Attributes:
         name: short, for files.
         label: for tables and pictures.
-        mlp: None for a recursive network; for an MLP what it shares with that network,
-            ``"parameters"`` or ``"compute"``.
-        sizes: fields of `TRCConfig` that differ from the network's defaults.
-        network: `TinyRecursiveControl` or a subclass.
-        feedback: makes the feedback from the problem's teacher; None for the final error.
-        training: fields of `TrainConfig` that differ from the defaults in `train_configs`.
-        before: the same of a training that comes first, with the same learning rate; or None.
+        network: makes the untrained network from a teacher and a seed. Several workers need it to
+            be importable: a function of a module, not of a notebook.
+        trainings: one after the other, each the fields of `TrainConfig` that differ from
+            `DEFAULTS`. All have the same learning rate.
     """
 
     name: str
     label: str
-    mlp: str | None = None
-    sizes: dict = dataclasses.field(default_factory=dict)
-    network: type = TinyRecursiveControl
-    feedback: Callable | None = None
-    training: dict = dataclasses.field(default_factory=dict)
-    before: dict | None = None
-
-    def make(self, teacher, seed):
-        """The untrained network."""
-        system = teacher.system
-        sizes = {"state_dim": system.state_dim, "control_dim": system.control_dim,
-                 "horizon": teacher.horizon}
-        feedback = None if self.feedback is None else self.feedback(teacher)
-        model = self.network.create_two_level_small(system, seed, feedback, **sizes | self.sizes)
-        if self.mlp is None:
-            return model
-        budget = model.num_parameters if self.mlp == "parameters" else multiply_adds(model)
-        return MLP.within(budget, system, seed, **sizes)
+    network: Callable
+    trainings: tuple = ({},)
 
     def train_configs(self, lr, seed):
-        """One `TrainConfig` per training, in their order.
-
-        No early stopping: on a long schedule the eval loss may stand still for many epochs.
-        """
-        defaults = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1, "lr": lr, "seed": seed}
-        trainings = [each for each in (self.before, self.training) if each is not None]
-        return [TrainConfig(**defaults | training) for training in trainings]
+        """One `TrainConfig` per training, in their order."""
+        return [TrainConfig(**DEFAULTS | {"lr": lr, "seed": seed} | training)
+                for training in self.trainings]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,110 +87,173 @@ class Study:
     Attributes:
         name: of its results, data/results/<name>.json.
         problem: name of one of the `PROBLEMS`, or ``module:function`` of a problem of your own.
+        figure: the figure that decides, one of `FIGURES`: learning rates are chosen by it, on the
+            validation problems, and verdicts are given by it, on the test problems.
         variants: what is compared.
         shipped: names of the variants whose network of seed 0 is in data/pretrained/laboratory.
+        corrections: what is measured beside them, without any training: see `Correction`.
         num_train, num_validation, num_test: problems to learn from, choose by and report on.
-        run_off: how many seeds decide between the two best learning rates; 0 takes the best.
     """
 
     name: str
     problem: str
+    figure: str
     variants: tuple
-    shipped: tuple
+    shipped: tuple = ()
+    corrections: tuple = ()
     num_train: int = 10_000
     num_validation: int = 2_000
     num_test: int = 10_000
-    run_off: int = 3
+
+    def __post_init__(self):
+        validation.one_of("figure", self.figure, tuple(FIGURES))
 
 
-# Functions, since a variant is pickled on its way to a worker.
-def _blind(teacher):
-    return NoFeedback()
+# ---------------------------------------------------------------- networks
+
+def final_error(teacher):
+    """Feedback: the terminal error of the controls."""
+    return FinalError(teacher.system)
 
 
-def _proportional(teacher):
+def proportional(teacher):
+    """Feedback: the same, and corrections in proportion to it."""
     return Proportional(FinalError(teacher.system))
 
 
-def _gradient(teacher):
+def gradient(teacher):
+    """Feedback: the gradient of the teacher's cost, which must be a `QuadraticCost`."""
     return CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon)
 
 
-def _proportional_gradient(teacher):
-    return Proportional(_gradient(teacher))
+def proportional_gradient(teacher):
+    """Feedback: the same, and corrections in proportion to it."""
+    return Proportional(gradient(teacher))
 
 
-_RMS = {"objective": "rms", "cycle_weight": 1.0}
-RECURSION = Study("sweep", "double_integrator", shipped=(
-    "recursive", "random_depth", "single_latent", "proportional_rms"), variants=(
-    Variant("recursive", "recursive, as in chapter 4"),
-    Variant("mlp_parameters", "MLP, equal parameters", mlp="parameters"),
-    Variant("mlp_parameters_long", "MLP, equal parameters, equal seconds", mlp="parameters",
-            training={"epochs": 100}),
-    Variant("mlp_compute", "MLP, equal compute", mlp="compute"),
-    Variant("mlp_compute_long", "MLP, equal compute, equal seconds", mlp="compute",
-            training={"epochs": 30}),
-    Variant("one_H", "one H cycle", sizes={"H_cycles": 1}),
-    Variant("one_L", "one L step a cycle", sizes={"L_cycles": 1}),
-    Variant("single_latent", "a single latent", network=SingleLatent),
-    Variant("last_gradient", "gradient of the last cycle only", network=LastCycleGradient),
-    Variant("no_feedback", "no feedback", feedback=_blind),
-    Variant("weight_0", "cycle weight 0", training={"cycle_weight": 0.0}),
-    Variant("weight_0.01", "cycle weight 0.01", training={"cycle_weight": 0.01}),
-    Variant("weight_1", "cycle weight 1", training={"cycle_weight": 1.0}),
-    Variant("weight_10", "cycle weight 10", training={"cycle_weight": 10.0}),
-    Variant("reward", "process reward, difference", training={"objective": "improvement"}),
-    Variant("relative_reward", "process reward, ratio",
-            training={"objective": "relative improvement", "cycle_weight": 1e-3}),
-    Variant("random_depth", "random depth, 1 to 6", training={"most_cycles": 6}),
-    Variant("rms", "root loss", training=_RMS),
-    Variant("proportional", "proportional feedback", feedback=_proportional),
-    Variant("proportional_rms", "proportional, root loss", feedback=_proportional, training=_RMS),
-    Variant("proportional_rms_one_H", "proportional, root loss, one H cycle",
-            feedback=_proportional, sizes={"H_cycles": 1}, training=_RMS),
-    Variant("proportional_final", "proportional, root loss, final state", feedback=_proportional,
-            training=_RMS | {"final_weight": 0.3}),
-    Variant("mlp_final", "MLP, equal seconds, root loss, final state", mlp="parameters",
-            training={"epochs": 100, "objective": "rms", "final_weight": 0.3}),
-))
+def blind(teacher):
+    """Feedback: none."""
+    return NoFeedback()
 
-_BOUNDED = {"epochs": 30, "cycle_weight": 0.3}  # two minutes for a recursive network
-BOUNDED = Study("bounded", "bounded_inputs", shipped=(
-    "pretrained_proposal", "proportional", "no_feedback", "mlp_parameters"), variants=(
-    Variant("pretrained_proposal", "recursive, pretrained proposal", feedback=_proportional,
-            before={"part": "proposal", "epochs": 100},
-            training=_RMS | {"part": "cycles", "epochs": 20}),
-    Variant("proportional", "recursive, proportional feedback", feedback=_proportional,
-            training=_BOUNDED),
-    Variant("no_feedback", "recursive, no feedback", feedback=_blind, training=_BOUNDED),
-    Variant("mlp_parameters", "MLP, equal parameters", mlp="parameters", training={"epochs": 240}),
-    Variant("mlp_root", "MLP, equal parameters, then root loss", mlp="parameters",
-            before={"epochs": 120}, training={"epochs": 120, "objective": "rms"}),
-    Variant("mlp_compute", "MLP, equal compute", mlp="compute", training={"epochs": 80}),
-))
+
+def recursive(teacher, seed, feedback=final_error, network=TinyRecursiveControl, **sizes):
+    """A small recursive network, or one with a part changed."""
+    return network.create_two_level_small(teacher.system, seed, feedback(teacher),
+                                          horizon=teacher.horizon, **sizes)
+
+
+def mlp(teacher, seed, like="parameters"):
+    """An MLP with as many parameters as the recursive network, or as many multiply-adds."""
+    model = recursive(teacher, seed)
+    numbers = model.num_parameters if like == "parameters" else multiply_adds(model)
+    return MLP.within(numbers, teacher.system, seed, horizon=teacher.horizon)
+
+
+def corrector(teacher, seed, feedback=proportional, networks=1):
+    """Plain MLPs that look and correct, with as many parameters as the recursive network."""
+    numbers = recursive(teacher, seed, feedback).num_parameters
+    return Corrector.within(numbers, teacher.system, seed, feedback(teacher),
+                            horizon=teacher.horizon, networks=networks)
+
+
+# ---------------------------------------------------------------- chapters 6 and 7
+
+_ROOT = {"objective": "rms", "cycle_weight": 1.0}
+_LOOKING = partial(recursive, feedback=proportional)
+
+RECURSION = Study(
+    "sweep", "double_integrator", "control_mse",
+    shipped=("recursive", "proportional_root", "corrector"),
+    corrections=corrections.of_the_cart("mlp_parameters", "corrector", "proportional_root"),
+    variants=(
+        # Chapter 6. Everybody has about 24 seconds of one core.
+        Variant("recursive", "recursive, as in chapter 4", recursive),
+        Variant("no_feedback", "recursive, no feedback", partial(recursive, feedback=blind)),
+        Variant("mlp_parameters", "MLP, equal parameters", mlp, ({"epochs": 70},)),
+        Variant("mlp_compute", "MLP, equal compute", partial(mlp, like="compute"),
+                ({"epochs": 20},)),
+        Variant("one_H", "one H cycle", partial(recursive, H_cycles=1), ({"epochs": 23},)),
+        Variant("last_gradient", "gradient of the last cycle only",
+                partial(recursive, network=LastCycleGradient), ({"epochs": 15},)),
+        Variant("weight_0", "cycle weight 0", recursive, ({"cycle_weight": 0.0},)),
+        Variant("reward", "process reward, difference", recursive,
+                ({"objective": "improvement"},)),
+        Variant("relative_reward", "process reward, ratio", recursive,
+                ({"objective": "relative improvement", "cycle_weight": 1e-3},)),
+        # Chapter 7: feedback x loss, and the recursion taken apart.
+        Variant("root", "recursive, root loss", recursive, (_ROOT,)),
+        Variant("proportional", "recursive, proportional", _LOOKING),
+        Variant("proportional_root", "recursive, proportional, root loss", _LOOKING, (_ROOT,)),
+        Variant("one_L", "one L step", partial(_LOOKING, L_cycles=1),
+                (_ROOT | {"epochs": 16},)),
+        Variant("single_latent", "one latent", partial(_LOOKING, network=SingleLatent), (_ROOT,)),
+        Variant("no_carry", "no latents carried on", partial(_LOOKING, network=NoCarry),
+                (_ROOT,)),
+        Variant("one_call", "one call of the block", partial(_LOOKING, network=OneCall),
+                (_ROOT | {"epochs": 23},)),
+        Variant("corrector", "plain corrector, shared", corrector,
+                (_ROOT | {"epochs": 32},)),
+        Variant("corrector_unshared", "plain corrector, one a look",
+                partial(corrector, networks=3), (_ROOT | {"epochs": 34},)),
+    ))
+
+# ---------------------------------------------------------------- chapter 8
+
+_BOUNDED_PROPOSAL = {"part": "proposal", "epochs": 50}
+_BOUNDED_TOGETHER = {"epochs": 16}
+_ONCE = partial(recursive, feedback=proportional, network=OneCall)
+
+BOUNDED = Study(
+    "bounded", "bounded_inputs", "control_mse",
+    shipped=("pretrained_root", "one_call", "mlp_parameters"),
+    corrections=corrections.of_bounded_inputs("mlp_parameters", "pretrained_root"),
+    variants=(
+        # The first four: order x loss. Everybody has about 40 seconds of one core.
+        Variant("pretrained_root", "recursive, proposes first, root loss", _LOOKING,
+                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 10})),
+        Variant("pretrained_mse", "recursive, proposes first", _LOOKING,
+                (_BOUNDED_PROPOSAL, {"part": "cycles", "epochs": 10, "cycle_weight": 1.0})),
+        Variant("together_root", "recursive, all at once, root loss", _LOOKING,
+                (_ROOT | _BOUNDED_TOGETHER,)),
+        Variant("together_mse", "recursive, all at once", _LOOKING,
+                (_BOUNDED_TOGETHER | {"cycle_weight": 1.0},)),
+        Variant("one_call", "proposes first, one call of the block", _ONCE,
+                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 26})),
+        Variant("corrector", "proposes first, plain corrector", corrector,
+                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 36})),
+        Variant("mlp_parameters", "MLP, equal parameters", mlp, ({"epochs": 125},)),
+    ))
+
+# ---------------------------------------------------------------- chapter 9
 
 _PROPOSAL = {"part": "proposal", "epochs": 200, "batch_size": 128}
-_ROOT = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
-_CYCLES = _ROOT | {"part": "cycles", "epochs": 20}
-VAN_DER_POL = Study("van_der_pol", "van_der_pol", num_train=4_000, num_validation=500,
-                    num_test=1_000, run_off=0, shipped=(
-    "gradient", "mlp_imitation", "mlp_parameters"), variants=(
-    Variant("gradient", "recursive, gradient in proportion", feedback=_proportional_gradient,
-            before=_PROPOSAL, training=_CYCLES),
-    Variant("raw_gradient", "recursive, raw gradient", feedback=_gradient,
-            before=_PROPOSAL, training=_CYCLES),
-    Variant("final_error", "recursive, final error in proportion", feedback=_proportional,
-            before=_PROPOSAL, training=_CYCLES),
-    Variant("no_feedback", "recursive, no feedback", feedback=_blind,
-            before=_PROPOSAL, training=_CYCLES),
-    Variant("no_imitation", "recursive, gradient, never imitates",
-            feedback=_proportional_gradient, training=_ROOT | {"epochs": 25}),
-    Variant("mlp_imitation", "MLP, equal parameters, imitation alone", mlp="parameters",
-            training={"batch_size": 128, "epochs": 600}),
-    Variant("mlp_parameters", "MLP, equal parameters, then the cost", mlp="parameters",
-            before={"batch_size": 128, "epochs": 300}, training=_ROOT | {"epochs": 35}),
-    Variant("mlp_compute", "MLP, equal compute, then the cost", mlp="compute",
-            before={"batch_size": 128, "epochs": 60}, training=_ROOT | {"epochs": 25}),
-))
+_OF_COST = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
+_CYCLES = _OF_COST | {"part": "cycles", "epochs": 20}
+_SLOPES = partial(recursive, feedback=proportional_gradient)
+
+VAN_DER_POL = Study(
+    "van_der_pol", "van_der_pol", "cost_gap", num_train=4_000, num_validation=500, num_test=1_000,
+    shipped=("gradient", "one_call", "mlp_imitation"),
+    corrections=corrections.of_the_oscillator("mlp_imitation", "gradient", "one_call"),
+    variants=(
+        Variant("gradient", "recursive, gradient in proportion", _SLOPES, (_PROPOSAL, _CYCLES)),
+        Variant("one_L", "one L step", partial(_SLOPES, L_cycles=1), (_PROPOSAL, _CYCLES)),
+        Variant("no_carry", "no latents carried on", partial(_SLOPES, network=NoCarry),
+                (_PROPOSAL, _CYCLES)),
+        Variant("one_call", "one call of the block", partial(_SLOPES, network=OneCall),
+                (_PROPOSAL, _CYCLES)),
+        Variant("raw_gradient", "recursive, raw gradient", partial(recursive, feedback=gradient),
+                (_PROPOSAL, _CYCLES)),
+        Variant("final_error", "recursive, final error in proportion",
+                partial(recursive, feedback=proportional), (_PROPOSAL, _CYCLES)),
+        Variant("no_feedback", "recursive, no feedback", partial(recursive, feedback=blind),
+                (_PROPOSAL, _CYCLES)),
+        Variant("corrector", "plain corrector, gradient in proportion",
+                partial(corrector, feedback=proportional_gradient), (_PROPOSAL, _CYCLES)),
+        Variant("mlp_imitation", "MLP, equal parameters, imitation alone", mlp,
+                ({"batch_size": 128, "epochs": 600},)),
+        Variant("mlp_parameters", "MLP, equal parameters, then the cost", mlp,
+                ({"batch_size": 128, "epochs": 300}, _OF_COST | {"epochs": 35})),
+    ))
 
 STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}

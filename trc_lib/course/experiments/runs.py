@@ -1,20 +1,26 @@
 """The runs of a study: tuned, repeated with several seeds, measured, and added up to a table."""
 
+import ast
 import contextlib
 import dataclasses
+import functools
+import hashlib
+import inspect
+import json
 import multiprocessing
 import pathlib
 import shutil
 import statistics
+import textwrap
 import time
-import timeit
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
 from tqdm.auto import tqdm
 
 from trc_lib import io, validation
-from trc_lib.course.experiments.definitions import RECURSION, Variant, multiply_adds
+from trc_lib.course.experiments.definitions import FIGURES, RECURSION, Study, Variant, multiply_adds
+from trc_lib.course.experiments.front import measure_front
 from trc_lib.course.places import root, shipped
 from trc_lib.data import EVAL_SEED
 from trc_lib.evaluation import cycle_controls, final_error, measure
@@ -23,51 +29,54 @@ from trc_lib.problems import PROBLEMS, named
 from trc_lib.training import train
 from trc_lib.training.compute import one_thread
 
-FIRST_RATES = (5e-4, 1e-3, 2e-3)  # learning rates that every variant tries
-LOWEST, HIGHEST = 1e-4, 1e-2      # where the search beyond them ends
-TUNING_SEED = 100                 # of the runs that try learning rates
+FIRST_RATES = (2e-3, 4e-3)        # learning rates that every variant tries, and one beyond
+LOWEST, HIGHEST = 1e-4, 1.6e-2    # where the search beyond them ends
+TUNING_SEEDS = (100, 101)         # of the runs that try learning rates, and report nothing
 SEEDS = (0, 1, 2, 3, 4)           # of the runs in the table
 TEST_SEED = 2 * EVAL_SEED         # of the test problems, which are used for nothing else
+FAILED = 1e9                      # the figures of a run whose loss was no longer finite
 
 
 def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2):
     """Tune every variant of a `Study`, train it with every seed, and measure it on unseen problems.
 
-    Each run leaves ``<variant>/lr-<lr>-seed-<seed>.json`` and ``.pt`` in ``folder``. Finished runs
-    are kept; a run that another process is making is left to it.
+    Each run leaves ``<variant>-<recipe>/lr-<lr>-seed-<seed>.json`` and ``.pt`` in ``folder``.
+    Finished runs are kept; a variant that was changed since has another recipe, and is run anew. A
+    run that another process is making is left to it.
 
     Args:
-        seeds: of the runs in the table; the first ``study.run_off`` also decide the learning rate.
+        seeds: of the runs in the table.
         workers: runs at a time, one core each.
 
     Returns:
         the table, as `load_results` reads it.
 
     Raises:
-        ValueError: if a seed is given twice, or is that of the tuning.
+        ValueError: if a seed is given twice, or is one of the tuning.
     """
     folder, workers = pathlib.Path(folder), validation.whole("workers", workers)
-    if TUNING_SEED in seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds={seeds} is not accepted; needs different ones, none of them "
-                         f"{TUNING_SEED}, which tries learning rates")
+    if set(TUNING_SEEDS) & set(seeds) or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={seeds} is not accepted; needs different ones, none of them in "
+                         f"{TUNING_SEEDS}, which try learning rates")
     io.check_writable(folder)
-    tunings = [Tuning(folder, variant, tuple(seeds[:study.run_off])) for variant in study.variants]
+    tunings = [Tuning(folder, study, variant) for variant in study.variants]
 
     def run_all(name, runs):
-        _run_all(name, [(study, *run) for run in runs], workers)
+        _run_all(name, runs, workers)
 
     untried = [(tuning, lr) for tuning in tunings for lr in FIRST_RATES]
     while untried:
-        run_all("tuning", [(*pair, TUNING_SEED) for pair in untried])
+        run_all("tuning", [(*pair, seed) for pair in untried for seed in TUNING_SEEDS])
         following = [(tuning, next_rate(tuning.tried())) for tuning in tunings]
         untried = [(tuning, lr) for tuning, lr in following if lr is not None]
-    run_all("run-off", [(tuning, lr, seed) for tuning in tunings for lr in two_best(tuning.tried())
-                        for seed in tuning.met])
     run_all("seeds", [(tuning, tuning.chosen(), seed) for tuning in tunings for seed in seeds])
     rows = {"linear": _linear_row(study, seeds)}
     rows |= {tuning.variant.name: tuning.row(seeds) for tuning in tunings}
-    return {"num_train": study.num_train, "num_test": study.num_test, "seeds": list(seeds),
-            "torch": torch.__version__.split("+")[0], "variants": rows}
+    return {"figure": study.figure, "num_train": study.num_train, "num_test": study.num_test,
+            "seeds": list(seeds), "tuning_seeds": list(TUNING_SEEDS),
+            "torch": torch.__version__.split("+")[0], "variants": rows,
+            "front": measure_front(study, {tuning.variant.name: tuning.networks(seeds)
+                                           for tuning in tunings}, _sets(study, seeds))}
 
 
 def load_results(name="sweep"):
@@ -79,32 +88,70 @@ def ship(folder, study=RECURSION):
     """Copy the study's shipped networks, seed 0 of each, to data/pretrained/laboratory."""
     for variant in study.variants:
         if variant.name in study.shipped:
-            tuning = Tuning(folder, variant, SEEDS[:study.run_off])
-            name = variant.name if study == RECURSION else f"{study.name}_{variant.name}"
+            tuning = Tuning(pathlib.Path(folder), study, variant)
+            name = variant.name if study.name == RECURSION.name else f"{study.name}_{variant.name}"
             target = root() / "data" / "pretrained" / "laboratory" / f"{name}.pt"
             with io.written_whole(target) as temporary:
                 shutil.copyfile(tuning.path(tuning.chosen(), 0).with_suffix(".pt"), temporary)
 
 
+def recipe_of(study, variant):
+    """All that defines a variant's runs, besides seed and learning rate, as plain values."""
+    problem = _problem(study)
+    model = variant.network(problem.teacher, 0)
+    weights = {name: weight.detach() for name, weight in model.named_parameters()}
+    trainings = [dataclasses.asdict(config) | {"lr": None, "seed": None}
+                 for config in variant.train_configs(1.0, 0)]
+    return io.plain({
+        "teacher": problem.teacher.contents(), "figure": study.figure,
+        "ranges": [str(problem.state_range), str(problem.target_range)],
+        "sets": [study.num_train, study.num_validation, study.num_test],
+        "network": model.architecture, "initial_weights": io.fingerprint(weights),
+        "trainings": [training | {"snapshot_epochs": []} for training in trainings]})
+
+
+def _code(model):
+    """The source of the network's classes, without comments and docstrings."""
+    kinds = {kind for module in model.modules() for kind in type(module).__mro__
+             if not kind.__module__.startswith(("torch.", "builtins"))}
+    sources = []
+    for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
+        with contextlib.suppress(OSError):  # typed at a prompt
+            tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                    node.body = node.body[1:]
+            sources.append(ast.dump(tree))
+    return sources
+
+
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """The runs of one variant, and the learning rate that their validation errors choose.
+    """The runs of one variant, and the learning rate that their validation figures choose.
 
     One seed is not enough to choose by: the highest rate that works may fail with the next seed.
-    Therefore the two best rates are compared again, in a run-off over several seeds.
+    Therefore each rate meets all `TUNING_SEEDS`; their mean decides, and they report nothing.
 
     Attributes:
         folder: of the runs of all variants.
-        variant: the `Variant`.
-        met: seeds of the run-off; if empty, the best rate is taken without one.
+        study: the `Study`.
+        variant: one of its variants.
     """
 
     folder: pathlib.Path
+    study: Study
     variant: Variant
-    met: tuple
+
+    @functools.cached_property
+    def digest(self):
+        """Ten characters that change with the recipe and with the code of the network."""
+        model = self.variant.network(_problem(self.study).teacher, 0)
+        whole = json.dumps([recipe_of(self.study, self.variant), _code(model)], sort_keys=True)
+        return hashlib.sha256(whole.encode()).hexdigest()[:10]
 
     def path(self, lr, seed):
-        return self.folder / self.variant.name / f"lr-{lr:g}-seed-{seed}.json"
+        name = f"{self.variant.name}-{self.digest}"
+        return self.folder / name / f"lr-{lr:g}-seed-{seed}.json"
 
     def read(self, lr, seed):
         path = self.path(lr, seed)
@@ -114,35 +161,38 @@ class Tuning:
         return io.read_json(path)
 
     def tried(self):
-        """The validation error of every learning rate that was tried, ``{lr: error}``, by rate."""
-        paths = self.path(0, TUNING_SEED).parent.glob(f"lr-*-seed-{TUNING_SEED}.json")
+        """The mean validation figure of every rate that was tried, ``{lr: figure}``, by rate."""
+        paths = self.path(0, TUNING_SEEDS[0]).parent.glob(f"lr-*-seed-{TUNING_SEEDS[0]}.json")
         rates = {float(path.name.removeprefix("lr-").split("-seed-")[0]) for path in paths}
-        return {lr: self.read(lr, TUNING_SEED)["validation_error"]
+        return {lr: statistics.fmean(self.read(lr, seed)["validation"] for seed in TUNING_SEEDS)
                 for lr in sorted(rates.union(FIRST_RATES))}
 
-    def run_off(self):
-        """The mean validation error of the two best rates over the run-off's seeds, or nothing."""
-        return {lr: statistics.fmean(self.read(lr, seed)["validation_error"] for seed in self.met)
-                for lr in two_best(self.tried()) if self.met}
-
     def chosen(self):
-        return two_best(self.run_off() or self.tried())[0]
+        return best_rate(self.tried())
+
+    def networks(self, seeds):
+        """The trained networks of the chosen rate, None for a seed that failed."""
+        lr, kind = self.chosen(), type(self.variant.network(_problem(self.study).teacher, 0))
+        paths = [self.path(lr, seed).with_suffix(".pt") for seed in seeds]
+        return [kind.load(path) if path.exists() else None for path in paths]
 
     def row(self, seeds):
         """The row of the table: the tuning, each seed's figures, their mean and spread."""
-        lr, named = self.chosen(), lambda errors: {f"{rate:g}": e for rate, e in errors.items()}
-        return {"label": self.variant.label, "lr": lr, "tuning": named(self.tried()),
-                "run_off": named(self.run_off()), **_summary([self.read(lr, s) for s in seeds])}
+        lr, tried = self.chosen(), self.tried()
+        return {"label": self.variant.label, "lr": lr, 
+                "recipe": recipe_of(self.study, self.variant),
+                "tuning": {f"{rate:g}": figure for rate, figure in tried.items()},
+                **_summary([self.read(lr, seed) for seed in seeds])}
 
 
-def two_best(errors):
-    """The two learning rates with the smallest errors, the best first, of ``{lr: error}``."""
-    return sorted(errors, key=errors.get)[:2]
+def best_rate(figures):
+    """The learning rate with the smallest figure, of ``{lr: figure}``."""
+    return min(figures, key=figures.get)
 
 
 def next_rate(tried):
     """The learning rate to try next: beyond the best, if that is outermost; else None."""
-    best = two_best(tried)[0]
+    best = best_rate(tried)
     following = {max(tried): 2 * best, min(tried): best / 2}.get(best)
     return following if following is not None and LOWEST <= following <= HIGHEST else None
 
@@ -160,7 +210,7 @@ def _summary(runs):
 
 def _run_all(name, runs, workers):
     """Make the runs that are missing: in this process, or by several others."""
-    missing = [run for run in runs if not run[1].path(*run[2:]).exists()]
+    missing = [run for run in runs if not run[0].path(*run[1:]).exists()]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         done = (map if workers == 1 else pool.map)(_run_once, missing)
         try:
@@ -173,12 +223,12 @@ def _run_all(name, runs, workers):
 
 
 def _run_once(run):
-    study, tuning, lr, seed = run
+    tuning, lr, seed = run
     path = tuning.path(lr, seed)
     with contextlib.suppress(io.Busy), io.claimed(path.with_suffix(".lock"), path):
         if not path.exists():
             with one_thread():
-                model, figures = run_variant(tuning.variant, lr, seed, study)
+                model, figures = run_variant(tuning.variant, lr, seed, tuning.study)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
             io.write_json(path, figures)  # last: it marks the run as finished
@@ -188,39 +238,63 @@ def run_variant(variant, lr, seed, study=RECURSION):
     """Train one variant of a `Study`.
 
     Returns:
-        the network and its figures. ``"before"`` holds the figures after each earlier training;
-        seconds are of one core, all trainings together.
+        the network and its figures: the `Metrics` on the test problems and the figure that decides;
+        ``"validation"``, that figure on the validation problems; ``"before"``, the figures after
+        each earlier training; ``"cycles"``, the `Metrics` of every cycle, to twice the trained
+        depth, and ``"cycle_improves"``, the share of problems that each of them brings nearer to
+        the optimum. Seconds are of one core, all trainings together.
     """
-    problem = named(study.problem, PROBLEMS, "a function that returns a Problem")()
-    train_set = problem.dataset(study.num_train, seed)
-    validation_set = problem.dataset(study.num_validation, EVAL_SEED + seed)
-    test_set = problem.dataset(study.num_test, TEST_SEED)
-    _refuse_overlap(train_set, validation_set, test_set)
-    model, seconds, stages = variant.make(problem.teacher, seed), 0.0, []
+    train_set, validation_set, test_set = _sets(study, [seed])[0]
+    model, seconds, stages = variant.network(test_set.teacher, seed), 0.0, []
     try:
         for config in variant.train_configs(lr, seed):
             started = time.process_time()  # not the clock's: other processes use the cores, too
-            history = train(model, train_set, validation_set, config, progress=False)
+            train(model, train_set, validation_set, config, progress=False)
             seconds += time.process_time() - started
-            cycles = cycle_controls(model, test_set, 0 if config.part == "proposal" else None)
+            controls = cycle_controls(model, test_set, config.depth)[-1]
             stages.append({"train_seconds": round(seconds, 1),
-                           **dataclasses.asdict(measure(test_set, cycles[-1]))})
+                           **figures_of(study, test_set, controls)})
     except FloatingPointError as error:
-        return model, {"failed": str(error), "validation_error": 1e9}
+        return model, {"failed": str(error), study.figure: FAILED, "validation": FAILED}
     model.eval()
-    problems = test_set.initial_states, test_set.target_states
-    errors = torch.stack([final_error(test_set.system, *problems, each) for each in cycles])
-    deep = cycle_controls(model, test_set, None if variant.mlp else 2 * model.config.H_cycles)
-    costs = torch.stack([test_set.teacher.cost(*problems, each) for each in deep])
-    optimal_cost = test_set.teacher.cost(*problems, test_set.controls).sum()
+    chosen_by = figures_of(study, validation_set, cycle_controls(model, validation_set)[-1])
+    trained = getattr(model.config, "H_cycles", None)  # None for a network without cycles
+    deep = cycle_controls(model, test_set, trained and 2 * trained)
+    distances = torch.stack([_distance(study, test_set, controls) for controls in deep])
     return model, {
         "parameters": model.num_parameters, "multiply_adds": multiply_adds(model), **stages[-1],
-        "solve_one_ms": round(_milliseconds(model), 3),
-        "validation_error": history.best["eval_final_error"], "before": stages[:-1],
-        "cycle_errors": errors.mean(dim=1).tolist(),
-        "cycle_improves": (errors[1:] < errors[:-1]).double().mean(dim=1).tolist(),
-        "cycle_cost_ratios": (costs.sum(dim=1) / optimal_cost).tolist(),  # twice as deep as trained
-        "cycle_cheapens": (costs[1:] < costs[:-1]).double().mean(dim=1).tolist()}
+        "validation": chosen_by[study.figure], "before": stages[:-1],
+        "cycles": [figures_of(study, test_set, controls) for controls in deep],
+        "cycle_improves": (distances[1:] < distances[:-1]).double().mean(dim=1).tolist()}
+
+
+def figures_of(study, dataset, controls):
+    """The `Metrics` of controls as a dict, with the figure that decides."""
+    metrics = measure(dataset, controls)
+    return dataclasses.asdict(metrics) | {study.figure: FIGURES[study.figure](metrics)}
+
+
+def _distance(study, dataset, controls):
+    """What the deciding figure is the mean of, ``[n]``."""
+    problems = dataset.initial_states, dataset.target_states
+    return {"control_mse": lambda: (controls - dataset.controls).square().mean(dim=(1, 2)),
+            "final_error": lambda: final_error(dataset.system, *problems, controls),
+            "cost_gap": lambda: dataset.teacher.cost(*problems, controls)}[study.figure]()
+
+
+def _problem(study):
+    return named(study.problem, PROBLEMS, "a function that returns a Problem")()
+
+
+def _sets(study, seeds):
+    """The training, validation and test sets of each seed; refused if they share a problem."""
+    problem, sets = _problem(study), []
+    test_set = problem.dataset(study.num_test, TEST_SEED)
+    for seed in seeds:
+        sets.append((problem.dataset(study.num_train, seed),
+                     problem.dataset(study.num_validation, EVAL_SEED + seed), test_set))
+        _refuse_overlap(*sets[-1])
+    return sets
 
 
 def _refuse_overlap(*sets):
@@ -230,25 +304,14 @@ def _refuse_overlap(*sets):
         raise ValueError("a problem is in two of the training, validation and test sets")
 
 
-def _milliseconds(model):
-    """The median time to solve one problem, on one thread."""
-    x0, xT = torch.zeros(1, model.config.state_dim), torch.ones(1, model.config.state_dim)
-    with torch.no_grad():
-        seconds = timeit.repeat(lambda: model.predict(x0, xT), number=1, repeat=50)
-    return 1e3 * statistics.median(seconds)
-
-
 def _linear_row(study, seeds):
     """The least-squares map, clamped to the control limits: exact where the teacher is linear."""
-    problem = named(study.problem, PROBLEMS, "a function that returns a Problem")()
-    test_set, runs = problem.dataset(study.num_test, TEST_SEED), []
-    for seed in seeds:
-        train_set = problem.dataset(study.num_train, seed)
-        _refuse_overlap(train_set, test_set)
+    runs = []
+    for train_set, _, test_set in _sets(study, seeds):
         started = time.process_time()
         linear = LinearMap(train_set)
         seconds = round(time.process_time() - started, 4)
         controls = linear.solve(test_set.initial_states, test_set.target_states)
         runs.append({"parameters": linear.num_parameters, "multiply_adds": linear.num_parameters,
-                     "train_seconds": seconds, **dataclasses.asdict(measure(test_set, controls))})
+                     "train_seconds": seconds, **figures_of(study, test_set, controls)})
     return {"label": "linear map, least squares", **_summary(runs)}
