@@ -16,7 +16,7 @@ from trc_lib.course.batch.engines import Local, Slurm
 from trc_lib.course.batch.job import NotebookFailed
 from trc_lib.course.batch.runner import run_course
 from trc_lib.course.experiments import SEEDS, STUDIES, run_sweep, ship
-from trc_lib.course.experiments.runs import TUNING_SEED
+from trc_lib.course.experiments.runs import TUNING_SEEDS
 from trc_lib.course.lab import open_lab
 from trc_lib.course.places import root
 from trc_lib.course.presets import PRESETS
@@ -213,7 +213,7 @@ def sweep(options):
     in data/pretrained/laboratory.
     """
     study = named(options.study, STUDIES, "a Study")
-    validation.whole("seeds", options.seeds, at_most=TUNING_SEED)
+    validation.whole("seeds", options.seeds, at_most=min(TUNING_SEEDS))
     out = Path("data") / study.name if options.out is None else options.out
     names = [variant.name for variant in study.variants]
     unknown = [name for name in options.only if name not in names]
@@ -314,7 +314,7 @@ def parser():
     add("--feedback", action=argparse.BooleanOptionalAction, default=True,
         help="give each cycle the final error")
     add("--proportional", action="store_true",
-        help="multiply each correction by the size of the final error (chapter 6)")
+        help="multiply each correction by the size of the final error (chapter 7)")
     add("--objective", choices=OBJECTIVES, default="mse",
         help="how the errors of the cycles make one number, see TrainConfig")
     add("--device", default="auto", help="auto, cpu, cuda, ...")
@@ -372,8 +372,8 @@ def parser():
         "given")
 
     add = command("sweep", sweep)
-    add("--study", default="sweep", help="sweep: chapter 6; bounded: chapter 7; van_der_pol: "
-        "chapter 8; or mymodule:study, a Study of your own")
+    add("--study", default="sweep", help="sweep: chapters 6 and 7; bounded: chapter 8; "
+        "van_der_pol: chapter 9; or mymodule:study, a Study of your own")
     add("--out", type=Path, help="folder for the runs; data/<study> if not given")
     add("--only", nargs="+", default=[], metavar="VARIANT", help="these variants alone")
     add("--seeds", type=int, default=len(SEEDS), help="how many seeds")
