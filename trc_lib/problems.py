@@ -61,13 +61,20 @@ def bounded_inputs(horizon: object = 15, dt: object = 0.33, state_range: float =
     return Problem(BoundedMinimumEnergyController(system, horizon), state_range, state_range)
 
 
-def van_der_pol(horizon: object = 100, dt: object = 0.05, state_range: float = 2.0) -> Problem:
+def van_der_pol(horizon: object = 100, dt: object = 0.05, state_range: float = 2.0,
+                control_limit: float = 2.0) -> Problem:
     """An oscillator (mu = 1) brought to rest with |u| <= 2 at least quadratic cost: chapter 9."""
     Q = torch.diag(torch.tensor([10.0, 5.0], dtype=torch.float64))
     cost = QuadraticCost(Q, [[0.1]], 20 * Q)
-    teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit=2.0), horizon, cost, success=0.2,
+    teacher = IterativeLQR(VanDerPol(1.0, dt, control_limit), horizon, cost, success=0.2,
                            guesses=1)  # more find no better minima
     return Problem(teacher, state_range, target_range=0.0)
+
+
+def weak_van_der_pol(horizon: object = 100, dt: object = 0.05,
+                     state_range: float = 2.0) -> Problem:
+    """The same oscillator with |u| <= 1.25, so that the limits bind: chapter 9."""
+    return van_der_pol(horizon, dt, state_range, control_limit=1.25)
 
 
 def named(text: str, known: dict, needed: str) -> object:
@@ -94,4 +101,5 @@ def named(text: str, known: dict, needed: str) -> object:
                          f"{needed}") from None
 
 
-PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs, van_der_pol)}
+PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs, van_der_pol,
+                                              weak_van_der_pol)}

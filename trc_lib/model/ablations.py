@@ -6,6 +6,7 @@ from torch import Tensor
 
 from trc_lib.model.recursion import TinyRecursiveControl
 from trc_lib.model.shapes import Carry, States
+from trc_lib.model.trace import Trace
 
 Result = tuple[Float[Tensor, "cycles batch sequence"], Carry]
 
@@ -67,8 +68,14 @@ class NoCarry(TinyRecursiveControl):
 class OneCall(TinyRecursiveControl):
     """No latents and no inner steps: in each cycle one call of the block, and nothing carried on.
 
-    The latents of its carry and of `trace` stay as they were proposed.
+    The latents of its carry stay as they were proposed, and it has none to `trace`.
     """
+
+    def trace(self, initial_state: object, target_state: object, H_cycles: object = None,
+              carry: Carry | None = None) -> Trace:
+        """Refused: there are no latents."""
+        raise ValueError("a OneCall has no latents to trace; call it as a function for the "
+                         "controls of each cycle")
 
     def recursive_reasoning(self, initial_state: States, target_state: States, H_cycles: int,
                             carry: Carry | None = None) -> Result:

@@ -45,17 +45,16 @@ def measure_front(study, networks, sets):
     labels = {variant.name: variant.label for variant in study.variants}
     points, fast = [], {}
     for name, several in tqdm(networks.items(), "front: networks", disable=None):
-        usable = [each for each in several if each is not None]
-        if not usable:
+        trained = [each for each in several if each is not None]
+        if not trained:
             continue
         with one_thread():
-            fast[name] = _Fast(usable[0])
+            fast[name] = _Fast(trained[0])
             points.append({"name": name, "label": labels[name], "kind": "network", "iterations": 0,
                            **fast[name].times(problems),
-                           "runs": [_kept(test_set, each.solve(*problems)) for each in usable]})
-    for correction in tqdm(study.corrections, "front: corrections", disable=None):
-        if correction.start in networks and correction.start not in fast:
-            continue
+                           "runs": [_kept(test_set, each.solve(*problems)) for each in trained]})
+    usable = [each for each in study.corrections if each.start in STARTS or each.start in fast]
+    for correction in tqdm(usable, "front: corrections", disable=None):
         with one_thread():
             points += _of_correction(correction, networks, fast, sets)
     return points
