@@ -161,10 +161,14 @@ class Tuning:
         return io.read_json(path)
 
     def tried(self):
-        """The mean validation figure of every rate that was tried, ``{lr: figure}``, by rate."""
+        """The mean validation figure of every rate that was tried, ``{lr: figure}``."""
+        return {lr: statistics.fmean(figures) for lr, figures in self.each_tried().items()}
+
+    def each_tried(self):
+        """Those of all tuning seeds, ``{lr: [figure, ...]}``, by rate."""
         paths = self.path(0, TUNING_SEEDS[0]).parent.glob(f"lr-*-seed-{TUNING_SEEDS[0]}.json")
         rates = {float(path.name.removeprefix("lr-").split("-seed-")[0]) for path in paths}
-        return {lr: statistics.fmean(self.read(lr, seed)["validation"] for seed in TUNING_SEEDS)
+        return {lr: [self.read(lr, seed)["validation"] for seed in TUNING_SEEDS]
                 for lr in sorted(rates.union(FIRST_RATES))}
 
     def chosen(self):
@@ -178,10 +182,10 @@ class Tuning:
 
     def row(self, seeds):
         """The row of the table: the tuning, each seed's figures, their mean and spread."""
-        lr, tried = self.chosen(), self.tried()
-        return {"label": self.variant.label, "lr": lr, 
+        lr = self.chosen()
+        return {"label": self.variant.label, "lr": lr,
                 "recipe": recipe_of(self.study, self.variant),
-                "tuning": {f"{rate:g}": figure for rate, figure in tried.items()},
+                "tuning": {f"{rate:g}": figures for rate, figures in self.each_tried().items()},
                 **_summary([self.read(lr, seed) for seed in seeds])}
 
 
