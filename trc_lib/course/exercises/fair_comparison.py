@@ -1,4 +1,4 @@
-"""Checks of chapter 6: the rank test, and a reward with a detached error."""
+"""Checks of chapter 6: the rank test, Holm's correction, a detached reward."""
 
 import itertools
 import math
@@ -9,6 +9,7 @@ import torch
 
 from trc_lib.course.exercises.check_result import (
     Wrong,
+    as_array,
     as_number,
     exercise,
     judge,
@@ -105,6 +106,49 @@ def pairs_won(answer):
         raise Wrong(f"{where} Split all numbers into two groups in every way, and count how many "
                     "ways are at least as far from half of the pairs.")
     return "with five seeds on each side, 25 of 25 pairs gives p = 2/252, the smallest p possible."
+
+
+# ------------------------------------------------------------------ many tests at once
+
+def _corrected(p, running=True, cap=True, factors=None, back=True):
+    """Holm's correction, or what it gives without one of its parts."""
+    p, count = np.asarray(p), len(p)
+    order = np.argsort(p, kind="stable")
+    scaled = p[order] * (count - np.arange(count) if factors is None else factors)
+    scaled = np.maximum.accumulate(scaled) if running else scaled
+    scaled = np.minimum(scaled, 1.0) if cap else scaled
+    if not back:
+        return scaled
+    result = np.empty(count)
+    result[order] = scaled
+    return result
+
+
+@exercise
+def holm(answer):
+    """Check ``answer(p)``: p-values corrected for their number by Holm's rule, in their order."""
+    for p in ([0.03, 0.001, 0.02], [0.04, 0.011, 0.012, 0.6], [0.2, 0.02, 0.021, 0.9, 0.001],
+              [0.7, 0.02, 0.6]):
+        count, right = len(p), _corrected(p)
+        given = as_array(answer(list(p)), (count,), "the corrected p-values")
+        by_benjamini = scipy.stats.false_discovery_control(p)
+        judge(given, right, [
+            (_corrected(p, factors=count), "That is Bonferroni's correction: every p times their "
+             "number. Holm's multiplies only the smallest by it, the next by one less."),
+            (_corrected(p, back=False),
+             "The values are right, but sorted. Return them in the order of the p that came in."),
+            (_corrected(p, running=False), "The order is lost: one comparison ends with a smaller "
+             "value than another that had the smaller p. Take the running maximum."),
+            (_corrected(p, cap=False), "A probability above 1: cut them at 1."),
+            (_corrected(p, running=False, cap=False),
+             "Take the running maximum, from the smallest p on, and cut at 1."),
+            (_corrected(p, factors=1 + np.arange(count)),
+             "The factors run the wrong way: the smallest p is multiplied by the largest factor."),
+            (by_benjamini, "That is the correction of Benjamini and Hochberg, which bounds the "
+             "share of false verdicts, not the chance of a single one."),
+        ], f"For p = {p} the corrected ones are {np.round(right, 4).tolist()}; yours are "
+           f"{np.round(given, 4).tolist()}.", 1e-9)
+    return "with it, a family of true ties gives a false verdict at most once in twenty."
 
 
 # ------------------------------------------------------------------ a reward with a detached error
