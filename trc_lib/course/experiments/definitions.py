@@ -188,29 +188,29 @@ RECURSION = Study(
 
 # ---------------------------------------------------------------- chapter 8
 
-_BOUNDED_PROPOSAL = {"part": "proposal", "epochs": 50}
-_BOUNDED_TOGETHER = {"epochs": 16}
-_ONCE = partial(recursive, feedback=proportional, network=OneCall)
+# Everybody has about 20 seconds of one core.
+_BOUNDED_PROPOSAL = {"part": "proposal", "epochs": 25}
+_BOUNDED_CYCLES = {"part": "cycles", "epochs": 5}
+_BOUNDED_TOGETHER = {"epochs": 8}
 
 BOUNDED = Study(
     "bounded", "bounded_inputs", "control_mse",
     shipped=("pretrained_root", "one_call", "mlp_parameters"),
     corrections=corrections.of_bounded_inputs("mlp_parameters", "pretrained_root"),
     variants=(
-        # The first four: order x loss. Everybody has about 40 seconds of one core.
+        # order x loss
         Variant("pretrained_root", "recursive, proposes first, root loss", _LOOKING,
-                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 10})),
+                (_BOUNDED_PROPOSAL, _ROOT | _BOUNDED_CYCLES)),
         Variant("pretrained_mse", "recursive, proposes first", _LOOKING,
-                (_BOUNDED_PROPOSAL, {"part": "cycles", "epochs": 10, "cycle_weight": 1.0})),
+                (_BOUNDED_PROPOSAL, {"cycle_weight": 1.0} | _BOUNDED_CYCLES)),
         Variant("together_root", "recursive, all at once, root loss", _LOOKING,
                 (_ROOT | _BOUNDED_TOGETHER,)),
         Variant("together_mse", "recursive, all at once", _LOOKING,
-                (_BOUNDED_TOGETHER | {"cycle_weight": 1.0},)),
-        Variant("one_call", "proposes first, one call of the block", _ONCE,
-                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 26})),
-        Variant("corrector", "proposes first, plain corrector", corrector,
-                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 36})),
-        Variant("mlp_parameters", "MLP, equal parameters", mlp, ({"epochs": 125},)),
+                ({"cycle_weight": 1.0} | _BOUNDED_TOGETHER,)),
+        Variant("one_call", "proposes first, one call of the block",
+                partial(_LOOKING, network=OneCall),
+                (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 13})),
+        Variant("mlp_parameters", "MLP, equal parameters", mlp, ({"epochs": 64},)),
     ))
 
 # ---------------------------------------------------------------- chapter 9

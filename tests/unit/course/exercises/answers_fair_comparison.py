@@ -47,6 +47,25 @@ def by_means(a, b):
     return by_scipy(a, b)[0], test.pvalue
 
 
+# ------------------------------------------------------------------ holm
+
+def holm(p):
+    result = [0.0] * len(p)
+    for i, mine in enumerate(p):
+        result[i] = min(1.0, max(other * sum(each >= other for each in p)
+                                 for other in p if other <= mine))
+    return result
+
+
+def step_down(p, factor=lambda count, rank: count - rank, running=True, cap=1.0, ordered=True):
+    order, largest, result = sorted(range(len(p)), key=p.__getitem__), 0.0, {}
+    for rank, i in enumerate(order):
+        scaled = p[i] * factor(len(p), rank)
+        largest = max(largest, scaled) if running else scaled
+        result[i] = min(largest, cap)
+    return [result[i] for i in (range(len(p)) if ordered else order)]
+
+
 # ------------------------------------------------------------------ held_reward
 
 def held_reward(J, w):
@@ -63,10 +82,22 @@ def held_by_loop(J, w):
 
 RIGHT = {
     checks.pairs_won: [pairs_won, by_scipy],
+    checks.holm: [holm, step_down],
     checks.held_reward: [held_reward, held_by_loop],
 }
 
 WRONG = {
+    checks.holm: [
+        (lambda p: [min(1.0, each * len(p)) for each in p], "Bonferroni"),
+        (lambda p: step_down(p, ordered=False), "sorted"),
+        (lambda p: step_down(p, running=False), "running maximum"),
+        (lambda p: step_down(p, cap=9.0), "above 1"),
+        (lambda p: step_down(p, running=False, cap=9.0), "running maximum"),
+        (lambda p: step_down(p, factor=lambda count, rank: rank + 1), "wrong way"),
+        (scipy.stats.false_discovery_control, "Benjamini"),
+        (lambda p: p, "corrected ones are"),
+        (lambda p: p[:1], "shape"),
+    ],
     checks.pairs_won: [
         (lambda a, b: pairs_won(b, a), "larger"),
         (lambda a, b: (sum(x < y for x, y in zip(a, b)), 0.5), "not paired"),

@@ -1,118 +1,61 @@
-"""The variants of the studies, the search for a learning rate, and what each run is given."""
+"""The search for a learning rate, what each run is given, its figures, and when it is made anew."""
 
 import dataclasses
+import importlib
 import itertools
+import json
 import math
+import os
+import subprocess
+import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
+from tests import ROOT
 from trc_lib import io
 from trc_lib.course.experiments import (
     SEEDS,
     STUDIES,
     Study,
     Variant,
-    multiply_adds,
+    definitions,
+    recipe_of,
     run_sweep,
     runs,
 )
-from trc_lib.course.experiments.runs import TUNING_SEED, next_rate, run_variant
-from trc_lib.model import (
-    FinalError,
-    LastCycleGradient,
-    NoFeedback,
-    Proportional,
-    SingleLatent,
-    TinyRecursiveControl,
+from trc_lib.course.experiments.runs import (
+    FAILED,
+    FIRST_RATES,
+    TEST_SEED,
+    TUNING_SEEDS,
+    Tuning,
+    next_rate,
+    run_variant,
 )
+from trc_lib.data import EVAL_SEED
+from trc_lib.model import TinyRecursiveControl
 from trc_lib.model.baselines import MLP
 from trc_lib.problems import PROBLEMS
-from trc_lib.teachers import MinimumEnergyController
-from trc_lib.training import History
 
-
-@pytest.mark.parametrize("make", [
-    lambda: MLP.within(5_000), TinyRecursiveControl.create_two_level_small,
-    lambda: TinyRecursiveControl.create_two_level_small(H_cycles=2, L_cycles=1,
-                                                        feedback=NoFeedback())])
-def test_multiply_adds_are_half_the_operations_that_pytorch_counts(make):
-    model = make()
-    model.system.rollout_unchecked = lambda x0, u: x0[:, None]  # the rollout is not counted
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model.predict(torch.zeros(1, 2), torch.ones(1, 2))
-    assert multiply_adds(model) == counter.get_total_flops() // 2
-    assert not any(module._forward_hooks for module in model.modules())
-
-
-@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
-def test_variants_have_names_of_their_own_and_can_all_be_made(study):
-    names = {variant.name for variant in study.variants}
-    assert len(study.variants) == len(names) == len({variant.label for variant in study.variants})
-    assert set(study.shipped) <= names
-    teacher = PROBLEMS[study.problem]().teacher
-    for variant in study.variants:
-        model, configs = variant.make(teacher, seed=1), variant.train_configs(1e-3, 1)
-        assert model.seed == 1 and model.system.same_as(teacher.system)
-        assert len(configs) == 1 + (variant.before is not None)
-        for config in configs:
-            assert config.seed == 1 and config.lr == 1e-3
-            assert config.patience > config.epochs and config.part in model.parts
-
-
-@pytest.mark.parametrize("budget", ["parameters", "compute"])
-def test_an_mlp_gets_the_budget_of_the_network_that_it_is_compared_with(budget):
-    variants = {variant.name: variant for variant in STUDIES["sweep"].variants}
-    mlp, recursive = (variants[name].make(MinimumEnergyController(), 0)
-                      for name in (f"mlp_{budget}", "recursive"))
-    size = {"parameters": lambda net: net.num_parameters, "compute": multiply_adds}[budget]
-    assert 0.98 < size(mlp) / size(recursive) <= 1.0
-
-
-def test_the_gradient_is_of_the_cost_of_the_problem():
-    teacher = PROBLEMS["van_der_pol"]().teacher
-    variants = {variant.name: variant for variant in STUDIES["van_der_pol"].variants}
-    gradient, error = (variants[name].make(teacher, 0) for name in ("gradient", "final_error"))
-    assert gradient.feedback.inner.cost is teacher.quadratic_cost
-    assert isinstance(error.feedback.inner, FinalError)
-    assert gradient.error_embedding.in_features == 101 and error.error_embedding.in_features == 3
-
-
-def test_every_variant_is_the_network_that_its_name_says():
-    teacher = MinimumEnergyController()
-    made = {variant.name: variant.make(teacher, 0) for variant in STUDIES["sweep"].variants}
-    plain = made["recursive"]
-    assert type(plain) is TinyRecursiveControl and type(plain.feedback) is FinalError
-    assert (made["one_H"].config.H_cycles, made["one_L"].config.L_cycles) == (1, 1)
-    assert made["one_H"].config.L_cycles == plain.config.L_cycles > 1
-    assert made["one_L"].config.H_cycles == plain.config.H_cycles > 1
-    assert type(made["single_latent"]) is SingleLatent
-    assert type(made["last_gradient"]) is LastCycleGradient
-    assert type(made["no_feedback"].feedback) is NoFeedback
-    for name, model in made.items():
-        if name.startswith("mlp"):
-            assert type(model) is MLP
-        else:
-            assert isinstance(model.feedback, Proportional) == name.startswith("proportional")
+ONE = Variant("one", "one", partial(definitions.recursive, H_cycles=1, L_cycles=1),
+              ({"epochs": 2},))
+TINY = Study("tiny", "double_integrator", "control_mse", (
+    ONE, Variant("mlp", "mlp", definitions.mlp, ({"epochs": 1}, {"epochs": 1}))),
+    num_train=12, num_validation=6, num_test=8)
 
 
 @pytest.mark.parametrize(("tried", "following"), [
     ({5e-4: 3, 1e-3: 2, 2e-3: 1}, 4e-3), ({5e-4: 1, 1e-3: 2, 2e-3: 3}, 2.5e-4),
-    ({5e-4: 2, 1e-3: 1, 2e-3: 3}, None), ({1e-3: 3, 4e-3: 2, 8e-3: 1}, None),
-    ({1.25e-4: 1, 1e-3: 2}, None)])
+    ({5e-4: 2, 1e-3: 1, 2e-3: 3}, None), ({2e-3: 3, 8e-3: 2, 1.6e-2: 1}, None),
+    ({2e-3: 2, 4e-3: 1}, 8e-3), ({2e-3: 1, 4e-3: 2}, 1e-3), ({1.25e-4: 1, 1e-3: 2}, None)])
 def test_the_learning_rate_is_searched_outward_until_the_best_lies_inside(tried, following):
     assert next_rate(tried) == following
 
 
 # ---------------------------------------------------------------- what each run is given
-
-ONE = Variant("one", "one", sizes={"H_cycles": 1, "L_cycles": 1}, training={"epochs": 2})
-TINY = Study("tiny", "double_integrator", (
-    ONE, Variant("mlp", "mlp", mlp="parameters", training={"epochs": 1}, before={"epochs": 1})),
-    shipped=(), num_train=12, num_validation=6, num_test=8, run_off=2)
-
 
 @dataclasses.dataclass
 class Given:
@@ -124,33 +67,38 @@ class Given:
     seed: int | None = None
 
 
+def problems_of(dataset):
+    return {tuple(row) for row in torch.cat(
+        [dataset.initial_states, dataset.target_states], dim=1).tolist()}
+
+
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     """A whole sweep of `TINY` with seeds 0, 1 and 2: its table, and what its calls were given."""
     calls, folder = [], tmp_path_factory.mktemp("sweep")
     real_train, real_measure, real_map = runs.train, runs.measure, runs.LinearMap
 
-    def problems(dataset):
-        return {tuple(row) for row in torch.cat(
-            [dataset.initial_states, dataset.target_states], dim=1).tolist()}
-
     def train(model, train_set, eval_set, config, **options):
         weights = {name: value.clone() for name, value in model.named_parameters()}
-        calls.append(Given("train", [problems(train_set), problems(eval_set)], weights,
+        calls.append(Given("train", [problems_of(train_set), problems_of(eval_set)], weights,
                            config.seed))
         return real_train(model, train_set, eval_set, config, **options)
 
     def measure(dataset, controls):
-        calls.append(Given("measure", [problems(dataset)]))
+        calls.append(Given("measure", [problems_of(dataset)]))
         return real_measure(dataset, controls)
 
     def linear_map(dataset):
-        calls.append(Given("linear", [problems(dataset)]))
+        calls.append(Given("linear", [problems_of(dataset)]))
         return real_map(dataset)
+
+    def front(study, networks, sets):
+        calls.append(Given("front", [list(map(problems_of, each)) for each in sets], networks))
+        return ["the front"]
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (("train", train), ("measure", measure), ("LinearMap", linear_map),
-                            ("LOWEST", 5e-4), ("HIGHEST", 2e-3)):
+                            ("measure_front", front), ("LOWEST", 2e-3), ("HIGHEST", 4e-3)):
             patch.setattr(runs, name, value)
         table = run_sweep(folder, TINY, (0, 1, 2), workers=1)
     return folder, table, calls
@@ -160,11 +108,24 @@ def given(sweep, call):
     return [each for each in sweep[2] if each.call == call]
 
 
+@pytest.fixture(scope="module")
+def by_seed(sweep):
+    """The trainings of both variants at every learning rate, by their seed."""
+    trainings = given(sweep, "train")
+    seeds = {each.seed for each in trainings}
+    assert seeds == {*TUNING_SEEDS, 0, 1, 2} and len(seeds) == 5
+    return {seed: [each for each in trainings if each.seed == seed] for seed in seeds}
+
+
 def test_no_problem_that_a_table_reports_on_is_trained_on_or_chosen_by(sweep):
-    tests = [each.problems[0] for each in given(sweep, "measure")]
-    assert len(tests[0]) == 8 and all(each == tests[0] for each in tests)  # the same for all
+    measured = [each.problems[0] for each in given(sweep, "measure")]
     trainings = given(sweep, "train")
     assert {tuple(map(len, each.problems)) for each in trainings} == {(12, 6)}
+    chosen_by = [problems for problems in measured if len(problems) == 6]
+    tests = [problems for problems in measured if len(problems) == 8]
+    assert len(chosen_by) + len(tests) == len(measured) and len(chosen_by) == 2 * 7
+    assert all(each == tests[0] for each in tests)  # the same for all
+    assert all(each in [training.problems[1] for training in trainings] for each in chosen_by)
     for each in trainings:
         train_set, validation_set = each.problems
         assert not train_set & validation_set
@@ -173,13 +134,20 @@ def test_no_problem_that_a_table_reports_on_is_trained_on_or_chosen_by(sweep):
     assert len(linear) == 3 and not any(tests[0] & each.problems[0] for each in linear)
 
 
-@pytest.fixture(scope="module")
-def by_seed(sweep):
-    """The trainings of both variants at every learning rate, by their seed."""
-    trainings = given(sweep, "train")
-    seeds = {each.seed for each in trainings}
-    assert seeds == {TUNING_SEED, 0, 1, 2}
-    return {seed: [each for each in trainings if each.seed == seed] for seed in seeds}
+def test_the_problems_of_tuning_reporting_validation_and_test_are_all_different(sweep, by_seed):
+    sets = [next(each.problems[0] for each in given(sweep, "measure")
+                 if len(each.problems[0]) == 8)]
+    for several in by_seed.values():
+        sets += several[0].problems
+    assert len(sets) == 1 + 2 * 5
+    for one, other in itertools.combinations(sets, 2):
+        assert not one & other
+
+
+def test_no_seed_of_problems_is_used_for_two_purposes():
+    trained = [*SEEDS, *TUNING_SEEDS]
+    used = [*trained, *(EVAL_SEED + seed for seed in trained), TEST_SEED]
+    assert len(set(used)) == len(used) and len(TUNING_SEEDS) == 2 and len(SEEDS) == 5
 
 
 def test_every_seed_has_its_own_problems_and_initial_weights(by_seed):
@@ -198,18 +166,47 @@ def test_the_trainings_of_one_seed_have_the_same_problems_whatever_the_network(b
         by_seed[seed][0].problems[0] for seed in (0, 1, 2)]
 
 
-def test_the_seed_that_learning_rates_are_tried_with_is_in_no_table(sweep, tmp_path):
-    assert TUNING_SEED not in SEEDS
-    for seeds in ((0, TUNING_SEED), (TUNING_SEED,), (0, 1, 0)):
+def test_the_seeds_that_learning_rates_are_tried_with_are_in_no_table(sweep, tmp_path):
+    assert not set(TUNING_SEEDS) & set(SEEDS)
+    for seeds in ((0, TUNING_SEEDS[0]), TUNING_SEEDS[1:], (0, 1, 0)):
         with pytest.raises(ValueError, match=r"seeds=.* is not accepted; needs different ones"):
             run_sweep(tmp_path, TINY, seeds, workers=1)
     assert not list(tmp_path.iterdir())
     folder, table, _ = sweep
     assert (table["num_train"], table["num_test"], table["seeds"]) == (12, 8, [0, 1, 2])
-    for name in ("one", "mlp"):
-        row = table["variants"][name]
+    assert (table["figure"], table["tuning_seeds"]) == ("control_mse", list(TUNING_SEEDS))
+    for variant in TINY.variants:
+        row, tuning = table["variants"][variant.name], Tuning(folder, TINY, variant)
+        of_runs = folder / f"{variant.name}-{tuning.digest}"
+        assert row["label"] == variant.label and row["recipe"] == recipe_of(TINY, variant)
+        assert {float(rate) for rate in row["tuning"]} == set(FIRST_RATES)
         for seed, run in zip((0, 1, 2), row["runs"], strict=True):
-            assert run == io.read_json(folder / name / f"lr-{row['lr']:g}-seed-{seed}.json")
+            assert run == io.read_json(of_runs / f"lr-{row['lr']:g}-seed-{seed}.json")
+        for rate, figures in row["tuning"].items():
+            assert figures == [io.read_json(of_runs / f"lr-{rate}-seed-{seed}.json")["validation"]
+                               for seed in TUNING_SEEDS]
+            assert figures[0] != figures[1]
+        means = {float(rate): np.mean(figures) for rate, figures in row["tuning"].items()}
+        assert row["lr"] == min(means, key=means.get)
+
+
+def test_a_table_is_plain_and_comes_back_from_json(sweep):
+    table = sweep[1]
+    assert json.loads(json.dumps(table)) == table and table["front"] == ["the front"]
+
+
+def test_the_front_gets_the_trained_networks_of_every_seed_and_their_problems(sweep, by_seed):
+    table = sweep[1]
+    front, = given(sweep, "front")
+    for seed, sets in zip((0, 1, 2), front.problems, strict=True):
+        assert sets[:2] == by_seed[seed][0].problems and len(sets[2]) == 8
+    data = PROBLEMS["double_integrator"]().dataset(8, TEST_SEED)
+    for name, kind in (("one", TinyRecursiveControl), ("mlp", MLP)):
+        for model, run in zip(front.weights[name], table["variants"][name]["runs"], strict=True):
+            assert type(model) is kind
+            controls = model.solve(data.initial_states, data.target_states)
+            mse = float((controls - data.controls).square().mean())
+            assert mse == pytest.approx(run["control_mse"], rel=1e-4)
 
 
 def test_sets_that_share_a_problem_are_refused():
@@ -219,69 +216,216 @@ def test_sets_that_share_a_problem_are_refused():
     for sets in ((longer, shorter), (other, longer, shorter)):
         with pytest.raises(ValueError, match="a problem is in two of the"):
             runs._refuse_overlap(*sets)
-    with pytest.raises(ValueError, match="a problem is in two of the"):
-        run_variant(ONE, 1e-3, 1_000_000, TINY)  # its validation set begins like the test set
+    for seed in (EVAL_SEED, TEST_SEED):  # its validation set, its training set is the test set
+        with pytest.raises(ValueError, match="a problem is in two of the"):
+            run_variant(ONE, 1e-3, seed, TINY)
 
 
-def test_the_figure_that_a_learning_rate_is_chosen_by_is_the_error_on_the_validation_set():
-    model, figures = run_variant(ONE, 1e-3, 3, TINY)
-    data = PROBLEMS["double_integrator"]().dataset(6, 1_000_003)
-    (p, v), dt = data.initial_states.numpy().T, 0.33
-    for u in model.solve(data.initial_states, data.target_states).numpy()[:, :, 0].T:
-        p, v = p + v * dt + u * dt**2 / 2, v + u * dt
-    errors = np.hypot(p - data.target_states[:, 0].numpy(), v - data.target_states[:, 1].numpy())
-    assert figures["validation_error"] == pytest.approx(errors.mean(), rel=1e-4)
-
+# ---------------------------------------------------------------- the search
 
 @pytest.fixture
 def scripted(tmp_path, monkeypatch):
-    """A sweep whose trainings change nothing and report what ``error(lr, seed)`` says.
+    """A sweep whose trainings change nothing and whose validation figure is ``error(lr, seed)``.
 
-    Each train loss falls where the validation error rises.
+    The figures on the test problems are the better the worse it is.
     """
-    def make(error, seeds=(0, 1, 2), **changes):
-        def train(model, train_set, eval_set, config, progress):
-            value = error(config.lr, config.seed)
-            if not math.isfinite(value):
-                raise FloatingPointError("the loss is no longer finite in epoch 1")
-            row = {"train_loss": 1 / value, "eval_loss": 1.0, "eval_final_error": value}
-            later = {"train_loss": 0.5 / value, "eval_loss": 2.0, "eval_final_error": 0.5 / value}
-            return History([{"epoch": 1} | row, {"epoch": 2} | later])  # the first is the best
+    def make(error, seeds=(0, 1, 2), study=None):
+        now, trained = {}, []
 
-        monkeypatch.setattr(runs, "train", train)
-        monkeypatch.setattr(runs, "_milliseconds", lambda model: 1.0)
-        study = dataclasses.replace(TINY, variants=(ONE,), **changes)
-        return run_sweep(tmp_path, study, seeds, workers=1)["variants"]["one"]
+        def train(model, train_set, eval_set, config, progress):
+            now["error"] = error(config.lr, config.seed)
+            trained.append((config.lr, config.seed))
+            if not math.isfinite(now["error"]):
+                raise FloatingPointError("the loss is no longer finite in epoch 1")
+
+        def figures_of(study, dataset, controls):
+            error = now.get("error", 1.0)
+            return {study.figure: error if len(dataset) == 6 else 1 / error}
+
+        for name, value in (("train", train), ("figures_of", figures_of),
+                            ("measure_front", lambda *arguments: [])):
+            monkeypatch.setattr(runs, name, value)
+        study = study or dataclasses.replace(TINY, variants=(ONE,))
+        return run_sweep(tmp_path, study, seeds, workers=1)["variants"]["one"], trained
     return make
 
 
-def test_the_learning_rate_with_the_least_validation_error_is_chosen(scripted):
-    row = scripted(lambda lr, seed: 1 + abs(math.log2(lr / 1e-3)), run_off=0)
-    assert row["tuning"] == {"0.0005": 2.0, "0.001": 1.0, "0.002": 2.0}
-    assert row["lr"] == 1e-3 and row["run_off"] == {}
-    assert [run["validation_error"] for run in row["runs"]] == [1.0, 1.0, 1.0]
-
-
-def test_a_sweep_tries_higher_rates_as_long_as_they_are_better(scripted):
-    row = scripted(lambda lr, seed: abs(math.log2(lr / 4e-3)) + 1, seeds=(0,), run_off=0)
-    assert list(row["tuning"]) == ["0.0005", "0.001", "0.002", "0.004", "0.008"]
-    assert row["lr"] == 4e-3
-
-
-def test_the_mean_over_the_seeds_of_the_run_off_decides_between_the_two_best(scripted):
+def test_every_rate_meets_all_tuning_seeds_and_their_mean_decides(scripted):
+    """Not the best run: with one of the seeds alone another rate would win."""
     def error(lr, seed):
-        if seed == TUNING_SEED:
-            return {5e-4: 2.0, 1e-3: 1.0, 2e-3: 3.0}[lr]
-        return {5e-4: (4.0, 4.0, 9.0), 1e-3: (1.0, 8.0, 1.0), 2e-3: (0.1, 0.1, 0.1)}[lr][seed]
+        tuned = {2e-3: (1.0, 8.0), 4e-3: (4.0, 4.0), 8e-3: (9.0, 0.5)}
+        return tuned[lr][TUNING_SEEDS.index(seed)] if seed in TUNING_SEEDS else {
+            2e-3: 0.1, 4e-3: 7.0, 8e-3: 0.1}[lr]  # what the reporting seeds find is not asked
 
-    row = scripted(error, run_off=2)
-    assert row["run_off"] == {"0.0005": 4.0, "0.001": 4.5} and row["lr"] == 5e-4
+    row, trained = scripted(error)
+    assert row["tuning"] == {"0.002": [1.0, 8.0], "0.004": [4.0, 4.0], "0.008": [9.0, 0.5]}
+    assert row["lr"] == 4e-3
+    tuning = list(itertools.product((2e-3, 4e-3, 8e-3), TUNING_SEEDS))
+    assert sorted(trained) == sorted([*tuning, *((4e-3, seed) for seed in (0, 1, 2))])
+    assert [run["validation"] for run in row["runs"]] == [7.0, 7.0, 7.0]
 
 
-def test_a_learning_rate_that_fails_is_not_chosen(scripted):
-    row = scripted(lambda lr, seed: math.nan if lr > 1e-3 else 1 / lr, run_off=0)
-    assert row["lr"] == 1e-3 and row["failed"] == 0
-    assert row["tuning"]["0.002"] > row["tuning"]["0.0005"]
+@pytest.mark.parametrize(("best", "tried"), [
+    (1.6e-2, ["0.002", "0.004", "0.008", "0.016"]), (8e-3, ["0.002", "0.004", "0.008", "0.016"]),
+    (3e-3, ["0.002", "0.004", "0.008"]), (2.2e-3, ["0.001", "0.002", "0.004"]),
+    (1e-4, ["0.000125", "0.00025", "0.0005", "0.001", "0.002", "0.004"])])
+def test_a_sweep_tries_rates_beyond_the_best_as_long_as_they_are_better(scripted, best, tried):
+    row, _ = scripted(lambda lr, seed: 1 + abs(math.log2(lr / best)), seeds=(0,))
+    assert list(row["tuning"]) == tried
+    assert row["lr"] == min(map(float, tried), key=lambda lr: abs(math.log2(lr / best)))
+
+
+def test_a_learning_rate_that_fails_with_one_seed_is_not_chosen(scripted):
+    row, _ = scripted(lambda lr, seed: math.nan if lr > 2e-3 and seed == TUNING_SEEDS[1]
+                      else 1e-3 / lr)
+    assert row["lr"] == 2e-3 and row["failed"] == 0
+    assert row["tuning"]["0.004"] == [0.25, FAILED]
+
+
+def test_a_run_that_fails_is_counted_with_figures_that_nothing_reaches(scripted):
+    row, _ = scripted(lambda lr, seed: math.nan if seed == 1 else 1.0)
+    assert row["failed"] == 1 and FAILED == 1e9
+    failed = row["runs"][1]
+    assert "no longer finite" in failed.pop("failed")
+    assert failed == {"control_mse": FAILED, "validation": FAILED}
+    assert row["mean"]["control_mse"] == 1.0  # of the others
+
+
+def test_a_rate_that_another_process_still_tries_is_waited_for_in_words(tmp_path):
+    tuning = Tuning(tmp_path, TINY, ONE)
+    io.write_json(tuning.path(2e-3, TUNING_SEEDS[0]), {"validation": 1.0})
+    with pytest.raises(FileNotFoundError, match="another process is making it"):
+        tuning.tried()
+
+
+# ---------------------------------------------------------------- when a run is made anew
+
+LONGER = dataclasses.replace(ONE, trainings=({"epochs": 3},))
+CHANGED = {
+    "longer training": (TINY, LONGER),
+    "another loss": (TINY, dataclasses.replace(ONE, trainings=({"epochs": 2,
+                                                                "objective": "rms"},))),
+    "a second training": (TINY, dataclasses.replace(ONE, trainings=({"epochs": 2}, {}))),
+    "more cycles": (TINY, dataclasses.replace(ONE, network=partial(
+        definitions.recursive, H_cycles=2, L_cycles=1))),
+    "more steps, without a parameter more": (TINY, dataclasses.replace(ONE, network=partial(
+        definitions.recursive, H_cycles=1, L_cycles=2))),
+    "wider": (TINY, dataclasses.replace(ONE, network=partial(
+        definitions.recursive, H_cycles=1, L_cycles=1, head_hidden=130))),
+    "another feedback": (TINY, dataclasses.replace(ONE, network=partial(
+        definitions.recursive, feedback=definitions.blind, H_cycles=1, L_cycles=1))),
+    "another loop, as many weights": (TINY, dataclasses.replace(ONE, network=partial(
+        definitions.recursive, network=definitions.NoCarry, H_cycles=1, L_cycles=1))),
+    "more problems to learn from": (dataclasses.replace(TINY, num_train=13), ONE),
+    "more problems to choose by": (dataclasses.replace(TINY, num_validation=7), ONE),
+    "more problems to report on": (dataclasses.replace(TINY, num_test=9), ONE),
+    "another problem": (dataclasses.replace(TINY, problem="bounded_inputs"), ONE),
+    "a wider range of problems": (dataclasses.replace(TINY, problem=f"{__name__}:farther"), ONE),
+    "another figure that decides": (dataclasses.replace(TINY, figure="final_error"), ONE)}
+
+
+def farther():
+    return PROBLEMS["double_integrator"](state_range=2.6)
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_another_recipe_has_another_folder(change, tmp_path):
+    study, variant = CHANGED[change]
+    before, after = Tuning(tmp_path, TINY, ONE), Tuning(tmp_path, study, variant)
+    assert recipe_of(TINY, ONE) != recipe_of(study, variant)
+    assert before.digest != after.digest and len(after.digest) == 10
+    assert before.path(1e-3, 0) == tmp_path / f"one-{before.digest}" / "lr-0.001-seed-0.json"
+    assert after.path(1e-3, 0).parent == tmp_path / f"one-{after.digest}"
+
+
+def test_names_labels_and_snapshots_are_no_part_of_a_recipe(tmp_path):
+    other = Variant("other", "Other", ONE.network, ({"epochs": 2, "snapshot_epochs": (0, 1)},))
+    study = dataclasses.replace(TINY, name="mine", variants=(other,), shipped=("other",))
+    assert Tuning(tmp_path, study, other).digest == Tuning(tmp_path, TINY, ONE).digest
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
+def test_a_recipe_is_the_same_again_and_comes_back_from_json(study):
+    for variant in study.variants[-2:]:
+        recipe = recipe_of(study, variant)
+        assert json.loads(json.dumps(recipe)) == recipe == recipe_of(study, variant)
+        trainings = [training["epochs"] for training in recipe["trainings"]]
+        assert trainings == [config.epochs for config in variant.train_configs(1.0, 0)]
+        assert recipe["sets"] == [study.num_train, study.num_validation, study.num_test]
+
+
+def test_the_initial_weights_are_part_of_a_recipe():
+    def shifted(teacher, seed):
+        model = ONE.network(teacher, seed)
+        with torch.no_grad():
+            model.decoder[-1].bias[0] += 1e-6
+        return model
+
+    assert recipe_of(TINY, ONE) != recipe_of(TINY, dataclasses.replace(ONE, network=shifted))
+
+
+def test_an_old_run_of_another_recipe_is_neither_read_nor_lost(scripted, tmp_path):
+    first, trained = scripted(lambda lr, seed: 1.0 + abs(lr - 2e-3), seeds=(0,))
+    assert len(trained) == 2 * 3 + 1
+    _, again = scripted(lambda lr, seed: 5.0, seeds=(0,))
+    assert again == []  # all were finished
+    other, trained = scripted(lambda lr, seed: 7.0 + abs(lr - 2e-3), seeds=(0,),
+                              study=dataclasses.replace(TINY, variants=(LONGER,)))
+    assert len(trained) == 2 * 3 + 1
+    assert first["runs"][0]["validation"] < 2 < 7 <= other["runs"][0]["validation"]
+    assert len([path for path in tmp_path.iterdir() if path.is_dir()]) == 2
+
+
+def test_the_same_recipe_in_another_process_has_the_same_digest(tmp_path):
+    names = [("sweep", "recursive"), ("sweep", "corrector"), ("van_der_pol", "one_call")]
+    script = ("import sys; from trc_lib.course.experiments import STUDIES\n"
+              "from trc_lib.course.experiments.runs import Tuning\n"
+              f"for study, name in {names!r}:\n"
+              "    variant = next(v for v in STUDIES[study].variants if v.name == name)\n"
+              "    print(Tuning('.', STUDIES[study], variant).digest)")
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                          check=True, env=environment, cwd=tmp_path, timeout=120)
+    here = [Tuning(tmp_path, STUDIES[study], variant).digest for study, name in names
+            for variant in STUDIES[study].variants if variant.name == name]
+    assert done.stdout.split() == here and len(set(here)) == 3
+
+
+SOURCE = '''
+from trc_lib.model.baselines import MLP
+
+
+class Mine(MLP):
+    def predict(self, initial_state, target_state, H_cycles=None):
+        answer = super().predict(initial_state, target_state, H_cycles)
+        return {name: 1.0 * value for name, value in answer.items()}
+
+
+def make(teacher, seed):
+    return Mine.within(2_000, teacher.system, seed, horizon=teacher.horizon)
+'''
+REWRITTEN = {
+    "as it was": (SOURCE, True),
+    "a comment": (SOURCE.replace("        answer", "        # first\n        answer"), True),
+    "docstrings": (SOURCE.replace("(MLP):\n", '(MLP):\n    """Mine."""\n\n').replace(
+        "=None):\n", '=None):\n        """As in MLP."""\n'), True),
+    "lines": (SOURCE.replace("1.0 * value", "(\n            1.0 * value)"), True),
+    "a number": (SOURCE.replace("1.0 * value", "2.0 * value"), False),
+    "a method": (SOURCE.replace("    def predict", "    def more(self):\n        return 1\n\n"
+                                "    def predict"), False)}
+
+
+@pytest.mark.parametrize("change", REWRITTEN)
+def test_only_a_change_of_what_the_code_does_is_another_recipe(change, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    digests = []
+    for version, source in (("before", SOURCE), ("after", REWRITTEN[change][0])):
+        name = f"networks_{version}_{change.replace(' ', '_')}"
+        (tmp_path / f"{name}.py").write_text(source)
+        variant = Variant("mine", "mine", importlib.import_module(name).make)
+        digests.append(Tuning(tmp_path, TINY, variant).digest)
+        monkeypatch.delitem(sys.modules, name)
+    assert (digests[0] == digests[1]) == REWRITTEN[change][1]
 
 
 # ---------------------------------------------------------------- the figures of the tables
@@ -294,41 +438,85 @@ def arrivals(data, controls):
     return np.hypot(p - data.target_states[:, 0].numpy(), v - data.target_states[:, 1].numpy())
 
 
-def test_the_figures_of_a_run_are_those_of_its_network(monkeypatch):
+def decisive(figure, data, controls):
+    """What a figure is the mean of, for every problem of a cart; and that mean."""
+    controls, best = np.asarray(controls), data.controls.numpy()
+    if figure == "control_mse":
+        each = ((controls - best) ** 2).mean(axis=(1, 2))
+        return each, each.mean()
+    if figure == "final_error":
+        each = arrivals(data, controls)
+        return each, each.mean()
+    each = (controls ** 2).sum(axis=(1, 2))
+    return each, each.sum() / (best ** 2).sum() - 1
+
+
+each_figure = pytest.mark.parametrize("figure", ["control_mse", "final_error", "cost_gap"])
+
+
+@each_figure
+def test_a_learning_rate_is_chosen_by_the_figure_on_the_validation_problems(figure):
+    study = dataclasses.replace(TINY, figure=figure)
+    model, figures = run_variant(ONE, 1e-3, 3, study)
+    for name, data in (("validation", PROBLEMS[study.problem]().dataset(6, EVAL_SEED + 3)),
+                       (figure, PROBLEMS[study.problem]().dataset(8, TEST_SEED))):
+        controls = model.solve(data.initial_states, data.target_states)
+        assert figures[name] == pytest.approx(decisive(figure, data, controls)[1], rel=1e-4)
+    assert figures["validation"] != figures[figure]
+
+
+@each_figure
+def test_the_figures_of_a_run_are_those_of_its_network_after_each_cycle_to_twice_the_depth(
+        figure, monkeypatch):
     clock = iter((0.0, 1.0, 10.0, 14.0))
     monkeypatch.setattr(runs.time, "process_time", lambda: next(clock))
-    variant = Variant("two", "two", sizes={"H_cycles": 2}, before={"part": "proposal", "epochs": 3},
-                      training={"part": "cycles", "epochs": 3})
-    study = dataclasses.replace(TINY, num_test=31)
+    variant = Variant("two", "two", partial(definitions.recursive, H_cycles=2), (
+        {"part": "proposal", "epochs": 3}, {"part": "cycles", "epochs": 3}))
+    study = dataclasses.replace(TINY, num_test=31, figure=figure)
     model, figures = run_variant(variant, 1e-3, 0, study)
-    data = PROBLEMS[study.problem]().dataset(31, runs.TEST_SEED)
+    data = PROBLEMS[study.problem]().dataset(31, TEST_SEED)
     with torch.no_grad():
         cycles = model(data.initial_states, data.target_states, H_cycles=4)["cycle_controls"]
-    errors = np.stack([arrivals(data, u.double()) for u in cycles])
-    energies = (cycles.double().numpy() ** 2).sum(axis=(2, 3))
+    cycles = cycles.double().numpy()
+    each, means = zip(*(decisive(figure, data, controls) for controls in cycles))
     first, = figures["before"]  # the second training leaves the proposals as they were
-    assert first["final_error_mean"] == pytest.approx(errors[0].mean(), rel=1e-4)
-    assert figures["final_error_mean"] == pytest.approx(errors[2].mean(), rel=1e-4)
-    assert figures["cycle_errors"] == pytest.approx(errors[:3].mean(axis=1), rel=1e-4)
-    assert figures["cycle_improves"] == pytest.approx((errors[1:3] < errors[:2]).mean(axis=1))
-    assert figures["cycle_cost_ratios"] == pytest.approx(
-        energies.sum(axis=1) / float(data.controls.square().sum()), rel=1e-4)
-    assert figures["cycle_cheapens"] == pytest.approx((energies[1:] < energies[:-1]).mean(axis=1))
+    assert first[figure] == pytest.approx(means[0], rel=1e-4)
+    assert figures[figure] == pytest.approx(means[2], rel=1e-4)
+    assert [cycle[figure] for cycle in figures["cycles"]] == pytest.approx(means, rel=1e-4)
+    improves = [np.mean(after < before) for before, after in itertools.pairwise(each)]
+    assert figures["cycle_improves"] == pytest.approx(improves) and len(improves) == 4
+    errors = [arrivals(data, controls).mean() for controls in cycles]
+    assert [cycle["final_error_mean"] for cycle in figures["cycles"]] == pytest.approx(
+        errors, rel=1e-4)
+    energies = (cycles ** 2).sum(axis=(1, 2, 3)) / float(data.controls.square().sum())
+    assert [cycle["cost_ratio"] for cycle in figures["cycles"]] == pytest.approx(
+        energies, rel=1e-4)
     assert (first["train_seconds"], figures["train_seconds"]) == (1.0, 5.0)
     assert figures["parameters"] == model.num_parameters and not model.training
+
+
+def test_a_network_without_cycles_has_the_figures_of_its_one_answer():
+    model, figures = run_variant(TINY.variants[1], 1e-3, 0, TINY)
+    data = PROBLEMS[TINY.problem]().dataset(8, TEST_SEED)
+    only, = figures["cycles"]
+    controls = model.solve(data.initial_states, data.target_states)
+    assert only["control_mse"] == figures["control_mse"] == pytest.approx(
+        decisive("control_mse", data, controls)[1], rel=1e-4)
+    assert figures["cycle_improves"] == [] and len(figures["before"]) == 1
 
 
 def test_the_row_of_the_linear_map_is_that_of_a_least_squares_fit_within_the_limits():
     study = dataclasses.replace(TINY, problem="bounded_inputs", num_train=40, num_test=30)
     row, problem = runs._linear_row(study, (0, 1)), PROBLEMS["bounded_inputs"]()
-    test_set = problem.dataset(30, runs.TEST_SEED)
+    test_set = problem.dataset(30, TEST_SEED)
     for seed, run in zip((0, 1), row["runs"], strict=True):
         data = problem.dataset(40, seed)
         W, *_ = np.linalg.lstsq(np.hstack([data.initial_states, data.target_states]),
                                 data.controls.numpy()[:, :, 0], rcond=None)
         u = np.hstack([test_set.initial_states, test_set.target_states]) @ W
-        errors = arrivals(test_set, u.clip(-1, 1)[..., None])
-        assert run["final_error_mean"] == pytest.approx(errors.mean(), rel=1e-9)
+        u = u.clip(-1, 1)[..., None]
+        assert run["final_error_mean"] == pytest.approx(arrivals(test_set, u).mean(), rel=1e-9)
+        assert run["control_mse"] == pytest.approx(decisive("control_mse", test_set, u)[1])
         assert run["parameters"] == 60
 
 
@@ -343,17 +531,35 @@ def test_a_row_has_the_mean_and_spread_of_the_runs_that_did_not_fail():
     assert runs._summary(runs_of_row[1:2])["mean"] == {}
 
 
+# ---------------------------------------------------------------- what is shipped
+
 def test_the_network_that_is_shipped_is_that_of_the_chosen_rate_and_seed_0(tmp_path, monkeypatch):
     study = dataclasses.replace(TINY, shipped=("one",))
-    tuning = runs.Tuning(tmp_path, ONE, (0, 1))
-    for lr, tried, met in ((5e-4, 3.0, 9.0), (1e-3, 1.0, 2.0), (2e-3, 2.0, 1.0)):
-        for seed in (TUNING_SEED, 0, 1):
+    tuning = Tuning(tmp_path, study, ONE)
+    for lr, tried, met in ((2e-3, 3.0, 1.0), (4e-3, 1.0, 9.0), (8e-3, 2.0, 2.0)):
+        for seed in (*TUNING_SEEDS, 0, 1):
             path = tuning.path(lr, seed)
-            io.write_json(path, {"validation_error": tried if seed == TUNING_SEED else met})
+            io.write_json(path, {"validation": tried if seed in TUNING_SEEDS else met})
             path.with_suffix(".pt").write_text(f"{lr} {seed}")
     monkeypatch.setattr(runs, "root", lambda: tmp_path / "root")
     runs.ship(tmp_path, study)
-    made = [path for path in (tmp_path / "root").rglob("*") if path.is_file()]
-    assert [path.relative_to(tmp_path / "root").as_posix() for path in made] == [
-        "data/pretrained/laboratory/tiny_one.pt"]
-    assert made[0].read_text() == "0.002 0"
+    runs.ship(tmp_path, dataclasses.replace(study, name="sweep"))
+    made = {path.relative_to(tmp_path / "root").as_posix(): path.read_text()
+            for path in (tmp_path / "root").rglob("*") if path.is_file()}
+    assert made == {"data/pretrained/laboratory/tiny_one.pt": "0.004 0",
+                    "data/pretrained/laboratory/one.pt": "0.004 0"}
+
+
+def test_the_networks_of_a_variant_are_those_of_the_chosen_rate_and_none_where_one_failed(
+        tmp_path):
+    tuning, teacher = Tuning(tmp_path, TINY, ONE), PROBLEMS[TINY.problem]().teacher
+    for lr, figure in ((2e-3, 1.0), (4e-3, 2.0)):
+        for seed in TUNING_SEEDS:
+            io.write_json(tuning.path(lr, seed), {"validation": figure})
+        for seed in (0, 2):
+            ONE.network(teacher, seed + int(1e4 * lr)).save(
+                tuning.path(lr, seed).with_suffix(".pt"))
+    first, failed, third = tuning.networks((0, 1, 2))
+    assert failed is None and not first.training
+    for model, seed in ((first, 20), (third, 22)):
+        assert torch.equal(model.encoder[0].weight, ONE.network(teacher, seed).encoder[0].weight)
