@@ -180,8 +180,7 @@ def test_a_variant_of_two_trainings_is_measured_after_each_and_after_every_cycle
 
 
 @pytest.mark.parametrize(("study", "name"), [
-    ("sweep", "proportional_root"), ("sweep", "corrector"), ("bounded", "one_call"),
-    ("bounded", "mlp_parameters")])
+    ("sweep", "corrector"), ("bounded", "one_call"), ("bounded", "mlp_parameters")])
 def test_the_networks_of_the_studies_answer_alike_in_every_implementation(
         study, name, monkeypatch):
     pytest.importorskip("onnxruntime")

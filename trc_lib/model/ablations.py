@@ -64,6 +64,13 @@ class NoCarry(TinyRecursiveControl):
             history.append(controls)
         return torch.stack(history), (z_H, z_L, controls)
 
+    def trace(self, initial_state: object, target_state: object, H_cycles: object = None,
+              carry: Carry | None = None) -> Trace:
+        """As in `TinyRecursiveControl`, with z_L zero at the start of each cycle."""
+        trace = super().trace(initial_state, target_state, H_cycles, carry)
+        trace.z_L[:, 0] = 0
+        return trace
+
 
 class OneCall(TinyRecursiveControl):
     """No latents and no inner steps: in each cycle one call of the block, and nothing carried on.

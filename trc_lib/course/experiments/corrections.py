@@ -13,7 +13,7 @@ import torch
 from trc_lib.model.baselines import LinearMap
 from trc_lib.teachers import ClippedLQR
 
-SINGULAR = 1e-12  # of C C^T, added to its part of the free steps, which may be fewer than states
+SINGULAR = 1e-11  # of C C^T, added to its part of the free steps, which may be fewer than states
 
 
 @dataclasses.dataclass(frozen=True)

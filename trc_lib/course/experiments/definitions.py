@@ -29,7 +29,8 @@ from trc_lib.training import TrainConfig
 
 FIGURES = {"control_mse": lambda metrics: metrics.control_mse,  # those that may decide; less wins
            "final_error": lambda metrics: metrics.final_error_mean,
-           "cost_gap": lambda metrics: metrics.cost_ratio - 1}
+           "cost_gap": lambda metrics: max(metrics.cost_ratio - 1, ROUNDING)}
+ROUNDING = 1e-12  # of a cost gap: no plan counts as better than the teacher's
 DEFAULTS = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1}  # no early stopping
 
 

@@ -11,6 +11,7 @@ import multiprocessing
 import pathlib
 import shutil
 import statistics
+import sys
 import textwrap
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +27,8 @@ from trc_lib.data import EVAL_SEED
 from trc_lib.evaluation import cycle_controls, final_error, measure
 from trc_lib.model.baselines import LinearMap
 from trc_lib.problems import PROBLEMS, named
-from trc_lib.training import train
+from trc_lib.teachers.teacher import QuadraticCostTeacher
+from trc_lib.training import objectives, train
 from trc_lib.training.compute import one_thread
 
 FIRST_RATES = (2e-3, 4e-3)        # learning rates that every variant tries, and one beyond
@@ -104,6 +106,7 @@ def recipe_of(study, variant):
                  for config in variant.train_configs(1.0, 0)]
     return io.plain({
         "teacher": problem.teacher.contents(), "figure": study.figure,
+        "sampler": f"{problem.sampler.__module__}.{problem.sampler.__qualname__}",
         "ranges": [str(problem.state_range), str(problem.target_range)],
         "sets": [study.num_train, study.num_validation, study.num_test],
         "network": model.architecture, "initial_weights": io.fingerprint(weights),
@@ -111,13 +114,19 @@ def recipe_of(study, variant):
 
 
 def _code(model):
-    """The source of the network's classes, without comments and docstrings."""
+    """The source of the network's classes, and of the functions beside them and of the losses.
+
+    Without comments and docstrings.
+    """
     kinds = {kind for module in model.modules() for kind in type(module).__mro__
              if not kind.__module__.startswith(("torch.", "builtins"))}
+    modules = {sys.modules[kind.__module__] for kind in kinds} | {objectives}
+    functions = {value for module in modules for value in vars(module).values()
+                 if inspect.isfunction(value) and value.__module__ == module.__name__}
     sources = []
-    for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
+    for each in sorted(kinds | functions, key=lambda each: (each.__module__, each.__qualname__)):
         with contextlib.suppress(OSError):  # typed at a prompt
-            tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+            tree = ast.parse(textwrap.dedent(inspect.getsource(each)))
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
                     node.body = node.body[1:]
@@ -287,7 +296,12 @@ def _distance(study, dataset, controls):
 
 
 def _problem(study):
-    return named(study.problem, PROBLEMS, "a function that returns a Problem")()
+    problem = named(study.problem, PROBLEMS, "a function that returns a Problem")()
+    if study.figure == "cost_gap" and not isinstance(problem.teacher, QuadraticCostTeacher):
+        raise ValueError(f"figure='cost_gap' is not accepted for problem={study.problem!r}: its "
+                         "cost does not contain the target, and the least energy is that of doing "
+                         "nothing; give 'control_mse' or 'final_error'")
+    return problem
 
 
 def _sets(study, seeds):

@@ -23,6 +23,8 @@ class Comparison:
         seeds: how many there are.
         p: two-sided, of the paired t-test on the logarithms.
         p_family: the same, corrected for all comparisons of the family (Holm).
+        failed: seeds on which one of the two has no figure, since its training failed. Nothing is
+            decided then, and the other figures are of the seeds that are left.
     """
 
     ours: str
@@ -34,6 +36,7 @@ class Comparison:
     seeds: int
     p: float
     p_family: float = math.nan
+    failed: int = 0
 
     @property
     def verdict(self):
@@ -45,6 +48,8 @@ class Comparison:
     def __str__(self):
         words = {"better": f"better, {self.ratio:.3g} times", "undecided": "undecided",
                  "worse": f"worse, {1 / self.ratio:.3g} times"}[self.verdict]
+        if self.failed:
+            words = f"undecided, {self.failed} seeds failed"
         return (f"{self.ours} against {self.theirs}: {words} (ratio {self.ratio:.3g}, 95 % "
                 f"[{self.low:.3g}, {self.high:.3g}]; {self.wins} of {self.seeds} seeds; "
                 f"p = {self.p_family:.2g})")
@@ -111,11 +116,23 @@ def family(results, pairs, figure=None):
     variants, figure = results["variants"], results["figure"] if figure is None else figure
     compared = []
     for pair in pairs:
+        runs = []
         for name in pair:
             if name not in variants:
                 raise ValueError(f"pairs: {name!r} is unknown; accepted are {', '.join(variants)}"
                                  f"{validation.did_you_mean(name, variants)}")
-        compared.append(compare(*([run[figure] for run in variants[name]["runs"]]
-                                  for name in pair), pair))
+            runs.append(variants[name]["runs"])
+        whole = [(a, b) for a, b in zip(*runs) if "failed" not in a and "failed" not in b]
+        for run in whole[0] if whole else ():
+            numbers = [key for key, value in run.items() if isinstance(value, int | float)]
+            validation.one_of("figure", figure, tuple(numbers))
+        failed = len(runs[0]) - len(whole)
+        if len(whole) < 2:
+            each = Comparison(*pair, *[math.nan] * 3, 0, len(whole), 1.0, failed=failed)
+        else:
+            each = compare(*([run[figure] for run in side] for side in zip(*whole)), pair)
+            if failed:
+                each = dataclasses.replace(each, p=1.0, failed=failed)
+        compared.append(each)
     corrected = holm([each.p for each in compared])
     return [dataclasses.replace(each, p_family=p) for each, p in zip(compared, corrected)]
