@@ -16,7 +16,7 @@ from trc_lib.problems import van_der_pol
 from trc_lib.systems import System, VanDerPol
 from trc_lib.teachers import IterativeLQR
 
-AIMS = {"roll-out of one problem": 0.3, "its gradient": 0.3, "chapter 8's network, one problem": 2.0,
+AIMS = {"roll-out of one problem": 0.3, "its gradient": 0.3, "chapter 9's network, one problem": 2.0,
         "iterative LQR from nothing, one problem": 8.0}  # milliseconds on one core
 BATCH_AIM = 4.0  # seconds for 4,000 problems of the oscillator on two cores
 
@@ -63,7 +63,7 @@ def tasks():
 
     return {"roll-out of one problem": lambda: system.rollout_unchecked(x0[:1], controls),
             "its gradient": gradient,
-            "chapter 8's network, one problem": lambda: network.predict(x0[:1].float(), xT[:1].float()),
+            "chapter 9's network, one problem": lambda: network.predict(x0[:1].float(), xT[:1].float()),
             "iterative LQR from nothing, one problem": another}
 
 

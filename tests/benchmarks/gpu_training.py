@@ -148,7 +148,8 @@ def oscillator(device, sizes, record):
     from trc_lib.course.experiments.runs import TEST_SEED
     from trc_lib.problems import PROBLEMS
 
-    study, problem = STUDIES["van_der_pol"], PROBLEMS["van_der_pol"]()
+    study = STUDIES["van_der_pol"]
+    problem = PROBLEMS[study.problem]()
     variant = next(each for each in study.variants if each.name == "gradient")
     stored = load_results("van_der_pol")["variants"]["gradient"]
     gap = stored["mean"]["cost_ratio"] - 1
@@ -161,13 +162,13 @@ def oscillator(device, sizes, record):
     train_set, validation_set, test_set = (problem.dataset(count, seed) for count, seed in zip(
         counts, (0, EVAL_SEED, TEST_SEED)))
     record["seconds to make the data, on the CPU"] = time.perf_counter() - started
-    model, seconds = variant.make(problem.teacher, 0), 0.0
+    model, seconds = variant.network(problem.teacher, 0), 0.0
     for config in variant.train_configs(stored["lr"], 0):
         config = dataclasses.replace(config, epochs=sizes.epochs or config.epochs)
         history = train(model, train_set, validation_set, config, device=device, progress=False,
                         on_epoch=functools.partial(in_time, record, f"training {config.part}"))
         seconds += sum(history["seconds"])
-        cycles = cycle_controls(model, test_set, 0 if config.part == "proposal" else None)
+        cycles = cycle_controls(model, test_set, config.depth)
         metrics = measure(test_set, cycles[-1])
         found = {"seconds so far": round(seconds, 1), "epochs": len(history),
                  "gap over the optimum": metrics.cost_ratio - 1,
