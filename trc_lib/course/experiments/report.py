@@ -52,6 +52,7 @@ def draw_seeds(axes, results, names, figure=None):
     The interval is of the mean of the logarithms, by the t-distribution.
     """
     import scipy.stats
+    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
     figure = results["figure"] if figure is None else figure
     for line, name in enumerate(names):
@@ -64,9 +65,12 @@ def draw_seeds(axes, results, names, figure=None):
             axes.plot(np.exp([logs.mean() - half, logs.mean() + half]), [line, line],
                       color="black", linewidth=1.6)
         axes.plot(np.exp(logs.mean()), line, "|", color="black", markersize=14)
-    axes.set(xscale="log", xlabel=UNITS.get(figure, figure))
+    axes.set(xscale="log", xlabel=UNITS.get(figure, figure), ylim=(len(names) - 0.5, -0.5))
     axes.set_yticks(range(len(names)), [results["variants"][name]["label"] for name in names])
-    axes.invert_yaxis()
+    narrow = np.divide(*axes.get_xlim()[::-1]) < 30
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
+    axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_time(axes, results, clock, names, figure=None):
