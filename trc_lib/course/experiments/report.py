@@ -1,8 +1,4 @@
-"""The results of a study as tables and pictures."""
-
-import math
-
-import numpy as np
+"""The results of a study as text."""
 
 from trc_lib.course.experiments.front import mean_of, on_the_front
 
@@ -14,9 +10,6 @@ COLUMNS = {  # heading, a number of a run, and how it is printed
     "cost gap": ("cost_gap", "{:.4%}"), "final error": ("final_error_mean", "{:.1e}"),
     "p99": ("final_error_p99", "{:.1e}"), "max": ("final_error_max", "{:.1e}"),
     "success": ("success_rate", "{:.2%}")}
-LOOKS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#E69F00", "v"),
-         ("#56B4E9", "P"), ("#000000", "X"), ("#8C6BB1", "<"), ("#666666", ">"))
-FLOOR = 1e-12  # of a figure in a picture with a logarithmic axis; smaller ones are rounding
 
 
 def table(results, names=None):
@@ -46,65 +39,6 @@ def table(results, names=None):
     return "\n".join(lines)
 
 
-def draw_seeds(axes, results, names, figure=None):
-    """A line for each variant: every seed a dot, and the mean with its 95 % interval.
-
-    The interval is of the mean of the logarithms, by the t-distribution.
-    """
-    import scipy.stats
-    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
-
-    figure = results["figure"] if figure is None else figure
-    for line, name in enumerate(names):
-        values = np.array([run[figure] for run in results["variants"][name]["runs"]])
-        color = LOOKS[0][0] if "mlp" not in name else "#666666"
-        axes.plot(values, [line] * len(values), "o", color=color, alpha=0.55, markersize=6)
-        logs = np.log(values)
-        if len(values) > 1 and np.ptp(logs):
-            half = scipy.stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / len(logs) ** 0.5
-            axes.plot(np.exp([logs.mean() - half, logs.mean() + half]), [line, line],
-                      color="black", linewidth=1.6)
-        axes.plot(np.exp(logs.mean()), line, "|", color="black", markersize=14)
-    axes.set(xscale="log", xlabel=UNITS.get(figure, figure), ylim=(len(names) - 0.5, -0.5))
-    axes.set_yticks(range(len(names)), [results["variants"][name]["label"] for name in names])
-    narrow = np.divide(*axes.get_xlim()[::-1]) < 30
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-    axes.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def draw_time(axes, results, clock, names, figure=None):
-    """Error against time: networks as points with their seeds, corrections as curves.
-
-    Args:
-        axes: of matplotlib.
-        results: as `load_results` reads them.
-        clock: ``"one_ms"`` or ``"batch_ms"``.
-        names: of variants and corrections, in the order of their looks.
-        figure: a function of a run; the figure that decides if None.
-    """
-    value = value_of(results) if figure is None else figure
-    points = [point for point in results["front"] if point["name"] in names]
-    for (color, marker), name in zip(LOOKS * math.ceil(len(names) / len(LOOKS)), names):
-        own = [point for point in points if point["name"] == name]
-        times = [point[clock] for point in own]
-        means = [max(mean_of(point, value), FLOOR) for point in own]
-        line = "-" if own[0]["kind"] == "correction" else ""
-        axes.plot(times, means, line, marker=marker, color=color, label=own[0]["label"],
-                  markersize=6, linewidth=1.4)
-        for point in own:
-            seeds = [max(value(run), FLOOR) for run in point["runs"]]
-            if point["kind"] == "network":
-                axes.plot([point[clock]] * len(seeds), seeds, ".", color=color, alpha=0.5)
-    front = on_the_front(points, value, clock)
-    axes.step([point[clock] for point in front],
-              [max(mean_of(point, value), FLOOR) for point in front], where="post",
-              color="0.75", linewidth=6, zorder=0, label="the front: nobody is better in both")
-    axes.set(xscale="log", yscale="log", ylabel=UNITS.get(results["figure"], ""),
-             xlabel={"one_ms": "ms for one problem by itself",
-                     "batch_ms": "ms a problem, in a batch of 4,096"}[clock])
-
-
 def value_of(results):
     """The figure that decides, as a function of a run of ``results["front"]``."""
     return {"control_mse": lambda run: run["control_mse"],
@@ -117,5 +51,13 @@ def front_in_words(results, clock, names=None):
     value = value_of(results)
     points = [point for point in results["front"] if names is None or point["name"] in names]
     for point in on_the_front(points, value, clock):
-        after = f", {point['iterations']} iterations" if point["kind"] == "correction" else ""
-        yield f"{point[clock]:8.4f} ms  {mean_of(point, value):8.1e}  {point['label']}{after}"
+        count = point["iterations"]
+        after = f", {count} iteration{'s'[:count != 1]}" if point["kind"] == "correction" else ""
+        yield (f"{point[clock]:8.2g} ms  {mean_of(point, value):8.1e}  "
+               f"{label_of(results, point)}{after}")
+
+
+def label_of(results, point):
+    """What a point of the front is called: variants by their labels."""
+    start, plus, method = point["label"].partition(" + ")
+    return results["variants"].get(start, {"label": start})["label"] + plus + method
