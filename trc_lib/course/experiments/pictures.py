@@ -56,8 +56,8 @@ def draw_time(axes, results, clock, names, figure=None):
         times = [point[clock] for point in own]
         means = [max(mean_of(point, value), FLOOR) for point in own]
         line = "-" if own[0]["kind"] == "correction" else "none"
-        axes.plot(times, means, linestyle=line, marker=marker, color=color, label=label_of(results, own[0]),
-                  markersize=6, linewidth=1.4)
+        axes.plot(times, means, linestyle=line, marker=marker, color=color, markersize=6,
+                  linewidth=1.4, label=label_of(results, own[0]))
         for point in own:
             seeds = [max(value(run), FLOOR) for run in point["runs"]]
             if point["kind"] == "network":
