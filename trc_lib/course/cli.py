@@ -209,7 +209,7 @@ def course(options):
 def sweep(options):
     """Train every variant of a study with several seeds; finished runs are kept.
 
-    It takes hours. Without --only it replaces data/results/<study>.json and the study's networks
+    It takes up to an hour. Without --only it replaces data/results/<study>.json and the study's networks
     in data/pretrained/laboratory.
     """
     study = named(options.study, STUDIES, "a Study")
