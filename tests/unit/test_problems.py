@@ -1,9 +1,11 @@
 """Each problem is a teacher and a sampler; no module asks for one by its name."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from trc_lib.course.experiments import Study, Variant
+from trc_lib.course.experiments import Study, Variant, definitions
 from trc_lib.course.experiments.runs import run_variant
 from trc_lib.data import LQRDataset
 from trc_lib.evaluation import evaluate
@@ -13,7 +15,8 @@ from trc_lib.systems import LinearSystem, System
 from trc_lib.teachers import Teacher
 from trc_lib.training import TrainConfig, train
 
-SHORT = {"double_integrator": {}, "bounded_inputs": {}, "van_der_pol": {"horizon": 8}}
+SHORT = {"double_integrator": {}, "bounded_inputs": {}, "van_der_pol": {"horizon": 8},
+         "weak_van_der_pol": {"horizon": 8}}
 each_problem = pytest.mark.parametrize("problem", [
     make(**SHORT[name]) for name, make in PROBLEMS.items()], ids=PROBLEMS)
 
@@ -128,9 +131,10 @@ def test_a_problem_is_named_by_the_library_or_by_its_module():
 
 
 def test_a_study_may_be_of_a_problem_of_ones_own():
-    study = Study("tanks", f"{__name__}:tank", (), (), num_train=40, num_validation=10, num_test=10)
-    variant = Variant("small", "a small network", training={"epochs": 2},
-                      sizes={"block_hidden": 8, "head_hidden": 8, "latent_dim": 8})
+    study = Study("tanks", f"{__name__}:tank", "final_error", (), num_train=40, num_validation=10,
+                  num_test=10)
+    variant = Variant("small", "a small network", partial(
+        definitions.recursive, block_hidden=8, head_hidden=8, latent_dim=8), ({"epochs": 2},))
     model, figures = run_variant(variant, 1e-3, 0, study)
     assert model.config.horizon == 8 and figures["success_rate"] >= 0
 

@@ -209,8 +209,8 @@ def course(options):
 def sweep(options):
     """Train every variant of a study with several seeds; finished runs are kept.
 
-    It takes up to an hour. Without --only it replaces data/results/<study>.json and the study's networks
-    in data/pretrained/laboratory.
+    It takes up to an hour. Without --only it replaces data/results/<study>.json and the study's
+    networks in data/pretrained/laboratory.
     """
     study = named(options.study, STUDIES, "a Study")
     validation.whole("seeds", options.seeds, at_most=min(TUNING_SEEDS))

@@ -45,7 +45,7 @@ def folder(tmp_path, monkeypatch):
     ("generate --seed -1", "--seed -1 is too small"),
     ("generate --seed 9223372036854775807", "--seed 9223372036854775807 is too large"),
     ("generate --problem van_der_pole", "mymodule:name of a function that returns a Problem; "
-     "did you mean 'van_der_pol'?"),
+     "did you mean 'van_der_pol' or 'weak_van_der_pol'?"),
     ("train --data nowhere", "nowhere/lqr_dataset.npz does not exist"),
     ("train --proportional --no-feedback", "--proportional needs feedback"),
     ("train --epochs 0", "--epochs 0 is too small"),

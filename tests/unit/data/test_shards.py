@@ -34,7 +34,8 @@ def read_all(store):
 
 
 @pytest.mark.parametrize("problem", [
-    PROBLEM, PROBLEMS["bounded_inputs"](), PROBLEMS["van_der_pol"](horizon=3)], ids=PROBLEMS)
+    PROBLEM, PROBLEMS["bounded_inputs"](), PROBLEMS["van_der_pol"](horizon=3)],
+    ids=["double_integrator", "bounded_inputs", "van_der_pol"])
 def test_a_store_holds_the_dataset_of_its_seed(small_shards, tmp_path, problem):
     """Also where one problem in three has no answer and is drawn anew."""
     made, dataset = problem.store(tmp_path, 100, seed=3), problem.dataset(100, seed=3)
