@@ -204,6 +204,8 @@ def projected_gradient(teacher):
             states = system.rollout_unchecked(x0, u)
             return cost.total(states, u, xT), cost.gradient(system, states, u, xT)
 
+        if not iterations:
+            return guess
         u, (value, slope) = guess, slope_of(guess)
         length = 0.1 / slope.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
         for _ in range(iterations):

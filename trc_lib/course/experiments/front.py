@@ -118,7 +118,7 @@ class _Fast:
         self.batch = min((self._torch, self._onnx) if self.session else (self._torch,),
                          key=lambda solve: _seconds(lambda: solve(rows, rows)))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, whose tensors the compiled loops over time refuse
     def _torch(self, x0, xT):
         return self.model.predict(x0.float(), xT.float())["controls"].double()
 
