@@ -26,7 +26,9 @@ ONE = Variant("one", "one", partial(definitions.recursive, H_cycles=1, L_cycles=
 PAIR = (ONE, Variant("mlp", "mlp", definitions.mlp, ({"epochs": 1},)))
 MEETING = Study("meeting", "double_integrator", "control_mse", PAIR, num_train=128,
                 num_validation=32, num_test=64)
-each_study = pytest.mark.parametrize("study", STUDIES.values(), ids=list(STUDIES))
+# The bounded study's plan was written anew, and has not been run since: chapter 8 says so.
+MEASURED = {name: study for name, study in STUDIES.items() if name != "bounded"}
+each_study = pytest.mark.parametrize("study", MEASURED.values(), ids=list(MEASURED))
 
 
 @pytest.fixture(autouse=True)
