@@ -258,6 +258,9 @@ def test_the_stored_front_has_a_point_for_every_network_and_every_number_of_iter
         rows = [run for run in table["variants"][variant.name]["runs"] if "failed" not in run]
         for kept, run in zip(points[variant.name, 0]["runs"], rows, strict=True):
             for figure, value in kept.items():
+                if value is None:  # the parts of a mistake, which a nonlinear system has not
+                    assert run[figure] is None
+                    continue
                 slack = 2e-4 if figure == "success_rate" else 1e-9
                 assert value == pytest.approx(run[figure], rel=1e-2, abs=slack)
     for correction in study.corrections:
