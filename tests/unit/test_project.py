@@ -262,8 +262,7 @@ def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):
     outputs = [output for cell in _code(notebook) for output in cell["outputs"]]
     kinds = [kind for output in outputs for kind in output.get("data", {})]
     assert kinds.count("image/png") >= 3
-    if not _source(notebook["cells"][0]).startswith("# 6 "):  # chapter 6 reads a table
-        assert "application/vnd.jupyter.widget-view+json" in kinds
+    assert "application/vnd.jupyter.widget-view+json" in kinds
     lengths = sorted(len(_source(cell).splitlines()) for cell in _code(notebook))
     assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= 10
 
