@@ -282,7 +282,7 @@ def test_the_networks_that_are_shipped_do_what_the_stored_table_says(study):
                                         type(variant.network(problem.teacher, 0)))
             controls = network.solve(problems.initial_states, problems.target_states)
             again, run = measure(problems, controls), row["runs"][0]
-            assert definitions.FIGURES[study.figure](again) == pytest.approx(
+            assert definitions.FIGURES[study.figure](dataclasses.asdict(again)) == pytest.approx(
                 run[study.figure], rel=1e-3)
             assert again.final_error_mean == pytest.approx(run["final_error_mean"], rel=1e-3)
             assert again.success_rate == pytest.approx(run["success_rate"], abs=2e-4)

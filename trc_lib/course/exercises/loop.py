@@ -1,4 +1,4 @@
-"""Checks of chapter 7: stopping, and a correction in proportion."""
+"""Checks of chapter 7: stopping, a correction in proportion, cycles that make nothing worse."""
 
 import math
 
@@ -269,3 +269,75 @@ def _check_gradient(given, error, d):
                         "is part of the answer. Detach nothing here.")
         raise Wrong(f"The values are right; the gradient of {what} is not (detach, item or numpy "
                     "on the way?).")
+
+
+# ------------------------------------------------------------------ cycles that make nothing worse
+
+GOAL = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)  # the cheapest controls of all problems
+
+
+def _cost(u):
+    return (u - GOAL).square().sum(dim=1)
+
+
+def _cycle(u):
+    """Far from the goal it helps; near to it, it makes the controls worse, for the time being."""
+    off = u - GOAL
+    return GOAL + torch.where(off.norm(dim=1, keepdim=True) < 1, 3.0 * off, 0.2 * off)
+
+
+def _kept(u, cycles, better):
+    """What ``cycles`` cycles end with if those that are ``better`` are taken, and gone on from."""
+    for _ in range(cycles):
+        after = _cycle(u)
+        u = torch.where(better(_cost(u), _cost(after))[:, None], after, u)
+    return u
+
+
+def _cheapest_of_all(u, cycles):
+    """The cheapest plan of a run that takes every cycle."""
+    best = u
+    for _ in range(cycles):
+        u = _cycle(u)
+        best = torch.where((_cost(u) < _cost(best))[:, None], u, best)
+    return best
+
+
+@exercise
+def never_worse(answer):
+    """Check ``answer(cycle, cost, u, cycles)``: each problem keeps the cheaper controls."""
+    start = torch.randn(9, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    sizes = torch.tensor([0.3, 0.5, 0.8, 0.95, 1.5, 2.0, 3.0, 4.9, 6.0], dtype=torch.float64)
+    start = GOAL + sizes[:, None] * start / start.norm(dim=1, keepdim=True)
+
+    def always(before, after):
+        return torch.ones_like(before, dtype=torch.bool)
+
+    def on_average(before, after):
+        return (after.mean() < before.mean()).expand(len(before))
+
+    for cycles in (2, 4, 1):
+        right = _kept(start, cycles, lambda before, after: after < before)
+        given = as_array(answer(_cycle, _cost, start.clone(), cycles), tuple(start.shape),
+                         "the controls", {(len(start),): "Return the controls, not their costs."})
+        judge(given, right.numpy(), [
+            (_kept(start, cycles, always), "Every cycle is taken, also where it costs more."),
+            (_kept(start, cycles, on_average),
+             "All problems keep or take the new controls together, by the mean cost. Each by its "
+             "own: torch.where."),
+            (_kept(start, cycles, lambda before, after: after > before),
+             "You keep the dearer of the two."),
+            (start, "Nothing is changed: where a cycle costs less, take its controls."),
+            (_kept(start, 1, lambda before, after: after < before),
+             f"That is one cycle; run {cycles}, each from what was kept before it."),
+            (_kept(start, cycles - 1, lambda before, after: after < before),
+             "That is one cycle too few."),
+            (_kept(start, cycles + 1, lambda before, after: after < before),
+             "That is one cycle too many."),
+            (_cheapest_of_all(start, cycles),
+             "You run all cycles on, and pick the cheapest plan at the end. Go on from the plan "
+             "that was *kept*: a cycle is not to start from controls that are worse."),
+        ], f"After {cycles} cycles the controls should cost "
+           f"{_cost(right).sum():.3f} together; yours cost "
+           f"{_cost(torch.tensor(given)).sum():.3f}.", CLOSE)
+    return "no cycle can make a plan worse now, however deep it runs."

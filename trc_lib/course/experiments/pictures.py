@@ -7,8 +7,9 @@ import scipy.stats
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from trc_lib.course import plots  # noqa: F401 - sets the style
+from trc_lib.course.experiments.definitions import FIGURES
 from trc_lib.course.experiments.front import mean_of, on_the_front
-from trc_lib.course.experiments.report import UNITS, label_of, value_of
+from trc_lib.course.experiments.report import UNITS, label_of
 
 LOOKS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#E69F00", "v"),
          ("#56B4E9", "P"), ("#000000", "X"), ("#8C6BB1", "<"), ("#666666", ">"))
@@ -39,7 +40,7 @@ def draw_seeds(axes, results, names, figure=None):
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_time(axes, results, clock, names, figure=None):
+def draw_time(axes, results, clock, names):
     """Error against time: networks as points with their seeds, corrections as curves.
 
     Args:
@@ -47,9 +48,8 @@ def draw_time(axes, results, clock, names, figure=None):
         results: as `load_results` reads them.
         clock: ``"one_ms"`` or ``"batch_ms"``.
         names: of variants and corrections, in the order of their looks.
-        figure: a function of a run; the figure that decides if None.
     """
-    value = value_of(results) if figure is None else figure
+    value = FIGURES[results["figure"]]
     points = [point for point in results["front"] if point["name"] in names]
     for (color, marker), name in zip(LOOKS * math.ceil(len(names) / len(LOOKS)), names):
         own = [point for point in points if point["name"] == name]

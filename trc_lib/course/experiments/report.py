@@ -1,5 +1,6 @@
 """The results of a study as text."""
 
+from trc_lib.course.experiments.definitions import FIGURES
 from trc_lib.course.experiments.front import mean_of, on_the_front
 
 UNITS = {"control_mse": "control MSE ((m/s²)²)", "final_error": "mean final error",
@@ -39,16 +40,9 @@ def table(results, names=None):
     return "\n".join(lines)
 
 
-def value_of(results):
-    """The figure that decides, as a function of a run of ``results["front"]``."""
-    return {"control_mse": lambda run: run["control_mse"],
-            "final_error": lambda run: run["final_error_mean"],
-            "cost_gap": lambda run: max(run["cost_ratio"] - 1, 0.0)}[results["figure"]]
-
-
 def front_in_words(results, clock, names=None):
     """Who is on the front, one line each, from fast to slow."""
-    value = value_of(results)
+    value = FIGURES[results["figure"]]
     points = [point for point in results["front"] if names is None or point["name"] in names]
     for point in on_the_front(points, value, clock):
         count = point["iterations"]

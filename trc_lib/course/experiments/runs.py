@@ -283,8 +283,8 @@ def run_variant(variant, lr, seed, study=RECURSION):
 
 def figures_of(study, dataset, controls):
     """The `Metrics` of controls as a dict, with the figure that decides."""
-    metrics = measure(dataset, controls)
-    return dataclasses.asdict(metrics) | {study.figure: FIGURES[study.figure](metrics)}
+    metrics = dataclasses.asdict(measure(dataset, controls))
+    return metrics | {study.figure: FIGURES[study.figure](metrics)}
 
 
 def _distance(study, dataset, controls):

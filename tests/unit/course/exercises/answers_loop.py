@@ -48,7 +48,46 @@ def proportional(size="(e.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()", di
     return answer
 
 
+# ------------------------------------------------------------------ never_worse
+
+def never_worse(cycle, cost, u, cycles):
+    for _ in range(cycles):
+        after = cycle(u)
+        u = torch.where((cost(after) < cost(u))[:, None], after, u)
+    return u
+
+
+def never_worse_by_loop(cycle, cost, u, cycles):
+    for _ in range(cycles):
+        after, before = cycle(u), u.clone()
+        for i in range(len(u)):
+            if cost(after)[i] < cost(before)[i]:
+                u[i] = after[i]
+    return u
+
+
+def taking(where):
+    """A never_worse that takes a cycle where ``where``, an expression, says so."""
+    def answer(cycle, cost, u, cycles):
+        for _ in range(cycles):
+            names = {"torch": torch, "u": u, "cost": cost, "after": cycle(u)}
+            u = torch.where(eval(where, names), names["after"], u)
+        return u
+    return answer
+
+
+def cheapest_of_all(cycle, cost, u, cycles):
+    plans = [u]
+    for _ in range(cycles):
+        plans.append(cycle(plans[-1]))
+    plans = torch.stack(plans)
+    costs = torch.stack([cost(plan) for plan in plans])
+    return plans[costs.argmin(dim=0), torch.arange(len(u))]
+
+
 RIGHT = {
+    checks.never_worse: [never_worse, never_worse_by_loop,
+                         lambda *given: never_worse(*given).numpy()],
     checks.stop_when: [
         stop_when,
         stop_by_loop,
@@ -61,6 +100,17 @@ RIGHT = {
 }
 
 WRONG = {
+    checks.never_worse: [
+        (lambda cycle, cost, u, cycles: cost(never_worse(cycle, cost, u, cycles)), "not their"),
+        (lambda cycle, cost, u, cycles: u, "Nothing is changed"),
+        (taking("torch.tensor(True)"), "Every cycle is taken"),
+        (taking("cost(after).mean() < cost(u).mean()"), "by the mean cost"),
+        (taking("(cost(after) > cost(u))[:, None]"), "dearer"),
+        (cheapest_of_all, "*kept*"),
+        (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, 1), "That is one cycle; run"),
+        (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, cycles + 1), "too many"),
+        (lambda cycle, cost, u, cycles: 2 * u, "should cost"),
+    ],
     checks.stop_when: [
         (stop("(gain > threshold).sum(dim=0)"), "does not start again"),
         (stop("((gain > threshold) * torch.arange(1, H + 1)[:, None]).max(dim=0).values"),

@@ -43,10 +43,10 @@ WRONG = [(check, *row) for module in ANSWERS
          for check, rows in module.WRONG.items() for row in rows]
 
 
-def test_there_are_two_to_five_in_each_chapter():
+def test_there_are_three_to_five_in_each_chapter():
     counts = {module.__name__: sum(check.__module__ == module.__name__ for check in CHECKS)
               for module in MODULES}
-    assert all(2 <= count <= 5 for count in counts.values()), counts
+    assert all(3 <= count <= 5 for count in counts.values()), counts
 
 
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
