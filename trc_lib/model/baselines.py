@@ -202,6 +202,44 @@ class Corrector(Learner):
         return {"controls": cycle_controls[-1], "cycle_controls": cycle_controls}
 
 
+class LearnedGain(Corrector):
+    """An MLP that proposes, and one learned matrix that turns the feedback into a correction.
+
+    Args:
+        config: a `CorrectorConfig`; its ``width`` and ``depth`` are of the proposal.
+        system, seed, feedback: as in `TinyRecursiveControl`.
+    """
+
+    kind = "trc_lib.learned_gain"
+
+    def __init__(self, config: object = CorrectorConfig(), system: object = None, seed: object = 0,
+                 feedback: object = None):
+        super().__init__(config, system, seed, feedback)
+        sequence = config.horizon * config.control_dim
+        self.correctors = nn.ModuleList(
+            _OfTheSignal(self.feedback.size, sequence, bias=False) for _ in range(config.networks))
+        for gain in self.correctors:
+            nn.init.zeros_(gain.weight)
+
+    @classmethod
+    def within(cls, numbers: object, system: object = None, seed: object = 0,
+               feedback: object = None, **changes) -> "LearnedGain":
+        """The widest network of at most ``numbers`` parameters; ``changes`` to its config."""
+        config = CorrectorConfig(**sizes_of(system) | changes)
+        problem, sequence = 2 * config.state_dim, config.horizon * config.control_dim
+        size = config.state_dim if feedback is None else feedback.size
+        width = _widest(numbers, lambda width: config.networks * size * sequence
+                        + _count(problem, width, config.depth, sequence))
+        return cls(dataclasses.replace(config, width=width), system, seed, feedback)
+
+
+class _OfTheSignal(nn.Linear):
+    """A matrix for the last inputs, a feedback's signal; it leaves out those before."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs[..., -self.in_features:])
+
+
 def _layers(inputs, width, depth, outputs):
     """An MLP with ``depth`` hidden layers."""
     sizes = [inputs, *[width] * depth, outputs]

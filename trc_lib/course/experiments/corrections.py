@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from trc_lib.course.experiments import solvers
 from trc_lib.model.baselines import LinearMap
 from trc_lib.teachers import ClippedLQR
 
@@ -24,18 +25,20 @@ class Correction:
         name, label: as in `Variant`.
         start: what makes the guess: one of `STARTS`, or the name of a variant of the study.
         refine: makes from a teacher the function ``(x0, xT, guess, iterations) -> controls`` for a
-            batch, all tensors in float64.
+            batch, all tensors in float64; None if problems are solved one after the other.
         one: makes the same for one problem, NumPy arrays ``[state_dim]`` and ``[horizon,
             control_dim]``; None if the batch of one is to be used.
         iterations: after how many it is measured.
+        package: what must be installed for it; else it is left out.
     """
 
     name: str
     label: str
     start: str
-    refine: Callable
+    refine: Callable | None
     one: Callable | None = None
     iterations: tuple = (0, 1, 2, 3)
+    package: str | None = None
 
 
 # ---------------------------------------------------------------- guesses
@@ -195,25 +198,33 @@ def iterative_lqr(teacher):
 def projected_gradient(teacher):
     """Descent along the gradient, cut at the limits, with the step of Barzilai and Borwein.
 
-    A step that does not lower the cost is taken back, and the next one is half as long.
+    Controls are measured in half their ranges, or in one where those are infinite. The first step
+    changes the one with the largest slope by a tenth; then the long and the short of their two
+    steps take turns. A step that does not lower the cost is taken back, and the next one is half as
+    long.
+
+    Source: Barzilai and Borwein (1988), Two-point step size gradient methods.
     """
     system, cost, (low, high) = teacher.system, teacher.quadratic_cost, teacher.system.bounds
+    half = (high - low) / 2
+    unit = half.where(half.isfinite() & (half > 0), 1.0)
 
     def refine(x0, xT, guess, iterations):
         def slope_of(u):
             states = system.rollout_unchecked(x0, u)
-            return cost.total(states, u, xT), cost.gradient(system, states, u, xT)
+            return cost.total(states, u, xT), unit * cost.gradient(system, states, u, xT)
 
         if not iterations:
             return guess
         u, (value, slope) = guess, slope_of(guess)
-        length = 0.1 / slope.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-        for _ in range(iterations):
-            other = (u - length * slope).clamp(low, high)
+        length = 0.1 / slope.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-300)
+        for step in range(iterations):
+            other = (u - length * unit * slope).clamp(low, high)
             new_value, new_slope = slope_of(other)
-            move, turn = other - u, new_slope - slope
-            fit = move.square().sum(dim=(1, 2), keepdim=True) / (move * turn).sum(
-                dim=(1, 2), keepdim=True)
+            move, turn = (other - u) / unit, new_slope - slope
+            along, straight, bent = ((a * b).sum(dim=(1, 2), keepdim=True)
+                                     for a, b in ((move, turn), (move, move), (turn, turn)))
+            fit = straight / along if step % 2 else along / bent  # the long one, the short one
             better = (new_value < value)[:, None, None]
             length = torch.where(better & (fit > 0) & fit.isfinite(), fit, length / 2)
             u, slope = torch.where(better, other, u), torch.where(better, new_slope, slope)
@@ -247,10 +258,19 @@ def of_bounded_inputs(*networks):
 
 
 def of_the_oscillator(*networks):
-    """Iterations of the iterative LQR from several guesses, and gradient steps from networks."""
+    """Iterations of the iterative LQR, gradient steps, and well-kept solvers, cold and warm."""
     starts = ("nothing", "clipped law", "nearest neighbour", *networks)
-    return tuple(Correction(f"{start.replace(' ', '_')}_ilqr", f"{start} + iterative LQR", start,
+    ours = tuple(Correction(f"{start.replace(' ', '_')}_ilqr", f"{start} + iterative LQR", start,
                             iterative_lqr, None, (*range(5), 8) if start != "nothing" else
                             (0, 1, 2, 4, 6, 8, 10, 12)) for start in starts) + tuple(
         Correction(f"{start}_descent", f"{start} + projected gradient", start,
                    projected_gradient, None, (0, 3, 10, 30)) for start in networks)
+    fatrop, ipopt = (solvers.multiple_shooting(name) for name in ("fatrop", "ipopt"))
+    return ours + tuple(
+        Correction(f"{start}_{name.lower()}", f"{start} + {name}", start, None, one, counts,
+                   "casadi")
+        for start, name, one, counts in (
+            ("nothing", "fatrop", fatrop, (5, 10, 20, 50)),
+            ("mlp", "fatrop", fatrop, (2, 5, 10, 50)),
+            ("nothing", "IPOPT", ipopt, (100,)), ("mlp", "IPOPT", ipopt, (100,)),
+            ("mlp", "L-BFGS", solvers.limited_memory, (3, 10, 30))))

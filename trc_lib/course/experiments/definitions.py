@@ -24,7 +24,7 @@ from trc_lib.model import (
     SingleLatent,
     TinyRecursiveControl,
 )
-from trc_lib.model.baselines import MLP, Corrector
+from trc_lib.model.baselines import MLP, Corrector, LearnedGain
 from trc_lib.training import TrainConfig
 
 ROUNDING = 1e-12  # of a cost gap: no plan counts as better than the teacher's
@@ -123,9 +123,14 @@ def proportional(teacher):
     return Proportional(FinalError(teacher.system))
 
 
+def cost_gradient(teacher):
+    """Feedback: the gradient of the teacher's `QuadraticCost`."""
+    return CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon)
+
+
 def proportional_gradient(teacher):
-    """Feedback: the gradient of the teacher's `QuadraticCost`, and corrections in proportion."""
-    return Proportional(CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon))
+    """Feedback: the same, and corrections in proportion to it."""
+    return Proportional(cost_gradient(teacher))
 
 
 def blind(teacher):
@@ -150,6 +155,13 @@ def corrector(teacher, seed, feedback=proportional, networks=1):
     numbers = recursive(teacher, seed, feedback).num_parameters
     return Corrector.within(numbers, teacher.system, seed, feedback(teacher),
                             horizon=teacher.horizon, networks=networks)
+
+
+def learned_gain(teacher, seed, feedback=final_error):
+    """An MLP and a learned matrix for corrections, together as large as the recursive network."""
+    numbers = recursive(teacher, seed, feedback).num_parameters
+    return LearnedGain.within(numbers, teacher.system, seed, feedback(teacher),
+                              horizon=teacher.horizon)
 
 
 # ---------------------------------------------------------------- chapters 6 and 7
@@ -186,19 +198,20 @@ RECURSION = Study(
                 (_ROOT | {"epochs": 32},)),
         Variant("corrector_unshared", "plain corrector, one a look",
                 partial(corrector, networks=3), (_ROOT | {"epochs": 34},)),
+        Variant("learned_gain", "MLP + learned gain", learned_gain, (_ROOT | {"epochs": 40},)),
     ))
 
 # ---------------------------------------------------------------- chapter 8
 
-# Everybody has about 20 seconds of one core.
+# Everybody has 20 to 30 seconds of one core.
 _BOUNDED_PROPOSAL = {"part": "proposal", "epochs": 25}
 _BOUNDED_CYCLES = {"part": "cycles", "epochs": 5}
 _BOUNDED_TOGETHER = {"epochs": 8}
 
 BOUNDED = Study(
     "bounded", "bounded_inputs", "control_mse",
-    shipped=("pretrained_root", "one_call", "mlp_parameters"),
-    corrections=corrections.of_bounded_inputs("mlp_parameters", "pretrained_root"),
+    shipped=("pretrained_mse", "one_call", "learned_gain", "mlp_parameters"),
+    corrections=corrections.of_bounded_inputs("mlp_parameters", "one_call"),
     variants=(
         # order x loss
         Variant("pretrained_root", "recursive, proposes first, root loss", _LOOKING,
@@ -212,6 +225,8 @@ BOUNDED = Study(
         Variant("one_call", "proposes first, one call of the block",
                 partial(_LOOKING, network=OneCall),
                 (_BOUNDED_PROPOSAL, _ROOT | {"part": "cycles", "epochs": 13})),
+        Variant("learned_gain", "MLP + learned gain, proposes first", learned_gain,
+                (_BOUNDED_PROPOSAL | {"epochs": 40}, _ROOT | {"part": "cycles", "epochs": 15})),
         Variant("mlp_parameters", "MLP, equal parameters", mlp, ({"epochs": 64},)),
     ))
 
@@ -234,8 +249,13 @@ VAN_DER_POL = Study(
                 (_PROPOSAL, _CYCLES | {"epochs": 20})),
         Variant("one_call", "one call of the block", partial(_SLOPES, network=OneCall),
                 (_PROPOSAL, _CYCLES | {"epochs": 50})),
+        Variant("one_call_six", "one call of the block, six looks",
+                partial(_SLOPES, network=OneCall, H_cycles=6),
+                (_PROPOSAL, _CYCLES | {"epochs": 25})),
         Variant("corrector", "plain corrector", partial(corrector, feedback=proportional_gradient),
                 (_PROPOSAL, _CYCLES | {"epochs": 50})),
+        Variant("learned_gain", "MLP + learned gain", partial(learned_gain, feedback=cost_gradient),
+                (_PROPOSAL | {"epochs": 250}, _CYCLES | {"epochs": 30})),
         Variant("mlp", "MLP, equal parameters", mlp, ({"batch_size": 128, "epochs": 450},)),
     ))
 

@@ -53,7 +53,8 @@ def measure_front(study, networks, sets):
             points.append({"name": name, "label": labels[name], "kind": "network", "iterations": 0,
                            **fast[name].times(problems),
                            "runs": [_kept(test_set, each.solve(*problems)) for each in trained]})
-    usable = [each for each in study.corrections if each.start in STARTS or each.start in fast]
+    usable = [each for each in study.corrections if (each.start in STARTS or each.start in fast)
+              and (each.package is None or importlib.util.find_spec(each.package))]
     for correction in tqdm(usable, "front: corrections", disable=None):
         with one_thread():
             points += _of_correction(correction, networks, fast, sets)
@@ -64,8 +65,8 @@ def _of_correction(correction, networks, fast, sets):
     """The points of one correction, one for each number of iterations."""
     test_set = sets[0][-1]
     teacher, problems = test_set.teacher, (test_set.initial_states, test_set.target_states)
-    refine = correction.refine(teacher)
     one = None if correction.one is None else correction.one(teacher)
+    refine = _one_by_one(one) if correction.refine is None else correction.refine(teacher)
     if correction.start in networks:
         solvers = [each.solve for each in networks[correction.start] if each is not None]
         start_one, start_batch = fast[correction.start].one, fast[correction.start].batch
@@ -93,10 +94,19 @@ def _of_correction(correction, networks, fast, sets):
 
         points.append({"name": correction.name, "label": correction.label, "kind": "correction",
                        "iterations": iterations,
-                       **_times(problems, solve_batch, None if one is None else solve_one),
+                       **_times(problems, None if correction.refine is None else solve_batch,
+                                None if one is None else solve_one),
                        "runs": [_kept(test_set, refine(*problems, guess, iterations))
                                 for guess in guesses]})
     return points
+
+
+def _one_by_one(one):
+    """The function for a batch of which there is only one for a single problem."""
+    def refine(x0, xT, guess, iterations):
+        return torch.from_numpy(np.stack([
+            one(*problem, iterations) for problem in zip(x0.numpy(), xT.numpy(), guess.numpy())]))
+    return refine
 
 
 def _kept(test_set, controls):
@@ -151,7 +161,7 @@ def _session(model):
 
 
 def _times(problems, batch, one):
-    """Milliseconds of one problem by itself, and of one of a batch."""
+    """Milliseconds of one problem by itself, and of one of a batch; one of the two may be None."""
     x0, xT = (states.repeat(-(-BATCH // len(states)), 1)[:BATCH] for states in problems)
 
     def batch_of_one(start, target):
@@ -160,8 +170,8 @@ def _times(problems, batch, one):
     singles = [(start.numpy(), target.numpy()) for start, target in zip(x0[:SINGLE], xT[:SINGLE])]
     one_ms = 1e3 / SINGLE * min(
         _seconds(lambda solve=solve: [solve(*problem) for problem in singles])
-        for solve in (one, batch_of_one) if solve is not None)
-    batch_ms = 1e3 / BATCH * _seconds(lambda: batch(x0, xT))
+        for solve in (one, batch and batch_of_one) if solve is not None)
+    batch_ms = one_ms if batch is None else 1e3 / BATCH * _seconds(lambda: batch(x0, xT))
     return {"one_ms": float(f"{one_ms:.3g}"), "batch_ms": float(f"{min(batch_ms, one_ms):.3g}")}
 
 

@@ -280,6 +280,22 @@ def test_projected_gradient_steps_never_raise_a_cost_and_stay_within_the_limits(
     assert (before < 0.99 * first).any() and np.isfinite(before).all()
 
 
+def test_projected_gradient_steps_are_the_same_in_any_units_of_the_controls():
+    A, B = coupled().A, coupled().B
+    x0, xT = sample_states(20, 3, 3, 1.5)[0], torch.zeros(20, 3).double()
+    found = []
+    for units in (torch.ones(2).double(), torch.tensor([1e-3, 40.0]).double()):
+        limits = torch.tensor(UNEVEN).double() * units[:, None]
+        system = LinearSystem(A, B / units, 0.2, limits)
+        cost = QuadraticCost(torch.eye(3), torch.diag(0.1 / units**2), 5 * torch.eye(3))
+        refine = corrections.projected_gradient(IterativeLQR(system, 8, cost))
+        guess = (0.3 * units).expand(20, 8, 2)
+        found.append([refine(x0, xT, guess, steps) / units for steps in (1, 3, 10)])
+    for one, other in zip(*found, strict=True):
+        assert (one - 0.3).abs().max() > 0.01
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-8)
+
+
 def test_many_projected_gradient_steps_end_where_the_iterative_lqr_ends():
     cost = QuadraticCost(np.diag([10.0, 5.0, 2.0]), np.diag([0.1, 0.3]), 20 * np.eye(3))
     teacher = IterativeLQR(coupled(UNEVEN), 8, cost, guesses=1)
