@@ -6,6 +6,7 @@ for one problem, in NumPy, where that is faster; the faster one is timed.
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -265,7 +266,7 @@ def of_the_oscillator(*networks):
                             (0, 1, 2, 4, 6, 8, 10, 12)) for start in starts) + tuple(
         Correction(f"{start}_descent", f"{start} + projected gradient", start,
                    projected_gradient, None, (0, 3, 10, 30)) for start in networks)
-    fatrop, ipopt = (solvers.multiple_shooting(name) for name in ("fatrop", "ipopt"))
+    fatrop, ipopt = (partial(solvers.multiple_shooting, name=name) for name in ("fatrop", "ipopt"))
     return ours + tuple(
         Correction(f"{start}_{name.lower()}", f"{start} + {name}", start, None, one, counts,
                    "casadi")

@@ -39,55 +39,54 @@ def _casadi(teacher):
     return casadi, step, stage, lambda s, target: casadi.bilin(Q_final, s - target)
 
 
-def multiple_shooting(name):
+def multiple_shooting(teacher, name):
     """A solver that has states and controls as unknowns, and uses that step follows step.
 
     Args:
+        teacher: whose problems it solves.
         name: "fatrop" or "ipopt".
 
     Returns:
-        what makes from a teacher the function ``one`` of a `Correction`; iterations are at most.
+        the function for one problem of a `Correction`; its iterations are the most.
     """
-    def for_teacher(teacher):
-        casadi, step, stage, last = _casadi(teacher)
-        N, (low, high) = teacher.horizon, (bound.item() for bound in teacher.system.bounds)
+    casadi, step, stage, last = _casadi(teacher)
+    N, (low, high) = teacher.horizon, (bound.item() for bound in teacher.system.bounds)
 
-        @functools.cache
-        def solver(most):
-            states = [casadi.MX.sym(f"x{k}", 2) for k in range(N + 1)]
-            controls = [casadi.MX.sym(f"u{k}") for k in range(N)]
-            start, target = casadi.MX.sym("start", 2), casadi.MX.sym("target", 2)
-            unknowns, constraints = [], []
-            for k, (state, control) in enumerate(zip(states, controls)):
-                unknowns += [state, control]
-                constraints.append(states[k + 1] - step(state, control))
-                constraints += [state - start] * (k == 0) + [control]
-            total = last(states[-1], target) + sum(
-                stage(state, control, target) for state, control in zip(states, controls))
-            equal = ([True] * 4 + [False]) + ([True] * 2 + [False]) * (N - 1)
-            own = ({"structure_detection": "auto", "equality": equal,
-                    "fatrop": {"print_level": 0, "max_iter": most, "tol": TOLERANCE,
-                               "mu_init": SMALL}} if name == "fatrop" else
-                   {"ipopt": {"print_level": 0, "sb": "yes", "max_iter": most, "tol": TOLERANCE}})
-            program = {"x": casadi.vertcat(*unknowns, states[-1]), "f": total,
-                       "g": casadi.vertcat(*constraints), "p": casadi.vertcat(start, target)}
-            limits = {"lbg": np.where(equal, 0.0, low), "ubg": np.where(equal, 0.0, high)}
-            return casadi.nlpsol("solver", name, program,
-                                 {"expand": True, "print_time": False} | own), limits
+    @functools.cache
+    def solver(most):
+        states = [casadi.MX.sym(f"x{k}", 2) for k in range(N + 1)]
+        controls = [casadi.MX.sym(f"u{k}") for k in range(N)]
+        start, target = casadi.MX.sym("start", 2), casadi.MX.sym("target", 2)
+        unknowns, constraints = [], []
+        for k, (state, control) in enumerate(zip(states, controls)):
+            unknowns += [state, control]
+            constraints.append(states[k + 1] - step(state, control))
+            constraints += [state - start] * (k == 0) + [control]
+        total = last(states[-1], target) + sum(
+            stage(state, control, target) for state, control in zip(states, controls))
+        equal = ([True] * 4 + [False]) + ([True] * 2 + [False]) * (N - 1)
+        own = ({"structure_detection": "auto", "equality": equal,
+                "fatrop": {"print_level": 0, "max_iter": most, "tol": TOLERANCE,
+                           "mu_init": SMALL}} if name == "fatrop" else
+               {"ipopt": {"print_level": 0, "sb": "yes", "max_iter": most, "tol": TOLERANCE}})
+        program = {"x": casadi.vertcat(*unknowns, states[-1]), "f": total,
+                   "g": casadi.vertcat(*constraints), "p": casadi.vertcat(start, target)}
+        limits = {"lbg": np.where(equal, 0.0, low), "ubg": np.where(equal, 0.0, high)}
+        return casadi.nlpsol("solver", name, program,
+                             {"expand": True, "print_time": False} | own), limits
 
-        path_of = step.mapaccum(N)
+    path_of = step.mapaccum(N)
 
-        def refine(x0, xT, guess, iterations):
-            if not iterations:
-                return guess
-            solve, limits = solver(iterations)
-            path = (np.linspace(x0, xT, N + 1) if not guess.any() else  # nothing is known of it
-                    np.vstack([x0, path_of(x0, guess.T).full().T]))
-            first = np.append(np.hstack([path[:-1], guess]).ravel(), path[-1])
-            found = solve(x0=first, p=np.append(x0, xT), **limits)["x"].full().ravel()
-            return found[:-2].reshape(N, 3)[:, 2:].clip(low, high)
-        return refine
-    return for_teacher
+    def refine(x0, xT, guess, iterations):
+        if not iterations:
+            return guess
+        solve, limits = solver(iterations)
+        path = (np.linspace(x0, xT, N + 1) if not guess.any() else  # nothing is known of it
+                np.vstack([x0, path_of(x0, guess.T).full().T]))
+        first = np.append(np.hstack([path[:-1], guess]).ravel(), path[-1])
+        found = solve(x0=first, p=np.append(x0, xT), **limits)["x"].full().ravel()
+        return found[:-2].reshape(N, 3)[:, 2:].clip(low, high)
+    return refine
 
 
 def compiled_gradient(teacher):
