@@ -147,7 +147,7 @@ def stranger():
 # one of each problem and each kind of feedback; the others have the same parts
 @pytest.mark.parametrize("make", [
     lambda: pretrained("laboratory/proportional_root"),
-    lambda: pretrained("laboratory/bounded_pretrained_proposal"),
+    lambda: pretrained("laboratory/bounded_pretrained_mse"),
     lambda: pretrained("laboratory/bounded_mlp_parameters", MLP),
     lambda: pretrained("laboratory/van_der_pol_gradient"), stranger],
     ids=["double integrator", "bounded", "bounded, MLP", "oscillator", "a stranger's system"])

@@ -8,7 +8,14 @@ import torch
 
 from trc_lib.evaluation import evaluate
 from trc_lib.model import CostGradient, FinalError, NoFeedback, Proportional, TinyRecursiveControl
-from trc_lib.model.baselines import MLP, Corrector, CorrectorConfig, LinearMap, MLPConfig
+from trc_lib.model.baselines import (
+    MLP,
+    Corrector,
+    CorrectorConfig,
+    LearnedGain,
+    LinearMap,
+    MLPConfig,
+)
 from trc_lib.problems import bounded_inputs, van_der_pol
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 from trc_lib.training import TrainConfig, train
@@ -301,3 +308,49 @@ def test_the_signal_of_a_corrector_is_scaled_by_its_proposals_for_the_data():
     teacher.cost(x0, xT, controls).sum().backward()
     expected = controls.grad.flatten(1).square().mean(dim=0).sqrt() * 10**0.5
     torch.testing.assert_close(model.feedback.inner.scale, expected, rtol=1e-4, atol=1e-5)
+
+
+# ---------------------------------------------------------------- one learned matrix
+
+def test_a_learned_gain_adds_its_matrix_times_the_error_in_every_cycle(dataset, problems):
+    system = DoubleIntegrator(control_limit=1.5)
+    model = LearnedGain(CorrectorConfig(**SMALL), system, 5, FinalError(system))
+    model.set_scaling(dataset)
+    proposed = model(*problems)["cycle_controls"].detach()
+    assert torch.equal(proposed[0], proposed[3])  # the matrix begins with zeros
+    matrix = torch.randn(15, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.correctors[0].weight.copy_(matrix)
+    assert model.correctors[0].bias is None
+    x0, xT = (states.double().numpy() for states in problems)
+    size, unit = model.state_scale.double().numpy(), model.control_scale.double().numpy()
+    u = proposed[0, :, :, 0].double().numpy()
+    for cycle in model(*problems)["cycle_controls"].detach()[1:, :, :, 0]:
+        p, v = x0.T
+        for now in u.T:
+            p, v = p + v * 0.33 + now * 0.33**2 / 2, v + now * 0.33
+        u = (u + (np.stack([p, v], axis=1) - xT) / size @ matrix.double().numpy().T * unit)
+        u = u.clip(-1.5, 1.5)
+        np.testing.assert_allclose(cycle, u, rtol=1e-4, atol=1e-5)
+
+
+@each_sharing
+@pytest.mark.parametrize("numbers", [3_000, 146_718])
+def test_a_learned_gain_is_as_wide_as_its_budget_allows(networks, numbers):
+    model = LearnedGain.within(numbers, seed=2, networks=networks)
+    counted = sum(weight.numel() for weight in model.parameters())
+    assert model.num_parameters == counted <= numbers and len(model.correctors) == networks
+    assert LearnedGain.within(counted, networks=networks).config == model.config
+    assert LearnedGain.within(counted - 1, networks=networks).config.width < model.config.width
+
+
+def test_a_learned_gain_comes_back_from_a_file_as_no_other_network(dataset, problems, tmp_path):
+    model = LearnedGain(CorrectorConfig(**SMALL))
+    model.set_scaling(dataset)
+    train(model, dataset, dataset, TrainConfig(epochs=2, lr=1e-2), progress=False)
+    assert model.correctors[0].weight.any()
+    model.save(tmp_path / "model.pt")
+    assert torch.equal(LearnedGain.load(tmp_path / "model.pt").solve(*problems),
+                       model.solve(*problems))
+    with pytest.raises(ValueError, match="is not a checkpoint of the kind"):
+        Corrector.load(tmp_path / "model.pt")

@@ -10,7 +10,7 @@ from trc_lib import io
 from trc_lib.data import generate_dataset
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.model.baselines import MLP, Corrector
+from trc_lib.model.baselines import MLP, Corrector, LearnedGain
 from trc_lib.systems import DoubleIntegrator, LinearSystem
 
 SHIPPED = sorted((ROOT / "data/pretrained").rglob("*.pt"))
@@ -18,8 +18,9 @@ SHIPPED = sorted((ROOT / "data/pretrained").rglob("*.pt"))
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_checkpoint_is_read(path):
-    network = (MLP if "mlp" in path.name else Corrector if "corrector" in path.name
-               else TinyRecursiveControl)
+    network = next((kind for part, kind in (("mlp", MLP), ("corrector", Corrector),
+                                            ("learned_gain", LearnedGain)) if part in path.name),
+                   TinyRecursiveControl)
     model = network.load(path)
     x0, xT = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
     assert bool(torch.isfinite(model(x0, xT)["controls"]).all()) and model.recipe["best_epoch"]

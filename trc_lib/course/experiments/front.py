@@ -19,6 +19,7 @@ from trc_lib.training.compute import one_thread
 BATCH = 4096   # problems that are solved together
 SINGLE = 24    # problems that are solved one after the other, for the time of one
 SECONDS = 0.3  # of each measurement, at least
+ROUNDS = 3     # in which all are timed one after the other; the least time of each counts
 KEPT = ("control_mse", "terminal_error", "excess_energy", "cost_ratio", "success_rate",
         "final_error_mean", "final_error_p99", "final_error_max")
 
@@ -28,7 +29,8 @@ def measure_front(study, networks, sets):
 
     Everything is timed in this process, on one core, and by the fastest implementation that there
     is: PyTorch or ONNX Runtime for networks, PyTorch or NumPy for corrections. The time of a guess
-    counts.
+    counts. All are timed in several rounds, and the least time counts: what is above it is other
+    work on the machine.
 
     Args:
         study: a `Study`.
@@ -43,7 +45,7 @@ def measure_front(study, networks, sets):
     test_set = sets[0][-1]
     problems = test_set.initial_states, test_set.target_states
     labels = {variant.name: variant.label for variant in study.variants}
-    points, fast = [], {}
+    points, solvers, fast = [], [], {}  # of each point, the functions for a batch and for one
     for name, several in tqdm(networks.items(), "front: networks", disable=None):
         trained = [each for each in several if each is not None]
         if not trained:
@@ -51,18 +53,25 @@ def measure_front(study, networks, sets):
         with one_thread():
             fast[name] = _Fast(trained[0])
             points.append({"name": name, "label": labels[name], "kind": "network", "iterations": 0,
-                           **fast[name].times(problems),
                            "runs": [_kept(test_set, each.solve(*problems)) for each in trained]})
+            solvers.append((fast[name].batch, fast[name].one))
     usable = [each for each in study.corrections if (each.start in STARTS or each.start in fast)
               and (each.package is None or importlib.util.find_spec(each.package))]
     for correction in tqdm(usable, "front: corrections", disable=None):
         with one_thread():
-            points += _of_correction(correction, networks, fast, sets)
+            for point, functions in _of_correction(correction, networks, fast, sets):
+                points.append(point)
+                solvers.append(functions)
+    with one_thread():
+        for point, functions in tqdm(ROUNDS * list(zip(points, solvers)), "front: times",
+                                     disable=None):
+            for clock, taken in _times(problems, *functions).items():
+                point[clock] = min(taken, point.get(clock, taken))
     return points
 
 
 def _of_correction(correction, networks, fast, sets):
-    """The points of one correction, one for each number of iterations."""
+    """The points of one correction, one for each number of iterations, and what is to be timed."""
     test_set = sets[0][-1]
     teacher, problems = test_set.teacher, (test_set.initial_states, test_set.target_states)
     one = None if correction.one is None else correction.one(teacher)
@@ -83,7 +92,7 @@ def _of_correction(correction, networks, fast, sets):
 
             def start_one(x0, xT):
                 return nothing
-    guesses, points = [solve(*problems) for solve in solvers], []
+    guesses = [solve(*problems) for solve in solvers]
     for iterations in correction.iterations:
 
         def solve_one(x0, xT, iterations=iterations):
@@ -92,13 +101,12 @@ def _of_correction(correction, networks, fast, sets):
         def solve_batch(x0, xT, iterations=iterations):
             return refine(x0, xT, start_batch(x0, xT), iterations)
 
-        points.append({"name": correction.name, "label": correction.label, "kind": "correction",
-                       "iterations": iterations,
-                       **_times(problems, None if correction.refine is None else solve_batch,
-                                None if one is None else solve_one),
-                       "runs": [_kept(test_set, refine(*problems, guess, iterations))
-                                for guess in guesses]})
-    return points
+        yield ({"name": correction.name, "label": correction.label, "kind": "correction",
+                "iterations": iterations,
+                "runs": [_kept(test_set, refine(*problems, guess, iterations))
+                         for guess in guesses]},
+               (None if correction.refine is None else solve_batch,
+                None if one is None else solve_one))
 
 
 def _one_by_one(one):
@@ -144,9 +152,6 @@ class _Fast:
                  "target_state": xT[None].astype(np.float32)}
         return self.session.run(None, given)[0][0].astype(float)
 
-    def times(self, problems):
-        return _times(problems, self.batch, self.one)
-
 
 def _session(model):
     """The network in ONNX Runtime, on one thread."""
@@ -176,14 +181,14 @@ def _times(problems, batch, one):
 
 
 def _seconds(call):
-    """The median time of a call."""
+    """The least time of a call."""
     call()  # compiles and caches what there is
     taken = []
-    while sum(taken) < SECONDS or len(taken) < 3:
+    while sum(taken) < SECONDS or not taken:
         started = time.perf_counter()
         call()
         taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
+    return min(taken)
 
 
 def on_the_front(points, figure, clock):

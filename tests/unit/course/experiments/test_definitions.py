@@ -18,7 +18,7 @@ from trc_lib.model import (
     SingleLatent,
     TinyRecursiveControl,
 )
-from trc_lib.model.baselines import MLP, Corrector
+from trc_lib.model.baselines import MLP, Corrector, LearnedGain
 from trc_lib.problems import PROBLEMS
 from trc_lib.teachers import MinimumEnergyController
 
@@ -34,7 +34,8 @@ def made(study, *names):
 
 @pytest.mark.parametrize("make", [
     lambda: MLP.within(5_000), lambda: Corrector.within(5_000),
-    lambda: Corrector.within(5_000, networks=3), TinyRecursiveControl.create_two_level_small,
+    lambda: Corrector.within(5_000, networks=3), lambda: LearnedGain.within(5_000),
+    TinyRecursiveControl.create_two_level_small,
     NoCarry.create_two_level_small, OneCall.create_two_level_small,
     lambda: TinyRecursiveControl.create_two_level_small(H_cycles=2, L_cycles=1,
                                                         feedback=NoFeedback())])
