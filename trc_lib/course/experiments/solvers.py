@@ -18,9 +18,10 @@ def _casadi(teacher):
     """The module, and the teacher's step and weights in its terms."""
     import casadi
 
-    system, weights = teacher.system, teacher.quadratic_cost
+    system = teacher.system
     if not isinstance(system, VanDerPol):
         raise TypeError(f"these solvers are written for VanDerPol, not for {system!r}")
+    weights = teacher.quadratic_cost
     state, control, h = casadi.SX.sym("state", 2), casadi.SX.sym("control"), system.dt
 
     def slope(s):

@@ -123,8 +123,8 @@ def test_a_plain_network_gets_the_parameters_of_the_recursive_one(study):
 # ---------------------------------------------------------------- what the names say
 
 KINDS = {"single_latent": SingleLatent, "last_gradient": LastCycleGradient, "no_carry": NoCarry,
-         "one_call": OneCall, "corrector": Corrector, "corrector_unshared": Corrector, "mlp": MLP,
-         "mlp_parameters": MLP}
+         "one_call": OneCall, "one_call_six": OneCall, "learned_gain": LearnedGain,
+         "corrector": Corrector, "corrector_unshared": Corrector, "mlp": MLP, "mlp_parameters": MLP}
 
 
 @each_study
@@ -136,7 +136,7 @@ def test_every_variant_is_the_network_that_its_name_says(study):
     for name, model in networks.items():
         assert (type(getattr(model, "feedback", None)) is NoFeedback) == (name == "no_feedback")
         if not isinstance(model, MLP):
-            assert model.config.H_cycles == (1 if name == "one_H" else full.H_cycles)
+            assert model.config.H_cycles == {"one_H": 1, "one_call_six": 6}.get(name, full.H_cycles)
         if isinstance(model, TinyRecursiveControl):
             assert model.config.L_cycles == (1 if name == "one_L" else full.L_cycles)
         if isinstance(model, Corrector):
@@ -148,13 +148,15 @@ def test_the_networks_of_the_oscillator_look_at_the_gradient_of_the_cost_of_its_
     study = STUDIES["van_der_pol"]
     teacher = PROBLEMS[study.problem]().teacher
     networks = [variant.network(teacher, 0) for variant in study.variants]
-    looking = [model.feedback for model in networks if not isinstance(model, MLP)]
+    looking = [model for model in networks if not isinstance(model, MLP)]
     assert len(looking) > 2
-    for feedback in looking:
-        if not isinstance(feedback, NoFeedback):
-            assert type(feedback) is Proportional and feedback.size == 101
-            assert type(feedback.inner) is CostGradient
-            assert feedback.inner.cost is teacher.quadratic_cost
+    for model in looking:
+        inner = model.feedback
+        if not isinstance(model, LearnedGain):  # which is linear in the gradient as it is
+            assert type(inner) is Proportional and inner.size == 101
+            inner = inner.inner
+        assert type(inner) is CostGradient and inner.size == 100
+        assert inner.cost is teacher.quadratic_cost
 
 
 def test_the_limits_bind_in_the_problem_of_the_oscillator():
@@ -168,8 +170,8 @@ def test_the_networks_of_a_cart_look_at_its_final_error_in_proportion_or_as_it_i
     for study in ("sweep", "bounded"):
         for name, model in made(study).items():
             feedback = getattr(model, "feedback", NoFeedback())
-            plain = study == "sweep" and name in ("recursive", "root", "one_H", "last_gradient",
-                                                  "reward")
+            plain = name == "learned_gain" or (study == "sweep" and name in (
+                "recursive", "root", "one_H", "last_gradient", "reward"))
             if not isinstance(feedback, NoFeedback):
                 assert type(feedback) is (FinalError if plain else Proportional)
                 assert type(feedback if plain else feedback.inner) is FinalError

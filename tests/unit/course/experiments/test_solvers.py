@@ -49,7 +49,7 @@ def test_more_iterations_leave_less_and_none_leaves_the_guess(name):
     assert np.array_equal(refine(*problem, guess, 0), guess)
     left = [cost(teacher, x0[:1], xT[:1], refine(*problem, guess, most)[None])
             - teacher.cost(x0[:1], xT[:1], best[:1]) for most in (2, 8, 100)]
-    assert left[0] > left[1] > left[2] > -1e-9
+    assert left[0] > left[1] >= left[2] > -1e-9 and left[0] > 1e-3
 
 
 @each_limit
@@ -73,7 +73,8 @@ def test_l_bfgs_goes_down_to_the_optimum(limit):
     for i, problem in enumerate(zip(x0.numpy(), xT.numpy())):
         left = [cost(teacher, x0[i], xT[i], refine(*problem, guess, most)) - wanted[i]
                 for most in (0, 3, 10, 1000)]
-        assert left[0] > left[1] > left[2] >= left[3] > -1e-9 and left[3] < 1e-6 * wanted[i]
+        assert left[0] > left[1] >= left[2] >= left[3] > -1e-8 * wanted[i]
+        assert left[3] < 1e-6 * wanted[i]
     assert np.abs(refine(*problem, guess, 1000)).max() <= limit
 
 
