@@ -69,4 +69,8 @@ def draw_time(axes, results, clock, names):
     axes.set(xscale="log", yscale="log", title={"one_ms": "one problem by itself",
                                                "batch_ms": "one of a batch of 4,096"}[clock],
              xlabel="time (ms)", ylabel=UNITS[results["figure"]])
+    decades = math.log10(axes.get_xlim()[1] / axes.get_xlim()[0])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.label_outer()

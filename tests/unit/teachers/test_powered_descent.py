@@ -1,0 +1,222 @@
+"""Landings of least fuel: published figures, cvxpy, and SciPy's integrator."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import scipy.integrate
+
+from trc_lib.teachers.powered_descent import Craft, PoweredDescent, fly
+
+cvxpy = pytest.importorskip("cvxpy")
+
+START = (2000.0, 0, 1500, 100, 0, -75, 1905)
+LARGE = Craft(3.71, 1700.0, 4800.0, 19_200.0, 5e-4, 30.0, 180.0, 90.0)
+LARGE_START = (450.0, -330, 2400, -40, 10, -10, 2000)
+CRAFTS = {
+    "none": Craft(), "ground": Craft(glide_slope=0), "slope": Craft(glide_slope=4),
+    "all": Craft(glide_slope=4, pointing=40, most_speed=138.9), "large": LARGE,
+    "upright": dataclasses.replace(LARGE, pointing=30)}
+STARTS = {"large": LARGE_START, "upright": LARGE_START, "all": (2000.0, 0, 1500, 80, 30, -75, 1905)}
+
+
+def solved(name, horizon, time=None):
+    problem, start = PoweredDescent(CRAFTS[name], horizon), STARTS.get(name, START)
+    return problem.best(start) if time is None else problem.solve(start, time)
+
+
+# ---------------------------------------------------------------- published and recomputed figures
+
+@pytest.mark.parametrize(("name", "horizon", "time", "fuel"), [
+    ("none", 144, 72.0, 387.92),    # Acikmese and Ploen print 387.9
+    ("slope", 144, 81.0, 399.43),   # they print 399.5
+    ("large", 100, 43.7, 198.87), ("upright", 100, 55.5, 219.07)])
+def test_the_fuel_in_a_given_time_is_that_of_the_literature(name, horizon, time, fuel):
+    landing = solved(name, horizon, time)
+    assert landing.status == "optimal" and landing.time_of_flight == time
+    assert landing.fuel == pytest.approx(fuel, abs=0.05) and landing.gap < 1e-3
+
+
+@pytest.mark.parametrize(("name", "start", "time", "fuel"), [
+    ("none", START, 72.2, 387.94), ("ground", START, 74.5, 390.44), ("slope", START, 77.7, 398.19),
+    ("slope", (2000, 500, 1500, 100, 0, -75, 1905), 77.9, 398.88),  # Blackmore prints 399.4 at 78.4
+    ("large", LARGE_START, 43.7, 198.87), ("upright", LARGE_START, 55.5, 219.07)])
+def test_the_best_time_of_flight_is_that_of_the_literature(name, start, time, fuel):
+    landing = PoweredDescent(CRAFTS[name], 80).best(start)
+    assert landing.time_of_flight == pytest.approx(time, abs=0.6)
+    assert landing.fuel == pytest.approx(fuel, abs=0.2)
+    for other in (time - 3, time + 3):  # it is the best: others need more
+        assert PoweredDescent(CRAFTS[name], 80).solve(start, other).fuel > landing.fuel or (
+            name == "large")
+
+
+def test_a_start_that_needs_more_fuel_than_there_is_is_proved_infeasible():
+    start = (2000, 0, 1500, 100, 40, -75, 1905)
+    problem = PoweredDescent(CRAFTS["slope"], 78)
+    for time in (75, 77.6, 80, 85):
+        landing = problem.solve(start, time)
+        assert landing.status == "infeasible" and math.isnan(landing.fuel)
+        assert bool(landing.states.isnan().all())
+    best = problem.best(start)
+    assert best.status == "infeasible" and best.fuel == pytest.approx(408.8, abs=0.5)
+
+
+def test_without_the_cant_angle_the_fuel_is_that_of_no_lander():
+    """One paper prints 4.53e-4 s/m, which forgets it."""
+    wrong = dataclasses.replace(CRAFTS["slope"], burn_rate=4.53e-4)
+    assert CRAFTS["slope"].burn_rate == pytest.approx(5.08628e-4, rel=1e-5)
+    saved = solved("slope", 40, 80).fuel - PoweredDescent(wrong, 40).solve(START, 80).fuel
+    assert saved > 20
+
+
+# ---------------------------------------------------------------- against cvxpy
+
+def by_cvxpy(craft, start, time, N):
+    """Fuel in kg: another scaling, another statement of the same limits, cvxpy's own canon."""
+    h, g = time / N, np.array([0, 0, -craft.gravity])
+    r, v, u = (cvxpy.Variable((N + 1, 3)) for _ in range(3))
+    z, s = cvxpy.Variable(N + 1), cvxpy.Variable(N + 1)
+    t = np.linspace(0, time, N + 1)
+    m = start[6] - craft.burn_rate * craft.most_thrust * t
+    d = z - np.log(m)
+    rules = [100 * r[0] == start[:3], v[0] == start[3:6], z[0] == np.log(start[6]),
+             r[N] == 0, v[N] == 0, z[N] >= np.log(craft.dry_mass),
+             s <= cvxpy.multiply(craft.most_thrust / m, 1 - d), d >= 0,
+             s >= cvxpy.multiply(craft.least_thrust / m, 1 - d + cvxpy.square(d) / 2),
+             z <= np.log(start[6] - craft.burn_rate * craft.least_thrust * t),
+             cvxpy.norm(u, axis=1) <= s, cvxpy.norm(v, axis=1) <= min(craft.most_speed, 1e4),
+             u[:, 2] >= np.cos(np.radians(craft.pointing)) * s]
+    if craft.glide_slope is not None:
+        rules.append(r[:, 2] >= np.tan(np.radians(craft.glide_slope))
+                     * cvxpy.norm(r[:, :2], axis=1))
+    for k in range(N):
+        rules += [v[k + 1] == v[k] + h * (u[k] + u[k + 1]) / 2 + h * g,
+                  100 * r[k + 1] == 100 * r[k] + h * v[k] + h**2 * (u[k] / 3 + u[k + 1] / 6 + g / 2),
+                  z[k + 1] == z[k] - craft.burn_rate * h * (s[k] + s[k + 1]) / 2]
+    program = cvxpy.Problem(cvxpy.Maximize(z[N]), rules)
+    program.solve(solver="CLARABEL")
+    return start[6] - np.exp(z.value[N]) if program.status == "optimal" else program.status
+
+
+@pytest.mark.parametrize(("name", "time"), [("none", 70), ("slope", 82), ("all", 78), ("upright", 60)])
+def test_it_is_the_optimum_of_the_program_in_cvxpy(name, time):
+    start = np.array(STARTS.get(name, START), dtype=float)
+    expected = by_cvxpy(CRAFTS[name], start, time, 15)
+    assert solved(name, 15, time).fuel == pytest.approx(expected, abs=1e-3)
+
+
+# ---------------------------------------------------------------- what a landing is
+
+@pytest.fixture(scope="module", params=["none", "slope", "all", "upright"])
+def landing(request):
+    return CRAFTS[request.param], solved(request.param, 60)
+
+
+def test_the_relaxation_is_tight_and_the_thrust_within_its_limits(landing):
+    craft, found = landing
+    thrust = found.thrusts.norm(dim=1).numpy()
+    assert found.slack < 1e-5 * craft.gravity
+    assert thrust.max() < craft.most_thrust * (1 + 1e-5)
+    assert thrust.min() > craft.least_thrust * (1 - 1e-5)
+    assert np.isclose(thrust, craft.most_thrust, rtol=5e-3).any()  # it switches between the two
+    assert np.isclose(thrust, craft.least_thrust, rtol=2e-2).any() or craft.pointing < 180
+
+
+def test_flown_through_the_true_dynamics_it_lands_and_keeps_its_limits(landing):
+    craft, found = landing
+    flown = fly(craft, found)
+    assert flown["position"] < 1e-3 and flown["speed"] < 1e-4
+    assert flown["fuel"] == pytest.approx(found.fuel, rel=2e-3) and flown["fuel"] < found.fuel + 1e-6
+    assert flown["most_thrust"] < 1e-3 and flown["least_thrust"] < 0.02
+    assert flown["dry_mass"] == 0 and flown["glide_slope"] < 0.5
+    assert flown["pointing"] < 1e-3 and flown["most_speed"] < 1e-3
+
+
+def test_the_flight_is_that_of_scipys_integrator(landing):
+    craft, found = landing
+    nodes = np.linspace(0, found.time_of_flight, 61)
+    u = found.accelerations.numpy()
+
+    def slope(t, x):
+        now = np.array([np.interp(t, nodes, u[:, axis]) for axis in range(3)])
+        return [*x[3:6], *(now - [0, 0, craft.gravity]),
+                -craft.burn_rate * x[6] * np.linalg.norm(now)]
+
+    path = scipy.integrate.solve_ivp(slope, (0, nodes[-1]), found.states[0].numpy(), rtol=1e-9,
+                                     atol=1e-6, max_step=nodes[1] / 4)
+    flown = fly(craft, found)
+    assert found.states[0, 6] - path.y[6, -1] == pytest.approx(flown["fuel"], abs=1e-3)
+    assert np.linalg.norm(path.y[:3, -1]) < 0.01
+
+
+def test_it_says_how_far_limits_are_violated(landing):
+    craft, found = landing
+    harder = dataclasses.replace(
+        craft, least_thrust=1.2 * craft.least_thrust, most_thrust=0.9 * craft.most_thrust,
+        most_speed=50.0, pointing=10.0, glide_slope=60, dry_mass=found.states[-1, 6].item() + 5)
+    flown, path = fly(harder, found), found.states.numpy()
+    assert flown["most_thrust"] == pytest.approx(1 / 0.9 - 1, abs=0.01)
+    assert flown["least_thrust"] == pytest.approx(1 - 1 / 1.2, abs=0.02) or craft.pointing < 180
+    assert flown["dry_mass"] == pytest.approx(5, abs=0.6)
+    assert flown["most_speed"] == pytest.approx(
+        np.linalg.norm(path[:, 3:6], axis=1).max() - 50, abs=1)
+    low = (np.tan(np.radians(60)) * np.linalg.norm(path[:, :2], axis=1) - path[:, 2]).max()
+    assert flown["glide_slope"] == pytest.approx(low, rel=0.02) and flown["pointing"] > 5
+
+
+def test_where_the_relaxation_is_not_tight_the_slack_says_so():
+    """Too light for its least thrust, it would have to waste fuel without pushing."""
+    craft = dataclasses.replace(Craft(), least_thrust=12_000.0, most_thrust=13_000.0)
+    landing = PoweredDescent(craft, 40).solve((0, 0, 300, 0, 0, -2, 1905), 50)
+    assert landing.status == "infeasible" or landing.slack > 0.1
+
+
+def test_a_planet_in_other_units_has_the_same_landing():
+    """All lengths 1,000 times as large, and all masses: forces a million times."""
+    small = solved("slope", 40)
+    craft = CRAFTS["slope"]
+    large = dataclasses.replace(
+        craft, gravity=1e3 * craft.gravity, dry_mass=1e3 * craft.dry_mass,
+        least_thrust=1e6 * craft.least_thrust, most_thrust=1e6 * craft.most_thrust,
+        burn_rate=1e-3 * craft.burn_rate)
+    found = PoweredDescent(large, 40).best(1e3 * np.array(START))
+    assert found.fuel == pytest.approx(1e3 * small.fuel, rel=1e-5)
+    np.testing.assert_allclose(found.accelerations, 1e3 * small.accelerations, rtol=0.01, atol=50)
+
+
+# ---------------------------------------------------------------- what is refused
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"gravity": 0.0}, "gravity"), ({"dry_mass": -1.0}, "dry_mass"),
+    ({"least_thrust": 2e4}, "least_thrust=20000.0 is not accepted; needs less than most_thrust"),
+    ({"glide_slope": 90}, "glide_slope=90"), ({"glide_slope": -4}, "glide_slope=-4"),
+    ({"pointing": 200}, "pointing=200"), ({"most_speed": 0}, "most_speed=0")])
+def test_a_craft_that_cannot_be_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Craft(**changes)
+
+
+def test_problems_that_make_no_sense_are_refused():
+    problem = PoweredDescent()
+    with pytest.raises(ValueError, match="needs more than the dry mass, 1505 kg"):
+        problem.solve((*START[:6], 1500), 70)
+    with pytest.raises(ValueError, match="initial_state"):
+        problem.solve(START[:6], 70)
+    with pytest.raises(ValueError, match=r"initial_state has shape \[2, 7\]"):
+        problem.best([START, START])
+    with pytest.raises(ValueError, match="time_of_flight=300 is not accepted; needs at most"):
+        problem.solve(START, 300)
+    with pytest.raises(ValueError, match="time_of_flight"):
+        problem.solve(START, -1)
+    with pytest.raises(ValueError, match="horizon"):
+        PoweredDescent(horizon=1)
+    with pytest.raises(ValueError, match="landing is infeasible"):
+        fly(Craft(), problem.solve(START, 20))
+
+
+@pytest.mark.parametrize("start", [(0, 0, 1, 0, 0, -300, 1905), (2000, 0, -10, 0, 0, 0, 1905),
+                                   (1e6, 0, 10, 0, 0, 0, 1905), (3000, 0, 100, 0, 0, -80, 1905)])
+def test_a_start_from_which_nobody_can_land_is_infeasible(start):
+    landing = PoweredDescent(CRAFTS["slope"], 30).best(start)
+    assert landing.status == "infeasible" and not math.isfinite(landing.gap)

@@ -1,0 +1,384 @@
+"""Landings of least fuel: a second-order cone program for each time of flight, and the best time."""
+
+import dataclasses
+import functools
+import math
+
+import numpy as np
+import scipy.optimize
+import scipy.sparse
+import torch
+
+from trc_lib import validation
+
+AXES = 3
+UNKNOWNS = 11        # at each node: position, velocity, log of the mass, acceleration, its bound
+R, V, Z, U, S = slice(0, 3), slice(3, 6), 6, slice(7, 10), 10  # their columns
+GRID = 9             # times of flight that are tried before the best one is closed in on
+CLOSE = 0.1          # s: how well the best time of flight is found
+SHARE = 0.9          # of the time in which all engines at full thrust would burn the whole craft
+
+
+@dataclasses.dataclass(frozen=True)
+class Craft:
+    """A lander, its planet and the limits of its flight. SI units, angles in degrees.
+
+    Attributes:
+        gravity: of the planet, m/s^2, downwards.
+        dry_mass: kg without fuel.
+        least_thrust, most_thrust: N, of all engines together along their axis. They burn all the
+            time.
+        burn_rate: kg/s of fuel for each newton of that thrust.
+        glide_slope: least elevation of the lander, as seen from the target; None if it may be
+            anywhere, even below the ground.
+        pointing: largest angle between thrust and vertical.
+        most_speed: m/s.
+
+    Raises:
+        TypeError, ValueError: for values that are not accepted.
+
+    Source: the defaults are the lander of Acikmese and Ploen (2007), six engines of 3,100 N at 30
+    to 80 % with a cant angle of 27 degrees and a specific impulse of 225 s.
+    """
+
+    gravity: float = 3.7114
+    dry_mass: float = 1505.0
+    least_thrust: float = 6 * 0.3 * 3100 * math.cos(math.radians(27))
+    most_thrust: float = 6 * 0.8 * 3100 * math.cos(math.radians(27))
+    burn_rate: float = 1 / (225 * 9.807 * math.cos(math.radians(27)))
+    glide_slope: float | None = None
+    pointing: float = 180.0
+    most_speed: float = math.inf
+
+    def __post_init__(self):
+        for name in ("gravity", "dry_mass", "least_thrust", "most_thrust", "burn_rate"):
+            validation.positive(name, getattr(self, name))
+        if not self.least_thrust < self.most_thrust:
+            raise ValueError(f"least_thrust={self.least_thrust} is not accepted; needs less than "
+                             f"most_thrust={self.most_thrust}")
+        for name, least, most in (("glide_slope", 0, 90), ("pointing", 0, 180)):
+            angle = getattr(self, name)
+            if not (angle is None and name == "glide_slope") and not least <= angle <= most:
+                raise ValueError(f"{name}={angle!r} is not accepted; needs degrees from {least} "
+                                 f"to {most}")
+        if self.glide_slope == 90:
+            raise ValueError("glide_slope=90 is not accepted: only the vertical would be left; "
+                             "needs less than 90 degrees")
+        if not self.most_speed > 0:
+            raise ValueError(f"most_speed={self.most_speed!r} is not accepted; needs more than 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Landing:
+    """The answer to one problem.
+
+    Attributes:
+        status: "optimal"; "infeasible", which the solver has proved; or "undecided".
+        time_of_flight: s.
+        states: at the N + 1 nodes, ``[N + 1, 7]``: position (m), velocity (m/s), mass (kg). NaN
+            unless optimal, as all that follows.
+        accelerations: of the thrust, T / m in m/s^2, at the nodes and linear between,
+            ``[N + 1, 3]``.
+        fuel: kg.
+        gap: kg, between the fuel and the solver's lower bound of it.
+        slack: m/s^2, the largest difference between the length of an acceleration and the bound
+            that the program burns fuel for; zero where the relaxation is tight.
+    """
+
+    status: str
+    time_of_flight: float
+    states: torch.Tensor
+    accelerations: torch.Tensor
+    fuel: float = math.nan
+    gap: float = math.nan
+    slack: float = math.nan
+
+    @property
+    def thrusts(self) -> torch.Tensor:
+        """N, at the nodes, ``[N + 1, 3]``."""
+        return self.states[:, -1:] * self.accelerations
+
+
+class PoweredDescent:
+    """Lands with the least fuel, by lossless convexification.
+
+    The thrust must stay between two lengths, a set that is not convex. In its place the program
+    bounds the acceleration u = T / m by a number s, |u| <= s, keeps s between the lengths, and
+    burns fuel for s; at the optimum |u| = s. With z = ln m the dynamics are linear. The limits of
+    s, exponentials of z, are replaced on the safe side around the mass at full thrust.
+
+    Axes: downrange, crossrange and altitude of the target, m.
+
+    Args:
+        craft: a `Craft`.
+        horizon: number N of steps; accelerations are linear in each.
+
+    Sources: Acikmese and Ploen (2007), Convex programming approach to powered descent guidance for
+    Mars landing; Blackmore, Acikmese and Scharf (2010), Minimum-landing-error powered-descent
+    guidance for Mars landing using convex optimization.
+    """
+
+    def __init__(self, craft: object = Craft(), horizon: object = 40):
+        self.craft = validation.instance("craft", craft, Craft)
+        self.horizon = validation.whole("horizon", horizon, 2)
+
+    def solve(self, initial_state: object, time_of_flight: object) -> Landing:
+        """The landing of least fuel in a given time.
+
+        Args:
+            initial_state: position (m), velocity (m/s) and mass (kg), ``[7]``. The target is at
+                rest in the origin.
+            time_of_flight: s.
+
+        Raises:
+            TypeError, ValueError: for values that are not accepted.
+        """
+        x0 = self._state(initial_state)
+        time = validation.positive("time_of_flight", time_of_flight)
+        if time > (longest := self._longest(x0)):
+            raise ValueError(f"time_of_flight={time:g} is not accepted; needs at most "
+                             f"{longest:.4g} s, {SHARE:.0%} of the time in which full thrust "
+                             "would burn the whole mass")
+        return self._solve(x0, time, dry=True)
+
+    def best(self, initial_state: object) -> Landing:
+        """The landing of least fuel in the best time, which is found to 0.1 s.
+
+        The fuel has one minimum in the time of flight. It is searched for as if the tanks were
+        larger; an answer that needs more fuel than there is is "infeasible", and so is a start for
+        which every time tried is. Its ``fuel`` is then what would be needed, if that is known.
+        """
+        x0 = self._state(initial_state)
+        shortest, longest = self._shortest(x0), self._longest(x0)
+        if shortest >= longest:
+            return self._none("infeasible", shortest)
+        known = {}
+
+        def fuel(time):
+            known[time] = self._solve(x0, time, dry=False)
+            return known[time].fuel if known[time].status == "optimal" else math.inf
+
+        times = np.geomspace(shortest, longest, GRID)
+        first = int(np.argmin([fuel(time) for time in times]))
+        if math.isinf(fuel(times[first])):
+            undecided = any(each.status == "undecided" for each in known.values())
+            return self._none("undecided" if undecided else "infeasible", times[first])
+        low, high = times[max(first - 1, 0)], times[min(first + 1, GRID - 1)]
+        most = 2 * x0[-1]  # in place of infinity, which the search cannot read
+        scipy.optimize.minimize_scalar(lambda time: min(fuel(time), most), bounds=(low, high),
+                                       method="bounded", options={"xatol": CLOSE})
+        best = min((each for each in known.values() if each.status == "optimal"),
+                   key=lambda landing: landing.fuel)
+        if best.fuel > x0[-1] - self.craft.dry_mass:
+            return dataclasses.replace(self._none("infeasible", best.time_of_flight),
+                                       fuel=best.fuel)
+        return best
+
+    def _state(self, given):
+        x0 = validation.array("initial_state", given, (7,), torch.float64)
+        if x0.ndim != 1:
+            raise ValueError(f"initial_state has shape {list(x0.shape)}; needs [7], one problem")
+        if x0[-1] <= self.craft.dry_mass:
+            raise ValueError(f"initial_state has the mass {x0[-1]:g} kg; needs more than the "
+                             f"dry mass, {self.craft.dry_mass:g} kg")
+        return x0.detach().cpu().numpy()
+
+    def _longest(self, x0):
+        craft = self.craft
+        return SHARE * x0[-1] / (craft.burn_rate * craft.most_thrust)
+
+    def _shortest(self, x0):
+        """No landing takes less: it must brake, and cover the distance."""
+        most = self.craft.most_thrust / self.craft.dry_mass + self.craft.gravity
+        speed, distance = (np.linalg.norm(x0[part]) for part in (V, R))
+        return max(speed / most, (2 * distance / most) ** 0.5 / 2, 1e-3 * self._longest(x0))
+
+    def _none(self, status, time):
+        nodes = self.horizon + 1
+        return Landing(status, float(time), torch.full((nodes, 7), math.nan, dtype=torch.float64),
+                       torch.full((nodes, 3), math.nan, dtype=torch.float64))
+
+    def _solve(self, x0, time, dry):
+        import clarabel
+
+        units = _Units(self.craft.gravity, time)
+        A, b, cones = self._program(x0, time, units, dry)
+        settings = clarabel.DefaultSettings()
+        settings.verbose = False
+        nothing = scipy.sparse.csc_matrix((A.shape[1], A.shape[1]))
+        objective = np.zeros(A.shape[1])
+        objective[UNKNOWNS * self.horizon + Z] = -1.0
+        made = [getattr(clarabel, kind)(size) for kind, size in cones]
+        found = clarabel.DefaultSolver(nothing, objective, A, b, made, settings).solve()
+        status = {"Solved": "optimal", "PrimalInfeasible": "infeasible"}.get(
+            str(found.status), "undecided")
+        if status != "optimal":
+            return self._none(status, time)
+        x = np.array(found.x).reshape(-1, UNKNOWNS)
+        mass = x0[-1] * np.exp(x[:, Z])
+        states = np.column_stack([x[:, R] * units.length, x[:, V] * units.speed, mass])
+        u = x[:, U] * self.craft.gravity
+        slack = np.abs(x[:, S] * self.craft.gravity - np.linalg.norm(u, axis=1)).max()
+        return Landing("optimal", float(time), torch.from_numpy(states), torch.from_numpy(u),
+                       float(x0[-1] - mass[-1]),
+                       float(mass[-1] * abs(found.obj_val - found.obj_val_dual)), float(slack))
+
+    def _program(self, x0, time, units, dry):
+        """A, b and the cones of ``b - A x`` in the cones, in units of gravity and flight time."""
+        craft, N = self.craft, self.horizon
+        nodes, h = N + 1, time / N
+        t = np.linspace(0, time, nodes)
+        full = x0[-1] - craft.burn_rate * craft.most_thrust * t  # the mass at full thrust
+        lowest = np.log(full / x0[-1])
+        least, most = (thrust / full / craft.gravity
+                       for thrust in (craft.least_thrust, craft.most_thrust))
+        build = _Rows(nodes)
+        # the motion: exact for accelerations that are linear in each step
+        step, now, after = h / units.time, slice(0, N), slice(1, nodes)
+        fall = np.zeros((N, AXES))
+        fall[:, 2] = -1
+        k = np.arange(N)
+        for axis in range(AXES):
+            r, v, u = axis, 3 + axis, 7 + axis
+            build.equal([(k, r, -1), (k + 1, r, 1), (k, v, -step), (k, u, -step**2 / 3),
+                         (k + 1, u, -step**2 / 6)], fall[:, axis] * step**2 / 2)
+            build.equal([(k, v, -1), (k + 1, v, 1), (k, u, -step / 2), (k + 1, u, -step / 2)],
+                        fall[:, axis] * step)
+        burn = craft.burn_rate * craft.gravity * h / 2
+        build.equal([(k, Z, -1), (k + 1, Z, 1), (k, S, burn), (k + 1, S, burn)], np.zeros(N))
+        start = np.concatenate([x0[R] / units.length, x0[V] / units.speed, [0.0]])
+        for column, value in enumerate(start):
+            build.equal([(np.array([0]), column, 1)], np.array([value]))
+        for column in range(6):
+            build.equal([(np.array([N]), column, 1)], np.zeros(1))
+        # linear limits
+        k = np.arange(nodes)
+        build.at_most([(k, S, 1), (k, Z, most)], most * (1 + lowest))
+        build.at_most([(k, Z, 1)], np.log1p(-craft.burn_rate * craft.least_thrust * t / x0[-1]))
+        build.at_most([(k, Z, -1)], -lowest)
+        if dry:
+            build.at_most([(np.array([N]), Z, -1)], np.array([-np.log(craft.dry_mass / x0[-1])]))
+        if craft.pointing < 180:
+            build.at_most([(k, U.start + 2, -1), (k, S, math.cos(math.radians(craft.pointing)))],
+                          np.zeros(nodes))
+        # cones: the first row at least as long as the rest
+        build.cone([[(k, S, -1)], *([(k, 7 + axis, -1)] for axis in range(AXES))], np.zeros(4))
+        # s >= least (1 - d + d^2 / 2) with d = z - lowest
+        line = [(k, S, -1 / least), (k, Z, -1)]
+        build.cone([line, [(k, Z, -1)], line],
+                   np.stack([-0.5 - lowest, -lowest, -1.5 - lowest], axis=1))
+        if craft.glide_slope is not None:
+            steep = math.tan(math.radians(craft.glide_slope))
+            build.cone([[(k, 2, -1)], [(k, 0, -steep)], [(k, 1, -steep)]], np.zeros(3))
+        if craft.most_speed < math.inf:
+            build.cone([[], *([(k, 3 + axis, -1)] for axis in range(AXES))],
+                       np.array([craft.most_speed / units.speed, 0, 0, 0]))
+        return build.whole()
+
+
+class _Units:
+    """Units in which positions, velocities and times of the program are of size one."""
+
+    def __init__(self, gravity, time):
+        self.time = time / 8
+        self.speed = gravity * self.time
+        self.length = self.speed * self.time
+
+
+class _Rows:
+    """The rows of a cone program, gathered kind by kind.
+
+    A term is (nodes, column, factors): the unknown of that column at each of the nodes.
+    """
+
+    def __init__(self, nodes):
+        self.width, self.count = UNKNOWNS * nodes, 0
+        self.entries, self.right, self.cones = [], [], []
+
+    def _add(self, rows, terms):
+        for nodes, column, factors in terms:
+            columns = UNKNOWNS * nodes + column
+            self.entries.append(np.broadcast_arrays(rows[:len(columns)], columns, factors))
+
+    def _end(self, right, cones):
+        self.right.append(right)
+        self.cones += cones
+        self.count += len(right)
+
+    def equal(self, terms, right):
+        self._add(self.count + np.arange(len(right)), terms)
+        self._end(right, [("ZeroConeT", len(right))])
+
+    def at_most(self, terms, right):
+        self._add(self.count + np.arange(len(right)), terms)
+        self._end(right, [("NonnegativeConeT", len(right))])
+
+    def cone(self, components, right):
+        """One second-order cone a node; the first component bounds the length of the others."""
+        size, nodes = len(components), self.width // UNKNOWNS
+        for i, terms in enumerate(components):
+            self._add(self.count + i + size * np.arange(nodes), terms)
+        right = np.broadcast_to(right, (nodes, size)).ravel()
+        self._end(right, [("SecondOrderConeT", size)] * nodes)
+
+    def whole(self):
+        rows, columns, values = (np.concatenate(each) for each in zip(*self.entries))
+        A = scipy.sparse.csc_matrix((values, (rows, columns)), shape=(self.count, self.width))
+        return A, np.concatenate(self.right), self.cones
+
+
+def fly(craft: Craft, landing: Landing, substeps: object = 20) -> dict[str, float]:
+    """Fly a landing through the true dynamics, and report what it misses and violates.
+
+    The engines give T = m u with the accelerations u of the landing, linear between its nodes; the
+    mass falls by ``burn_rate`` |T|. Integrated by Runge-Kutta steps of fourth order.
+
+    Args:
+        craft: whose limits count.
+        landing: an optimal one.
+        substeps: of each step.
+
+    Returns:
+        ``"position"`` (m) and ``"speed"`` (m/s) at the end, ``"fuel"`` (kg); and the largest
+        violation of each limit, zero if it is kept: ``"most_thrust"`` and ``"least_thrust"``,
+        relative, ``"dry_mass"`` (kg), ``"glide_slope"`` (m of altitude), ``"pointing"`` (degrees),
+        ``"most_speed"`` (m/s).
+
+    Raises:
+        ValueError: for a landing that is not optimal.
+    """
+    validation.instance("landing", landing, Landing)
+    substeps = validation.whole("substeps", substeps)
+    if landing.status != "optimal":
+        raise ValueError(f"landing is {landing.status}; needs an optimal one")
+    nodes = landing.accelerations.numpy()
+    dt = landing.time_of_flight / (len(nodes) - 1) / substeps
+    gravity = np.array([0.0, 0.0, -craft.gravity])
+
+    def slope(x, u):
+        return np.concatenate([x[V], u + gravity, [-craft.burn_rate * x[Z] * np.linalg.norm(u)]])
+
+    x, path, us = landing.states[0].numpy(), [], []
+    for before, after in zip(nodes, nodes[1:]):
+        for k in range(substeps):
+            u1, u2, u3 = (before + (after - before) * (k + part) / substeps
+                          for part in (0, 0.5, 1))
+            path.append(x)
+            us.append(u1)
+            k1 = slope(x, u1)
+            k2 = slope(x + dt / 2 * k1, u2)
+            k3 = slope(x + dt / 2 * k2, u2)
+            x = x + dt / 6 * (k1 + 2 * (k2 + k3) + slope(x + dt * k3, u3))
+    path, us = np.array([*path, x]), np.array([*us, nodes[-1]])
+    size, away = np.linalg.norm(us, axis=1), np.linalg.norm(path[:, :2], axis=1)
+    thrust = path[:, Z] * size
+    angle = np.degrees(np.arccos((us[:, 2] / size).clip(-1, 1)))
+    steep = -math.inf if craft.glide_slope is None else math.tan(math.radians(craft.glide_slope))
+    low = steep * away - path[:, 2] if craft.glide_slope is not None else np.zeros(1)
+    over = {"most_thrust": thrust / craft.most_thrust - 1,
+            "least_thrust": 1 - thrust / craft.least_thrust, "dry_mass": craft.dry_mass - path[:, Z],
+            "glide_slope": low, "pointing": angle - craft.pointing,
+            "most_speed": np.linalg.norm(path[:, V], axis=1) - craft.most_speed}
+    return {"position": float(np.linalg.norm(x[R])), "speed": float(np.linalg.norm(x[V])),
+            "fuel": float(path[0, Z] - x[Z])} | {
+        name: max(float(values.max()), 0.0) for name, values in over.items()}
