@@ -79,7 +79,8 @@ def _imported(folder):
                 yield from (name.name.split(".")[0] for name in node.names)
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("trc_lib", ("export", "solvers")), ("tests", EXTRAS)])
+@pytest.mark.parametrize(("folder", "extras"), [
+    ("trc_lib", ("export", "solvers")), ("tests", EXTRAS)])
 def test_whatever_is_imported_is_a_dependency(folder, extras):
     ours = {"trc_lib", "tests", *sys.stdlib_module_names}
     names = {"PIL": "pillow", "yaml": "pyyaml", "IPython": "ipywidgets", "traitlets": "ipywidgets",
