@@ -102,8 +102,8 @@ def recipe_of(study, variant):
     problem = _problem(study)
     model = variant.network(problem.teacher, 0)
     weights = {name: weight.detach() for name, weight in model.named_parameters()}
-    trainings = [dataclasses.asdict(config) | {"lr": None, "seed": None}
-                 for config in variant.train_configs(1.0, 0)]
+    trainings = [dataclasses.asdict(config) | {"lr": training.get("lr"), "seed": None}
+                 for config, training in zip(variant.train_configs(1.0, 0), variant.trainings)]
     return io.plain({
         "teacher": problem.teacher.contents(), "figure": study.figure,
         "sampler": f"{problem.sampler.__module__}.{problem.sampler.__qualname__}",

@@ -66,9 +66,10 @@ def test_variants_have_names_of_their_own_and_can_all_be_made(study):
         assert model.seed == 1 and model.system.same_as(teacher.system)
         assert model.config.horizon == teacher.horizon
         assert len(configs) == len(variant.trainings) >= 1
-        for config in configs:
-            assert config.seed == 1 and config.lr == 1.5e-3
+        for config, training in zip(configs, variant.trainings):
+            assert config.seed == 1 and config.lr == training.get("lr", 1.5e-3)
             assert config.patience > config.epochs and config.part in model.parts
+        assert any("lr" not in training for training in variant.trainings)  # one is tuned
 
 
 @each_study
@@ -124,7 +125,8 @@ def test_a_plain_network_gets_the_parameters_of_the_recursive_one(study):
 
 KINDS = {"single_latent": SingleLatent, "last_gradient": LastCycleGradient, "no_carry": NoCarry,
          "one_call": OneCall, "one_call_six": OneCall, "learned_gain": LearnedGain,
-         "corrector": Corrector, "corrector_unshared": Corrector, "mlp": MLP, "mlp_parameters": MLP}
+         "corrector": Corrector, "corrector_unshared": Corrector, "mlp": MLP, "mlp_parameters": MLP,
+         "mlp_cost": MLP}
 
 
 @each_study

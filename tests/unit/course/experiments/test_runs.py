@@ -316,6 +316,8 @@ CHANGED = {
         definitions.recursive, feedback=definitions.blind, H_cycles=1, L_cycles=1))),
     "another loop, as many weights": (TINY, dataclasses.replace(ONE, network=partial(
         definitions.recursive, network=definitions.NoCarry, H_cycles=1, L_cycles=1))),
+    "a learning rate of its own": (TINY, dataclasses.replace(ONE, trainings=tuple(
+        training | {"lr": 1e-3} for training in ONE.trainings))),
     "more problems to learn from": (dataclasses.replace(TINY, num_train=13), ONE),
     "more problems to choose by": (dataclasses.replace(TINY, num_validation=7), ONE),
     "more problems to report on": (dataclasses.replace(TINY, num_test=9), ONE),
