@@ -17,6 +17,8 @@ UNKNOWNS = 11        # at each node: position, velocity, log of the mass, accele
 R, V, Z, U, S = slice(0, 3), slice(3, 6), 6, slice(7, 10), 10  # their columns
 GRID = 9             # times of flight that are tried before the best one is closed in on
 CLOSE = 0.1          # s: how well the best time of flight is found
+ROUGH = 10           # steps of the program that finds about where that is
+NEAR = np.array([0.96, 1.0, 1.04])  # of that time: where the search goes on
 SHARE = 0.9          # of the time in which all engines at full thrust would burn the whole craft
 
 
@@ -154,27 +156,39 @@ class PoweredDescent:
         shortest, longest = self._shortest(x0), self._longest(x0)
         if shortest >= longest:
             return self._none("infeasible", shortest)
+        everywhere = np.geomspace(shortest, longest, GRID)
+        rough = PoweredDescent(self.craft, min(self.horizon, ROUGH))._search(x0, everywhere)
+        tried = []
+        if rough.status == "optimal":
+            tried.append(self._search(x0, rough.time_of_flight * NEAR))
+            inside = NEAR.min() < tried[0].time_of_flight / rough.time_of_flight < NEAR.max()
+        if not tried or tried[0].status != "optimal" or not inside:
+            tried.append(self._search(x0, everywhere))
+        best = min(tried, key=lambda each: (each.status != "optimal", each.fuel))
+        if best.status == "optimal" and best.fuel > x0[-1] - self.craft.dry_mass:
+            return dataclasses.replace(self._none("infeasible", best.time_of_flight),
+                                       fuel=best.fuel)
+        return best
+
+    def _search(self, x0, times):
+        """The landing of least fuel, with tanks as large as needed, between the ``times``."""
         known = {}
 
         def fuel(time):
             known[time] = self._solve(x0, time, dry=False)
             return known[time].fuel if known[time].status == "optimal" else math.inf
 
-        times = np.geomspace(shortest, longest, GRID)
-        first = int(np.argmin([fuel(time) for time in times]))
-        if math.isinf(fuel(times[first])):
+        fuels = [fuel(time) for time in times]
+        first = int(np.argmin(fuels))
+        if math.isinf(fuels[first]):
             undecided = any(each.status == "undecided" for each in known.values())
             return self._none("undecided" if undecided else "infeasible", times[first])
-        low, high = times[max(first - 1, 0)], times[min(first + 1, GRID - 1)]
+        low, high = times[max(first - 1, 0)], times[min(first + 1, len(times) - 1)]
         most = 2 * x0[-1]  # in place of infinity, which the search cannot read
         scipy.optimize.minimize_scalar(lambda time: min(fuel(time), most), bounds=(low, high),
                                        method="bounded", options={"xatol": CLOSE})
-        best = min((each for each in known.values() if each.status == "optimal"),
+        return min((each for each in known.values() if each.status == "optimal"),
                    key=lambda landing: landing.fuel)
-        if best.fuel > x0[-1] - self.craft.dry_mass:
-            return dataclasses.replace(self._none("infeasible", best.time_of_flight),
-                                       fuel=best.fuel)
-        return best
 
     def _state(self, given):
         x0 = validation.array("initial_state", given, (7,), torch.float64)
