@@ -16,6 +16,8 @@ AXES = 3
 UNKNOWNS = 11        # at each node: position, velocity, log of the mass, acceleration, its bound
 R, V, Z, U, S = slice(0, 3), slice(3, 6), 6, slice(7, 10), 10  # their columns
 GRID = 9             # times of flight that are tried before the best one is closed in on
+SOLVED = ("optimal", "relaxed")
+TIGHT = 1e-3         # of gravity: the slack below which the relaxation counts as tight
 CLOSE = 0.1          # s: how well the best time of flight is found
 ROUGH = 10           # steps of the program that finds about where that is
 NEAR = np.array([0.96, 1.0, 1.04])  # of that time: where the search goes on
@@ -76,10 +78,12 @@ class Landing:
     """The answer to one problem.
 
     Attributes:
-        status: "optimal"; "infeasible", which the solver has proved; or "undecided".
+        status: "optimal"; "relaxed", where the relaxation is not tight: the thrust falls below its
+            least, and the fuel is only a lower bound; "infeasible", which the solver has proved; or
+            "undecided".
         time_of_flight: s.
         states: at the N + 1 nodes, ``[N + 1, 7]``: position (m), velocity (m/s), mass (kg). NaN
-            unless optimal, as all that follows.
+            unless optimal or relaxed, as all that follows.
         accelerations: of the thrust, T / m in m/s^2, at the nodes and linear between,
             ``[N + 1, 3]``.
         fuel: kg.
@@ -159,13 +163,13 @@ class PoweredDescent:
         everywhere = np.geomspace(shortest, longest, GRID)
         rough = PoweredDescent(self.craft, min(self.horizon, ROUGH))._search(x0, everywhere)
         tried = []
-        if rough.status == "optimal":
+        if rough.status in SOLVED:
             tried.append(self._search(x0, rough.time_of_flight * NEAR))
             inside = NEAR.min() < tried[0].time_of_flight / rough.time_of_flight < NEAR.max()
-        if not tried or tried[0].status != "optimal" or not inside:
+        if not tried or tried[0].status not in SOLVED or not inside:
             tried.append(self._search(x0, everywhere))
-        best = min(tried, key=lambda each: (each.status != "optimal", each.fuel))
-        if best.status == "optimal" and best.fuel > x0[-1] - self.craft.dry_mass:
+        best = min(tried, key=lambda each: (each.status not in SOLVED, each.fuel))
+        if best.status in SOLVED and best.fuel > x0[-1] - self.craft.dry_mass:
             return dataclasses.replace(self._none("infeasible", best.time_of_flight),
                                        fuel=best.fuel)
         return best
@@ -176,7 +180,7 @@ class PoweredDescent:
 
         def fuel(time):
             known[time] = self._solve(x0, time, dry=False)
-            return known[time].fuel if known[time].status == "optimal" else math.inf
+            return known[time].fuel if known[time].status in SOLVED else math.inf
 
         fuels = [fuel(time) for time in times]
         first = int(np.argmin(fuels))
@@ -187,7 +191,7 @@ class PoweredDescent:
         most = 2 * x0[-1]  # in place of infinity, which the search cannot read
         scipy.optimize.minimize_scalar(lambda time: min(fuel(time), most), bounds=(low, high),
                                        method="bounded", options={"xatol": CLOSE})
-        return min((each for each in known.values() if each.status == "optimal"),
+        return min((each for each in known.values() if each.status in SOLVED),
                    key=lambda landing: landing.fuel)
 
     def _state(self, given):
@@ -235,7 +239,8 @@ class PoweredDescent:
         states = np.column_stack([x[:, R] * units.length, x[:, V] * units.speed, mass])
         u = x[:, U] * self.craft.gravity
         slack = np.abs(x[:, S] * self.craft.gravity - np.linalg.norm(u, axis=1)).max()
-        return Landing("optimal", float(time), torch.from_numpy(states), torch.from_numpy(u),
+        status = "optimal" if slack < TIGHT * self.craft.gravity else "relaxed"
+        return Landing(status, float(time), torch.from_numpy(states), torch.from_numpy(u),
                        float(x0[-1] - mass[-1]),
                        float(mass[-1] * abs(found.obj_val - found.obj_val_dual)), float(slack))
 
@@ -351,7 +356,7 @@ def fly(craft: Craft, landing: Landing, substeps: object = 20) -> dict[str, floa
 
     Args:
         craft: whose limits count.
-        landing: an optimal one.
+        landing: an optimal one, or a relaxed one, to see what is wrong with it.
         substeps: of each step.
 
     Returns:
@@ -361,11 +366,11 @@ def fly(craft: Craft, landing: Landing, substeps: object = 20) -> dict[str, floa
         ``"most_speed"`` (m/s).
 
     Raises:
-        ValueError: for a landing that is not optimal.
+        ValueError: for a landing that has no states.
     """
     validation.instance("landing", landing, Landing)
     substeps = validation.whole("substeps", substeps)
-    if landing.status != "optimal":
+    if landing.status not in SOLVED:
         raise ValueError(f"landing is {landing.status}; needs an optimal one")
     nodes = landing.accelerations.numpy()
     dt = landing.time_of_flight / (len(nodes) - 1) / substeps
