@@ -220,6 +220,7 @@ def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
                          for each in (plan, new))
             plan[asked[solved]], age[asked[solved]] = new[solved], 0
         control = plan[torch.arange(len(plan)), age.clamp(max=plan.shape[1] - 1)].clamp(low, high)
+        control = plant.within(control[:, None])[:, 0]
         disturbance = torch.randn(state.shape, generator=generator, dtype=torch.float64)
         state = plant.dynamics(state, control) + noise * disturbance.to(state)
         state = state.where(state.isfinite().all(dim=-1, keepdim=True), torch.nan)

@@ -9,9 +9,10 @@ import torch
 from trc_lib import validation
 from trc_lib.costs import QuadraticCost
 from trc_lib.data import LQRDataset, Sampler, Store, generate_dataset, shards
-from trc_lib.systems import DoubleIntegrator, VanDerPol
+from trc_lib.systems import Craft, DoubleIntegrator, VanDerPol
 from trc_lib.teachers import (
     BoundedMinimumEnergyController,
+    FuelOptimalLanding,
     IterativeLQR,
     MinimumEnergyController,
     Teacher,
@@ -77,6 +78,20 @@ def weak_van_der_pol(horizon: object = 100, dt: object = 0.05,
     return van_der_pol(horizon, dt, state_range, control_limit=1.25)
 
 
+def powered_descent(horizon: object = 40) -> Problem:
+    """A landing on Mars with the least fuel, above a glide slope of 4 degrees: chapter 10.
+
+    The start lies downrange of the target, and drifts to one side: every other one is such a start,
+    turned or mirrored.
+    """
+    teacher = FuelOptimalLanding(Craft(glide_slope=4.0), horizon)
+    starts = [[0.0, 2500.0], [0.0, 0.0], [1000.0, 2500.0],      # m
+              [-60.0, 60.0], [0.0, 60.0], [-90.0, -20.0],       # m/s
+              [1805.0, 1905.0]]                                 # kg
+    rest = [[0.0, 0.0]] * 6 + [[teacher.craft.dry_mass] * 2]
+    return Problem(teacher, starts, rest)
+
+
 def named(text: str, known: dict, needed: str) -> object:
     """What a command line names: one of ``known``, or ``module:name`` of the user's own.
 
@@ -102,4 +117,4 @@ def named(text: str, known: dict, needed: str) -> object:
 
 
 PROBLEMS = {make.__name__: make for make in (double_integrator, bounded_inputs, van_der_pol,
-                                              weak_van_der_pol)}
+                                              weak_van_der_pol, powered_descent)}

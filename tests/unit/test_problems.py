@@ -8,6 +8,7 @@ import torch
 from trc_lib.course.experiments import Study, Variant, definitions
 from trc_lib.course.experiments.runs import run_variant
 from trc_lib.data import LQRDataset
+from trc_lib.data.sampling import box
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.problems import PROBLEMS, Problem, named
@@ -16,7 +17,7 @@ from trc_lib.teachers import Teacher
 from trc_lib.training import TrainConfig, train
 
 SHORT = {"double_integrator": {}, "bounded_inputs": {}, "van_der_pol": {"horizon": 8},
-         "weak_van_der_pol": {"horizon": 8}}
+         "weak_van_der_pol": {"horizon": 8}, "powered_descent": {"horizon": 12}}
 each_problem = pytest.mark.parametrize("problem", [
     make(**SHORT[name]) for name, make in PROBLEMS.items()], ids=PROBLEMS)
 
@@ -28,8 +29,10 @@ def test_a_problem_goes_all_the_way_from_sampling_to_metrics(problem, tmp_path):
     data = LQRDataset.load(tmp_path / "problems.npz")
     system = data.system
     assert data.fingerprint == made.fingerprint
-    assert float(data.initial_states.abs().max()) <= problem.state_range
-    assert float(data.target_states.abs().max()) <= problem.target_range
+    for states, given in ((data.initial_states, problem.state_range),
+                          (data.target_states, problem.target_range)):
+        _, low, high = box("range", given, system.state_dim)
+        assert bool(((states >= low) & (states <= high)).all())
     model = TinyRecursiveControl.create_two_level_small(
         system, horizon=data.horizon, block_hidden=8, head_hidden=8)
     train(model, data, data, TrainConfig(epochs=1, batch_size=8), tmp_path, progress=False)
@@ -42,7 +45,8 @@ def test_a_problem_goes_all_the_way_from_sampling_to_metrics(problem, tmp_path):
         assert float(controls.abs().max()) <= float(system.control_limit)
 
 
-@each_problem
+@pytest.mark.parametrize("problem", [  # a landing's are compared with cvxpy's
+    make(**SHORT[name]) for name, make in PROBLEMS.items() if name != "powered_descent"])
 def test_the_teachers_own_answers_are_the_best_of_all_that_arrive(problem):
     data, noise = problem.dataset(16, seed=4), torch.Generator().manual_seed(0)
     x0, xT = data.initial_states, data.target_states
@@ -139,8 +143,9 @@ def test_a_study_may_be_of_a_problem_of_ones_own():
     assert model.config.horizon == 8 and figures["success_rate"] >= 0
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", [name for name in PROBLEMS if name != "powered_descent"])
 def test_a_problem_takes_its_steps_and_its_horizon(name):
     problem = PROBLEMS[name](horizon=7, dt=0.21, state_range=1.5)
     teacher = problem.teacher
     assert (teacher.horizon, teacher.system.dt, problem.state_range) == (7, 0.21, 1.5)
+    assert PROBLEMS["powered_descent"](horizon=7).teacher.horizon == 7  # its time is free

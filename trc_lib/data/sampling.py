@@ -8,6 +8,7 @@ from trc_lib import validation
 from trc_lib.teachers import Teacher
 
 LARGEST_SAMPLE = 2 * 10**8  # numbers in the starts of one draw: 1.6 GB
+SPARE = 16                  # problems drawn beyond twice those that are missing
 LARGEST_DRAW = 1000         # problems drawn for each that has an answer, before giving up
 
 States = Float64[Tensor, "batch state_dim"]
@@ -82,7 +83,7 @@ class Sampler:
         Args:
             teacher: solves them.
             wanted: how many.
-            block: how many are drawn and solved at a time.
+            block: how many are drawn and solved at a time, at most.
             dtype: of what is kept.
 
         Returns:
@@ -95,12 +96,13 @@ class Sampler:
         found, drawn, missing = [], 0, wanted
         while missing:
             before = self.generator.get_state()
-            problems = self.draw(block)
+            size = min(block, 2 * missing + SPARE)  # the last few are found among few
+            problems = self.draw(size)
             controls, solved = teacher.try_solve(*problems)
             at = solved.nonzero()[:missing, 0]
             found.append([values[at].to(dtype) for values in (*problems, controls)])
             missing -= len(at)
-            used = block if missing else int(at[-1]) + 1
+            used = size if missing else int(at[-1]) + 1
             drawn += used
             if drawn > LARGEST_DRAW * (wanted - missing + 1):
                 raise ValueError(

@@ -16,7 +16,12 @@ from trc_lib.systems import DoubleIntegrator, System
 
 def straight_through_clamp(controls: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Clamp; backward is the identity, so that saturated controls learn."""
-    return controls.detach().clamp(low, high) + (controls - controls.detach())
+    return straight_through(controls, controls.detach().clamp(low, high))
+
+
+def straight_through(controls: Tensor, limited: Tensor) -> Tensor:
+    """The values of ``limited``, and the gradient of ``controls``."""
+    return limited.detach() + (controls - controls.detach())
 
 
 def sizes_of(system: object) -> dict:
@@ -52,6 +57,7 @@ class Learner(nn.Module):
         self.register_buffer("state_scale", torch.ones(config.state_dim))
         self.register_buffer("control_scale", torch.ones(config.control_dim))
         self.bounded = system.control_limit is not None
+        self.shaped = type(system).within is not System.within
         for name, bound in zip(("low", "high"), system.float32_bounds):
             self.register_buffer(name, bound, persistent=False)
         self.recipe = {}  # what trained the network; `train` sets it
@@ -138,10 +144,17 @@ class Learner(nn.Module):
         """Scaled controls, laid end to end, in physical units within their exact limits."""
         shape = self.config.horizon, self.config.control_dim
         physical = controls.unflatten(-1, shape) * self.control_scale
-        return straight_through_clamp(physical, self.low, self.high) if self.bounded else physical
+        if self.bounded:
+            physical = straight_through_clamp(physical, self.low, self.high)
+        if self.shaped:
+            physical = straight_through(physical, self.system.within(physical.detach()))
+        return physical
 
     def clamp(self, controls: Sequence) -> Sequence:
         """Scaled controls clamped with 1e-6 slack; `to_physical` applies the exact limit."""
+        if self.shaped:
+            limited = (self.to_physical(controls) / self.control_scale).flatten(-2)
+            return straight_through(controls, limited)
         if not self.bounded:
             return controls
         bounds = ((1.000001 * bound).where(outward, 0.999999 * bound) / self.control_scale

@@ -3,6 +3,7 @@
 Shapes: states ``[..., horizon + 1, state_dim]``, controls ``[..., horizon, control_dim]``.
 """
 
+from trc_lib.systems.lander import Craft, Lander
 from trc_lib.systems.linear import DoubleIntegrator, LinearSystem
 from trc_lib.systems.system import System
 from trc_lib.systems.van_der_pol import VanDerPol
@@ -18,4 +19,5 @@ def from_flat(contents: dict) -> System:
     return cart if system.same_as(cart) else system
 
 
-__all__ = ["SUCCESS", "DoubleIntegrator", "LinearSystem", "System", "VanDerPol", "from_flat"]
+__all__ = ["SUCCESS", "Craft", "DoubleIntegrator", "Lander", "LinearSystem", "System", "VanDerPol",
+           "from_flat"]

@@ -96,6 +96,13 @@ class System(Rebuildable):
         _, both = scan(Linearised(self), [], [x, u])
         return tuple(from_batch(each[:, 0], leading) for each in both)
 
+    def within(self, controls: Controls) -> Controls:
+        """Controls ``[..., horizon, control_dim]``, brought within limits that are not a box.
+
+        A subclass defines it that has such limits; ``control_limit`` is applied besides.
+        """
+        return controls
+
     def why_in_python(self) -> str:
         """Why loops over time of this system run in Python, which is slow; empty if compiled."""
         x, u = (torch.zeros(1, size, dtype=torch.float64)

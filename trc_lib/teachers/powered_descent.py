@@ -5,12 +5,10 @@ import itertools
 import math
 
 import numpy as np
-import scipy.optimize
-import scipy.sparse
 import torch
 
 from trc_lib import validation
-from trc_lib.validation import Number
+from trc_lib.systems.lander import Craft
 
 AXES = 3
 UNKNOWNS = 11        # at each node: position, velocity, log of the mass, acceleration, its bound
@@ -19,58 +17,11 @@ GRID = 9             # times of flight that are tried before the best one is clo
 SOLVED = ("optimal", "relaxed")
 TIGHT = 1e-3         # of gravity: the slack below which the relaxation counts as tight
 CLOSE = 0.1          # s: how well the best time of flight is found
+ROUGHLY = 0.005      # of the longest time: how well the first search finds it
 ROUGH = 10           # steps of the program that finds about where that is
+PARABOLAS = 8        # through three times of flight, one after the other, in a search
 NEAR = np.array([0.96, 1.0, 1.04])  # of that time: where the search goes on
 SHARE = 0.9          # of the time in which all engines at full thrust would burn the whole craft
-
-
-@dataclasses.dataclass(frozen=True)
-class Craft:
-    """A lander, its planet and the limits of its flight. SI units, angles in degrees.
-
-    Attributes:
-        gravity: of the planet, m/s^2, downwards.
-        dry_mass: kg without fuel.
-        least_thrust, most_thrust: N, of all engines together along their axis. They burn all the
-            time.
-        burn_rate: kg/s of fuel for each newton of that thrust.
-        glide_slope: least elevation of the lander, as seen from the target; None if it may be
-            anywhere, even below the ground.
-        pointing: largest angle between thrust and vertical.
-        most_speed: m/s.
-
-    Raises:
-        TypeError, ValueError: for values that are not accepted.
-
-    Source: the defaults are the lander of Acikmese and Ploen (2007), six engines of 3,100 N at 30
-    to 80 % with a cant angle of 27 degrees and a specific impulse of 225 s.
-    """
-
-    gravity: Number = 3.7114
-    dry_mass: Number = 1505.0
-    least_thrust: Number = 6 * 0.3 * 3100 * math.cos(math.radians(27))
-    most_thrust: Number = 6 * 0.8 * 3100 * math.cos(math.radians(27))
-    burn_rate: Number = 1 / (225 * 9.807 * math.cos(math.radians(27)))
-    glide_slope: object = None
-    pointing: Number = 180.0
-    most_speed: Number = math.inf
-
-    def __post_init__(self):
-        for name in ("gravity", "dry_mass", "least_thrust", "most_thrust", "burn_rate"):
-            validation.positive(name, getattr(self, name))
-        if not self.least_thrust < self.most_thrust:
-            raise ValueError(f"least_thrust={self.least_thrust} is not accepted; needs less than "
-                             f"most_thrust={self.most_thrust}")
-        if self.glide_slope is not None:
-            _angle("glide_slope", self.glide_slope, 89)  # at 90 only the vertical would be left
-        _angle("pointing", self.pointing, 180)
-        if self.most_speed != math.inf:
-            validation.positive("most_speed", self.most_speed)
-
-
-def _angle(name, angle, most):
-    if not validation.positive(name, angle, or_zero=True) <= most:
-        raise ValueError(f"{name}={angle!r} is not accepted; needs degrees from 0 to {most}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,8 +35,8 @@ class Landing:
         time_of_flight: s.
         states: at the N + 1 nodes, ``[N + 1, 7]``: position (m), velocity (m/s), mass (kg). NaN
             unless optimal or relaxed, as all that follows.
-        accelerations: of the thrust, T / m in m/s^2, at the nodes and linear between,
-            ``[N + 1, 3]``.
+        accelerations: of the thrust, T / m in m/s^2: at the nodes and linear between,
+            ``[N + 1, 3]``; or held in each step, ``[N, 3]``.
         fuel: kg.
         gap: kg, between the fuel and the solver's lower bound of it.
         slack: m/s^2, the largest difference between the length of an acceleration and the bound
@@ -102,8 +53,12 @@ class Landing:
 
     @property
     def thrusts(self) -> torch.Tensor:
-        """N, at the nodes, ``[N + 1, 3]``."""
-        return self.states[:, -1:] * self.accelerations
+        """N: at the nodes, ``[N + 1, 3]``; or those that, held, give held accelerations' means."""
+        mass = self.states[:, -1:]
+        if len(self.accelerations) < len(mass):
+            burnt = mass.diff(dim=0)
+            mass = burnt / mass.log().diff(dim=0)
+        return mass * self.accelerations
 
 
 class PoweredDescent:
@@ -119,16 +74,19 @@ class PoweredDescent:
 
     Args:
         craft: a `Craft`.
-        horizon: number N of steps; accelerations are linear in each.
+        horizon: number N of steps.
+        hold: ``"linear"`` for accelerations that are linear in each step; ``"constant"`` for ones
+            that are held: see `Landing.thrusts`.
 
     Sources: Acikmese and Ploen (2007), Convex programming approach to powered descent guidance for
     Mars landing; Blackmore, Acikmese and Scharf (2010), Minimum-landing-error powered-descent
     guidance for Mars landing using convex optimization.
     """
 
-    def __init__(self, craft: object = Craft(), horizon: object = 40):
+    def __init__(self, craft: object = Craft(), horizon: object = 40, hold: object = "linear"):
         self.craft = validation.instance("craft", craft, Craft)
         self.horizon = validation.whole("horizon", horizon, 2)
+        self.hold = validation.one_of("hold", hold, ("linear", "constant"))
 
     def solve(self, initial_state: object, time_of_flight: object) -> Landing:
         """The landing of least fuel in a given time.
@@ -161,25 +119,30 @@ class PoweredDescent:
         if shortest >= longest:
             return self._none("infeasible", shortest)
         everywhere = np.geomspace(shortest, longest, GRID)
-        rough = PoweredDescent(self.craft, min(self.horizon, ROUGH))._search(x0, everywhere)
+        rough = PoweredDescent(self.craft, min(self.horizon, ROUGH), self.hold)._search(
+            x0, everywhere, ROUGHLY * everywhere[-1])
         tried = []
         if rough.status in SOLVED:
-            tried.append(self._search(x0, rough.time_of_flight * NEAR))
+            tried.append(self._search(x0, rough.time_of_flight * NEAR, CLOSE))
             inside = NEAR.min() < tried[0].time_of_flight / rough.time_of_flight < NEAR.max()
         if not tried or tried[0].status not in SOLVED or not inside:
-            tried.append(self._search(x0, everywhere))
+            tried.append(self._search(x0, everywhere, CLOSE))
         best = min(tried, key=lambda each: (each.status not in SOLVED, each.fuel))
         if best.status in SOLVED and best.fuel > x0[-1] - self.craft.dry_mass:
             return dataclasses.replace(self._none("infeasible", best.time_of_flight),
                                        fuel=best.fuel)
         return best
 
-    def _search(self, x0, times):
-        """The landing of least fuel, with tanks as large as needed, between the ``times``."""
+    def _search(self, x0, times, close):
+        """The landing of least fuel between the ``times``, its own found to ``close`` s.
+
+        The tanks are as large as needed.
+        """
         known = {}
 
         def fuel(time):
-            known[time] = self._solve(x0, time, dry=False)
+            if time not in known:
+                known[time] = self._solve(x0, time, dry=False)
             return known[time].fuel if known[time].status in SOLVED else math.inf
 
         fuels = [fuel(time) for time in times]
@@ -189,8 +152,19 @@ class PoweredDescent:
             return self._none("undecided" if undecided else "infeasible", times[first])
         low, high = times[max(first - 1, 0)], times[min(first + 1, len(times) - 1)]
         most = 2 * x0[-1]  # in place of infinity, which the search cannot read
-        scipy.optimize.minimize_scalar(lambda time: min(fuel(time), most), bounds=(low, high),
-                                       method="bounded", options={"xatol": CLOSE})
+        for _ in range(PARABOLAS):
+            lowest = _vertex(sorted((time, min(each.fuel, most)) for time, each in known.items()
+                                    if each.status in SOLVED))
+            if lowest is None:
+                import scipy.optimize
+
+                scipy.optimize.minimize_scalar(lambda time: min(fuel(time), most),
+                                               bounds=(low, high), method="bounded",
+                                               options={"xatol": close})
+                break
+            if min(abs(lowest - time) for time in known) < close:
+                break
+            fuel(lowest)
         return min((each for each in known.values() if each.status in SOLVED),
                    key=lambda landing: landing.fuel)
 
@@ -215,11 +189,13 @@ class PoweredDescent:
 
     def _none(self, status, time):
         nodes = self.horizon + 1
-        return Landing(status, float(time), torch.full((nodes, 7), math.nan, dtype=torch.float64),
-                       torch.full((nodes, 3), math.nan, dtype=torch.float64))
+        return Landing(status, float(time), *(
+            torch.full(shape, math.nan, dtype=torch.float64)
+            for shape in ((nodes, 7), (nodes - (self.hold == "constant"), 3))))
 
     def _solve(self, x0, time, dry):
-        import clarabel
+        import clarabel  # these take half a second, which not every user of this package needs
+        import scipy.sparse
 
         units = _Units(self.craft.gravity, time)
         A, b, cones = self._program(x0, time, units, dry)
@@ -237,6 +213,7 @@ class PoweredDescent:
         x = np.array(found.x).reshape(-1, UNKNOWNS)
         mass = x0[-1] * np.exp(x[:, Z])
         states = np.column_stack([x[:, R] * units.length, x[:, V] * units.speed, mass])
+        x = x if self.hold == "linear" else x[:-1]
         u = x[:, U] * self.craft.gravity
         slack = np.abs(x[:, S] * self.craft.gravity - np.linalg.norm(u, axis=1)).max()
         status = "optimal" if slack < TIGHT * self.craft.gravity else "relaxed"
@@ -249,24 +226,31 @@ class PoweredDescent:
         craft, N = self.craft, self.horizon
         nodes, h = N + 1, time / N
         t = np.linspace(0, time, nodes)
-        full = x0[-1] - craft.burn_rate * craft.most_thrust * t  # the mass at full thrust
+        when = t if self.hold == "linear" else (t[:-1] + t[1:]) / 2  # where the limits of s hold
+        full = x0[-1] - craft.burn_rate * craft.most_thrust * when   # the mass at full thrust
         lowest = np.log(full / x0[-1])
         least, most = (thrust / full / craft.gravity
                        for thrust in (craft.least_thrust, craft.most_thrust))
         build = _Rows(nodes)
-        # the motion: exact for accelerations that are linear in each step
+        # the motion: exact for accelerations that are linear in each step, or held
         step = h / units.time
         fall = np.zeros((N, AXES))
         fall[:, 2] = -1
         k = np.arange(N)
+        first, second = (1 / 3, 1 / 6) if self.hold == "linear" else (1 / 2, 0)  # of u in r
+        before, after = (1 / 2, 1 / 2) if self.hold == "linear" else (1, 0)      # in v and z
         for axis in range(AXES):
             r, v, u = axis, 3 + axis, 7 + axis
-            build.equal([(k, r, -1), (k + 1, r, 1), (k, v, -step), (k, u, -step**2 / 3),
-                         (k + 1, u, -step**2 / 6)], fall[:, axis] * step**2 / 2)
-            build.equal([(k, v, -1), (k + 1, v, 1), (k, u, -step / 2), (k + 1, u, -step / 2)],
-                        fall[:, axis] * step)
-        burn = craft.burn_rate * craft.gravity * h / 2
-        build.equal([(k, Z, -1), (k + 1, Z, 1), (k, S, burn), (k + 1, S, burn)], np.zeros(N))
+            build.equal([(k, r, -1), (k + 1, r, 1), (k, v, -step), (k, u, -first * step**2),
+                         (k + 1, u, -second * step**2)], fall[:, axis] * step**2 / 2)
+            build.equal([(k, v, -1), (k + 1, v, 1), (k, u, -before * step),
+                         (k + 1, u, -after * step)], fall[:, axis] * step)
+        burn = craft.burn_rate * craft.gravity * h
+        build.equal([(k, Z, -1), (k + 1, Z, 1), (k, S, before * burn), (k + 1, S, after * burn)],
+                    np.zeros(N))
+        if self.hold == "constant":  # those of the last node are not used
+            for column in range(U.start, UNKNOWNS):
+                build.equal([(np.array([N]), column, 1)], np.zeros(1))
         start = np.concatenate([x0[R] / units.length, x0[V] / units.speed, [0.0]])
         for column, value in enumerate(start):
             build.equal([(np.array([0]), column, 1)], np.array([value]))
@@ -274,27 +258,46 @@ class PoweredDescent:
             build.equal([(np.array([N]), column, 1)], np.zeros(1))
         # linear limits
         k = np.arange(nodes)
-        build.at_most([(k, S, 1), (k, Z, most)], most * (1 + lowest))
         build.at_most([(k, Z, 1)], np.log1p(-craft.burn_rate * craft.least_thrust * t / x0[-1]))
-        build.at_most([(k, Z, -1)], -lowest)
+        build.at_most([(k, Z, -1)], -np.log1p(-craft.burn_rate * craft.most_thrust * t / x0[-1]))
         if dry:
             build.at_most([(np.array([N]), Z, -1)], np.array([-np.log(craft.dry_mass / x0[-1])]))
+        j = np.arange(len(when))
+
+        def mass(factor):  # the logarithm of the mass at those times
+            return [(j, Z, factor)] if self.hold == "linear" else [
+                (j, Z, factor / 2), (j + 1, Z, factor / 2)]
+
+        build.at_most([(j, S, 1), *mass(most)], most * (1 + lowest))
         if craft.pointing < 180:
-            build.at_most([(k, U.start + 2, -1), (k, S, math.cos(math.radians(craft.pointing)))],
-                          np.zeros(nodes))
+            build.at_most([(j, U.start + 2, -1), (j, S, math.cos(math.radians(craft.pointing)))],
+                          np.zeros(len(j)))
         # cones: the first row at least as long as the rest
-        build.cone([[(k, S, -1)], *([(k, 7 + axis, -1)] for axis in range(AXES))], np.zeros(4))
+        build.cone([[(j, S, -1)], *([(j, 7 + axis, -1)] for axis in range(AXES))], np.zeros(4))
         # s >= least (1 - d + d^2 / 2) with d = z - lowest
-        line = [(k, S, -1 / least), (k, Z, -1)]
-        build.cone([line, [(k, Z, -1)], line],
+        line = [(j, S, -1 / least), *mass(-1)]
+        build.cone([line, mass(-1), line],
                    np.stack([-0.5 - lowest, -lowest, -1.5 - lowest], axis=1))
         if craft.glide_slope is not None:
             steep = math.tan(math.radians(craft.glide_slope))
             build.cone([[(k, 2, -1)], [(k, 0, -steep)], [(k, 1, -steep)]], np.zeros(3))
-        if craft.most_speed < math.inf:
+        if craft.most_speed is not None:
             build.cone([[], *([(k, 3 + axis, -1)] for axis in range(AXES))],
                        np.array([craft.most_speed / units.speed, 0, 0, 0]))
         return build.whole()
+
+
+def _vertex(points):
+    """Where the parabola through the lowest of some points and its neighbours is lowest.
+
+    None if the lowest point is outermost.
+    """
+    best = min(range(len(points)), key=lambda i: points[i][1])
+    if not 0 < best < len(points) - 1:
+        return None
+    (a, A), (b, B), (c, C) = points[best - 1:best + 2]
+    left, right = (b - a) * (B - C), (b - c) * (B - A)
+    return b - ((b - a) * left - (b - c) * right) / (2 * (left - right))
 
 
 class _Units:
@@ -319,7 +322,8 @@ class _Rows:
     def _add(self, rows, terms):
         for nodes, column, factors in terms:
             columns = UNKNOWNS * nodes + column
-            self.entries.append(np.broadcast_arrays(rows[:len(columns)], columns, factors))
+            factors = np.full(len(columns), factors) if np.isscalar(factors) else factors
+            self.entries.append((rows[:len(columns)], columns, factors))
 
     def _end(self, right, cones):
         self.right.append(right)
@@ -336,13 +340,15 @@ class _Rows:
 
     def cone(self, components, right):
         """One second-order cone a node; the first component bounds the length of the others."""
-        size, nodes = len(components), self.width // UNKNOWNS
+        size, nodes = len(components), len(next(filter(None, components))[0][0])
         for i, terms in enumerate(components):
             self._add(self.count + i + size * np.arange(nodes), terms)
         right = np.broadcast_to(right, (nodes, size)).ravel()
         self._end(right, [("SecondOrderConeT", size)] * nodes)
 
     def whole(self):
+        import scipy.sparse
+
         rows, columns, values = (np.concatenate(each) for each in zip(*self.entries))
         A = scipy.sparse.csc_matrix((values, (rows, columns)), shape=(self.count, self.width))
         return A, np.concatenate(self.right), self.cones
@@ -373,14 +379,16 @@ def fly(craft: Craft, landing: Landing, substeps: object = 20) -> dict[str, floa
     if landing.status not in SOLVED:
         raise ValueError(f"landing is {landing.status}; needs an optimal one")
     nodes = landing.accelerations.numpy()
-    dt = landing.time_of_flight / (len(nodes) - 1) / substeps
+    steps = len(landing.states) - 1
+    pairs = zip(nodes, nodes) if len(nodes) == steps else itertools.pairwise(nodes)
+    dt = landing.time_of_flight / steps / substeps
     gravity = np.array([0.0, 0.0, -craft.gravity])
 
     def slope(x, u):
         return np.concatenate([x[V], u + gravity, [-craft.burn_rate * x[Z] * np.linalg.norm(u)]])
 
     x, path, us = landing.states[0].numpy(), [], []
-    for before, after in itertools.pairwise(nodes):
+    for before, after in pairs:
         for k in range(substeps):
             u1, u2, u3 = (before + (after - before) * (k + part) / substeps
                           for part in (0, 0.5, 1))
@@ -401,7 +409,7 @@ def fly(craft: Craft, landing: Landing, substeps: object = 20) -> dict[str, floa
             "least_thrust": 1 - thrust / craft.least_thrust,
             "dry_mass": craft.dry_mass - path[:, Z], "glide_slope": low,
             "pointing": angle - craft.pointing,
-            "most_speed": np.linalg.norm(path[:, V], axis=1) - craft.most_speed}
+            "most_speed": np.linalg.norm(path[:, V], axis=1) - (craft.most_speed or math.inf)}
     return {"position": float(np.linalg.norm(x[R])), "speed": float(np.linalg.norm(x[V])),
             "fuel": float(path[0, Z] - x[Z])} | {
         name: max(float(values.max()), 0.0) for name, values in over.items()}

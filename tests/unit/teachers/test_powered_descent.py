@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.integrate
 
-from trc_lib.teachers.powered_descent import Craft, PoweredDescent, fly
+from trc_lib.systems import Craft
+from trc_lib.teachers.powered_descent import PoweredDescent, fly
 
 cvxpy = pytest.importorskip("cvxpy")
 
@@ -85,7 +86,7 @@ def by_cvxpy(craft, start, time, N):
              s <= cvxpy.multiply(craft.most_thrust / m, 1 - d), d >= 0,
              s >= cvxpy.multiply(craft.least_thrust / m, 1 - d + cvxpy.square(d) / 2),
              z <= np.log(start[6] - craft.burn_rate * craft.least_thrust * t),
-             cvxpy.norm(u, axis=1) <= s, cvxpy.norm(v, axis=1) <= min(craft.most_speed, 1e4),
+             cvxpy.norm(u, axis=1) <= s, cvxpy.norm(v, axis=1) <= (craft.most_speed or 1e4),
              u[:, 2] >= np.cos(np.radians(craft.pointing)) * s]
     if craft.glide_slope is not None:
         rules.append(r[:, 2] >= np.tan(np.radians(craft.glide_slope))

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from trc_lib.course.experiments import solvers
+from trc_lib.course.experiments import landing, solvers
 from trc_lib.model.baselines import LinearMap
 from trc_lib.teachers import ClippedLQR
 
@@ -65,8 +65,9 @@ def _clipped(teacher, train_set):
     return ClippedLQR(teacher.system, teacher.horizon, teacher.quadratic_cost).solve
 
 
+# from a teacher and a training set to solve(x0, xT)
 STARTS = {"nothing": _nothing, "linear map": _linear, "nearest neighbour": _nearest,
-          "clipped law": _clipped}  # from a teacher and a training set to solve(x0, xT)
+          "clipped law": _clipped, "polynomial law": landing.polynomial_law}
 
 
 # ---------------------------------------------------------------- linear systems
@@ -275,3 +276,15 @@ def of_the_oscillator(*networks):
             ("mlp", "fatrop", fatrop, (2, 5, 10, 50)),
             ("nothing", "IPOPT", ipopt, (100,)), ("mlp", "IPOPT", ipopt, (100,)),
             ("mlp", "L-BFGS", solvers.limited_memory, (3, 10, 30))))
+
+
+def of_powered_descent(*networks):
+    """Newton's method, from guesses with and without learning; and cone programs."""
+    steps = (0, 1, 2, 3, 5, 8)
+    ours = (Correction(f"{start.replace(' ', '_')}_newton", f"{start} + Newton in the ring", start,
+                       landing.newton, None, steps)
+            for start in ("polynomial law", "nearest neighbour", *networks))
+    return (*ours, Correction("cone_programs", "cone programs, in search of the time", "nothing",
+                              None, landing.cone_programs, (1,)),
+            Correction("mlp_cone_program", "mlp + one cone program in its time", "mlp", None,
+                       landing.one_cone_program, (1,)))

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from trc_lib import validation
-from trc_lib.course.experiments import corrections
+from trc_lib.course.experiments import corrections, landing
 from trc_lib.model import (
     CostGradient,
     FinalError,
@@ -31,7 +31,8 @@ ROUNDING = 1e-12  # of a cost gap: no plan counts as better than the teacher's
 FIGURES = {  # those that may decide, from the `Metrics` as a dict; the smaller is better
     "control_mse": lambda metrics: metrics["control_mse"],
     "final_error": lambda metrics: metrics["final_error_mean"],
-    "cost_gap": lambda metrics: max(metrics["cost_ratio"] - 1, ROUNDING)}
+    "cost_gap": lambda metrics: max(metrics["cost_ratio"] - 1, ROUNDING),
+    "failed": lambda metrics: metrics["failed"]}
 DEFAULTS = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1}  # no early stopping
 
 
@@ -94,6 +95,9 @@ class Study:
         variants: what is compared.
         shipped: names of the variants whose network of seed 0 is in data/pretrained/laboratory.
         corrections: what is measured beside them, without any training: see `Correction`.
+        judge: gives further figures of the networks' controls, from a dataset and controls; None
+            for none.
+        judge_front: the same for the points of the front, whose corrections are their own.
         num_train, num_validation, num_test: problems to learn from, choose by and report on.
     """
 
@@ -103,6 +107,8 @@ class Study:
     variants: tuple
     shipped: tuple = ()
     corrections: tuple = ()
+    judge: Callable | None = None
+    judge_front: Callable | None = None
     num_train: int = 10_000
     num_validation: int = 2_000
     num_test: int = 10_000
@@ -263,4 +269,25 @@ VAN_DER_POL = Study(
         Variant("mlp", "MLP, equal parameters", mlp, ({"batch_size": 128, "epochs": 450},)),
     ))
 
-STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}
+# ---------------------------------------------------------------- chapter 10
+
+# Everybody has 35 to 50 seconds of one core, and its controls get five iterations of Newton's
+# method before they are judged.
+_LANDING_PROPOSAL = {"part": "proposal", "epochs": 150, "batch_size": 128}
+_LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_weight": 1.0}
+
+POWERED_DESCENT = Study(
+    "powered_descent", "powered_descent", "failed", num_train=3_000, num_validation=300,
+    num_test=1_000, shipped=("mlp", "recursive"), judge=landing.judge,
+    judge_front=landing.judge_as_they_are,
+    corrections=corrections.of_powered_descent("mlp", "recursive", "one_call"),
+    variants=(
+        Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 400, "batch_size": 128},)),
+        Variant("recursive", "recursive", _LOOKING, (_LANDING_PROPOSAL, _LANDING_CYCLES)),
+        Variant("one_call", "one call of the block", partial(_LOOKING, network=OneCall),
+                (_LANDING_PROPOSAL, _LANDING_CYCLES | {"epochs": 60})),
+        Variant("learned_gain", "MLP + learned gain", learned_gain,
+                (_LANDING_PROPOSAL | {"epochs": 300}, _LANDING_CYCLES | {"epochs": 60})),
+    ))
+
+STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL, POWERED_DESCENT)}

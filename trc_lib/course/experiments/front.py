@@ -53,13 +53,14 @@ def measure_front(study, networks, sets):
         with one_thread():
             fast[name] = _Fast(trained[0])
             points.append({"name": name, "label": labels[name], "kind": "network", "iterations": 0,
-                           "runs": [_kept(test_set, each.solve(*problems)) for each in trained]})
+                           "runs": [_kept(study, test_set, each.solve(*problems))
+                                    for each in trained]})
             solvers.append((fast[name].batch, fast[name].one))
     usable = [each for each in study.corrections if (each.start in STARTS or each.start in fast)
               and (each.package is None or importlib.util.find_spec(each.package))]
     for correction in tqdm(usable, "front: corrections", disable=None):
         with one_thread():
-            for point, functions in _of_correction(correction, networks, fast, sets):
+            for point, functions in _of_correction(study, correction, networks, fast, sets):
                 points.append(point)
                 solvers.append(functions)
     with one_thread():
@@ -70,7 +71,7 @@ def measure_front(study, networks, sets):
     return points
 
 
-def _of_correction(correction, networks, fast, sets):
+def _of_correction(study, correction, networks, fast, sets):
     """The points of one correction, one for each number of iterations, and what is to be timed."""
     test_set = sets[0][-1]
     teacher, problems = test_set.teacher, (test_set.initial_states, test_set.target_states)
@@ -103,7 +104,7 @@ def _of_correction(correction, networks, fast, sets):
 
         yield ({"name": correction.name, "label": correction.label, "kind": "correction",
                 "iterations": iterations,
-                "runs": [_kept(test_set, refine(*problems, guess, iterations))
+                "runs": [_kept(study, test_set, refine(*problems, guess, iterations))
                          for guess in guesses]},
                (None if correction.refine is None else solve_batch,
                 None if one is None else solve_one))
@@ -117,9 +118,10 @@ def _one_by_one(one):
     return refine
 
 
-def _kept(test_set, controls):
+def _kept(study, test_set, controls):
     figures = dataclasses.asdict(measure(test_set, controls))
-    return {name: figures[name] for name in KEPT}
+    kept = {name: figures[name] for name in KEPT}
+    return kept if study.judge_front is None else kept | study.judge_front(test_set, controls)
 
 
 class _Fast:

@@ -4,13 +4,15 @@ from trc_lib.course.experiments.definitions import FIGURES
 from trc_lib.course.experiments.front import mean_of, on_the_front
 
 UNITS = {"control_mse": "control MSE ((m/s²)²)", "final_error": "mean final error",
-         "cost_gap": "cost over the optimum, relative"}  # of the figures that may decide
+         "cost_gap": "cost over the optimum, relative",
+         "failed": "share of plans that fail"}  # of the figures that may decide
 COLUMNS = {  # heading, a number of a run, and how it is printed
     "train s": ("train_seconds", "{:.0f}"), "control MSE": ("control_mse", "{:.1e}"),
     "terminal": ("terminal_error", "{:.1e}"), "excess": ("excess_energy", "{:.1e}"),
     "cost gap": ("cost_gap", "{:.4%}"), "final error": ("final_error_mean", "{:.1e}"),
     "p99": ("final_error_p99", "{:.1e}"), "max": ("final_error_max", "{:.1e}"),
-    "success": ("success_rate", "{:.2%}")}
+    "success": ("success_rate", "{:.2%}"), "failed": ("failed", "{:.2%}"),
+    "unsafe": ("unsafe", "{:.2%}"), "more fuel": ("fuel_excess", "{:.2%}")}
 
 
 def table(results, names=None):

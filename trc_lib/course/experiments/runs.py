@@ -23,7 +23,7 @@ from trc_lib import io, validation
 from trc_lib.course.experiments.definitions import FIGURES, RECURSION, Study, Variant, multiply_adds
 from trc_lib.course.experiments.front import measure_front
 from trc_lib.course.places import root, shipped
-from trc_lib.data import EVAL_SEED
+from trc_lib.data import EVAL_SEED, LQRDataset
 from trc_lib.evaluation import cycle_controls, final_error, measure
 from trc_lib.model.baselines import LinearMap
 from trc_lib.problems import PROBLEMS, named
@@ -36,6 +36,7 @@ LOWEST, HIGHEST = 1e-4, 1.6e-2    # where the search beyond them ends
 TUNING_SEEDS = (100, 101)         # of the runs that try learning rates, and report nothing
 SEEDS = (0, 1, 2, 3, 4)           # of the runs in the table
 TEST_SEED = 2 * EVAL_SEED         # of the test problems, which are used for nothing else
+SLOW = 5.0                        # s: sets that take longer to make are kept
 FAILED = 1e9                      # the figures of a run whose loss was no longer finite
 
 
@@ -72,13 +73,13 @@ def run_sweep(folder, study=RECURSION, seeds=SEEDS, workers=2):
         following = [(tuning, next_rate(tuning.tried())) for tuning in tunings]
         untried = [(tuning, lr) for tuning, lr in following if lr is not None]
     run_all("seeds", [(tuning, tuning.chosen(), seed) for tuning in tunings for seed in seeds])
-    rows = {"linear": _linear_row(study, seeds)}
+    rows = {"linear": _linear_row(study, seeds, folder)}
     rows |= {tuning.variant.name: tuning.row(seeds) for tuning in tunings}
     return {"figure": study.figure, "num_train": study.num_train, "num_test": study.num_test,
             "seeds": list(seeds), "tuning_seeds": list(TUNING_SEEDS),
             "torch": torch.__version__.split("+")[0], "variants": rows,
             "front": measure_front(study, {tuning.variant.name: tuning.networks(seeds)
-                                           for tuning in tunings}, _sets(study, seeds))}
+                                           for tuning in tunings}, _sets(study, seeds, folder))}
 
 
 def load_results(name="sweep"):
@@ -241,14 +242,18 @@ def _run_once(run):
     with contextlib.suppress(io.Busy), io.claimed(path.with_suffix(".lock"), path):
         if not path.exists():
             with one_thread():
-                model, figures = run_variant(tuning.variant, lr, seed, tuning.study)
+                model, figures = run_variant(tuning.variant, lr, seed, tuning.study,
+                                             tuning.folder)
             if "failed" not in figures:
                 model.save(path.with_suffix(".pt"))
             io.write_json(path, figures)  # last: it marks the run as finished
 
 
-def run_variant(variant, lr, seed, study=RECURSION):
+def run_variant(variant, lr, seed, study=RECURSION, folder=None):
     """Train one variant of a `Study`.
+
+    Args:
+        folder: where the problems are kept, for the next run; not kept if None.
 
     Returns:
         the network and its figures: the `Metrics` on the test problems and the figure that decides;
@@ -257,7 +262,7 @@ def run_variant(variant, lr, seed, study=RECURSION):
         depth, and ``"cycle_improves"``, the share of problems that each of them brings nearer to
         the optimum. Seconds are of one core, all trainings together.
     """
-    train_set, validation_set, test_set = _sets(study, [seed])[0]
+    train_set, validation_set, test_set = _sets(study, [seed], folder)[0]
     model, seconds, stages = variant.network(test_set.teacher, seed), 0.0, []
     try:
         for config in variant.train_configs(lr, seed):
@@ -284,15 +289,19 @@ def run_variant(variant, lr, seed, study=RECURSION):
 def figures_of(study, dataset, controls):
     """The `Metrics` of controls as a dict, with the figure that decides."""
     metrics = dataclasses.asdict(measure(dataset, controls))
+    if study.judge is not None:
+        metrics |= study.judge(dataset, controls)
     return metrics | {study.figure: FIGURES[study.figure](metrics)}
 
 
 def _distance(study, dataset, controls):
-    """What the deciding figure is the mean of, ``[n]``."""
+    """What the deciding figure is the mean of, ``[n]``; for a share the mean squared error."""
     problems = dataset.initial_states, dataset.target_states
-    return {"control_mse": lambda: (controls - dataset.controls).square().mean(dim=(1, 2)),
-            "final_error": lambda: final_error(dataset.system, *problems, controls),
-            "cost_gap": lambda: dataset.teacher.cost(*problems, controls)}[study.figure]()
+    if study.figure == "final_error":
+        return final_error(dataset.system, *problems, controls)
+    if study.figure == "cost_gap":
+        return dataset.teacher.cost(*problems, controls)
+    return (controls - dataset.controls).square().mean(dim=(1, 2))
 
 
 def _problem(study):
@@ -304,15 +313,30 @@ def _problem(study):
     return problem
 
 
-def _sets(study, seeds):
+def _sets(study, seeds, folder=None):
     """The training, validation and test sets of each seed; refused if they share a problem."""
     problem, sets = _problem(study), []
-    test_set = problem.dataset(study.num_test, TEST_SEED)
+    test_set = _set(problem, study.num_test, TEST_SEED, folder)
     for seed in seeds:
-        sets.append((problem.dataset(study.num_train, seed),
-                     problem.dataset(study.num_validation, EVAL_SEED + seed), test_set))
+        sets.append((_set(problem, study.num_train, seed, folder),
+                     _set(problem, study.num_validation, EVAL_SEED + seed, folder), test_set))
         _refuse_overlap(*sets[-1])
     return sets
+
+
+def _set(problem, num_samples, seed, folder):
+    """A dataset, read from ``folder`` if it is there; else made, and kept there if it took long."""
+    made_of = [problem.teacher.contents(), str(problem.state_range), str(problem.target_range),
+               problem.sampler.__qualname__, num_samples, seed]
+    digest = hashlib.sha256(json.dumps(io.plain(made_of)).encode()).hexdigest()[:10]
+    path = None if folder is None else pathlib.Path(folder) / "problems" / f"{digest}.npz"
+    if path is not None and path.exists():
+        return LQRDataset.load(path)
+    started = time.perf_counter()
+    made = problem.dataset(num_samples, seed)
+    if path is not None and time.perf_counter() - started > SLOW:
+        made.save(path)
+    return made
 
 
 def _refuse_overlap(*sets):
@@ -322,10 +346,10 @@ def _refuse_overlap(*sets):
         raise ValueError("a problem is in two of the training, validation and test sets")
 
 
-def _linear_row(study, seeds):
+def _linear_row(study, seeds, folder=None):
     """The least-squares map, clamped to the control limits: exact where the teacher is linear."""
     runs = []
-    for train_set, _, test_set in _sets(study, seeds):
+    for train_set, _, test_set in _sets(study, seeds, folder):
         started = time.process_time()
         linear = LinearMap(train_set)
         seconds = round(time.process_time() - started, 4)
