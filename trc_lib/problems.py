@@ -79,7 +79,7 @@ def weak_van_der_pol(horizon: object = 100, dt: object = 0.05,
 
 
 def powered_descent(horizon: object = 40) -> Problem:
-    """A landing on Mars with the least fuel, above a glide slope of 4 degrees: chapter 10.
+    """A landing on Mars with the least fuel, above a glide slope of 4 degrees: chapter 11.
 
     The start lies downrange of the target, and drifts to one side: every other one is such a start,
     turned or mirrored.

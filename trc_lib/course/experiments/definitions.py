@@ -269,7 +269,7 @@ VAN_DER_POL = Study(
         Variant("mlp", "MLP, equal parameters", mlp, ({"batch_size": 128, "epochs": 450},)),
     ))
 
-# ---------------------------------------------------------------- chapter 10
+# ---------------------------------------------------------------- chapter 11
 
 # Everybody has 35 to 50 seconds of one core, and its controls get five iterations of Newton's
 # method before they are judged.

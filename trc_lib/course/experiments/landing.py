@@ -1,5 +1,7 @@
 """Powered descent: what decides about a plan, and the rivals that need no training."""
 
+import dataclasses
+
 import numpy as np
 import torch
 
@@ -104,3 +106,131 @@ def _exact(teacher, x0, landing):
         return np.tile([0.0, 0.0, teacher.craft.least_thrust, 1.0], (teacher.horizon, 1))
     start = torch.from_numpy(x0)[None]
     return correct(teacher.system, start, held(landing)[None], 2)[0].numpy()
+
+
+# ---------------------------------------------------------------- in closed loop
+
+def everywhere(network):
+    """A guess for any start, from a network that knows starts downrange that drift to one side.
+
+    The start is turned about the vertical and mirrored, and the controls are turned back.
+    """
+    def solve(x0):
+        x, y, vx, vy = (x0[:, i] for i in (0, 1, 3, 4))
+        away = torch.hypot(x, y)
+        cos, sin = torch.where(away > 0, x / away, 1.0), torch.where(away > 0, y / away, 0.0)
+        side = torch.where(cos * vy - sin * vx < 0, -1.0, 1.0).to(x0)  # of the drift
+        turn = torch.stack([torch.stack([cos, sin], dim=-1),
+                            torch.stack([-side * sin, side * cos], dim=-1)], dim=-2)  # [n, 2, 2]
+        start = x0.clone()
+        for at in (slice(0, 2), slice(3, 5)):
+            start[:, at] = (turn @ x0[:, at, None])[..., 0]
+        rest = torch.zeros_like(start)
+        rest[:, 6] = network.system.craft.dry_mass
+        controls = network.solve(start, rest)
+        controls[..., :2] = controls[..., :2] @ turn
+        return controls
+    return solve
+
+
+def rest_of(controls, elapsed):
+    """What is left of plans after ``elapsed`` s each, in as many steps as before."""
+    n, N, _ = controls.shape
+    h = controls[:, 0, 3]
+    left = (N * h - elapsed).clamp(min=1e-3)
+    middle = elapsed[:, None] + left[:, None] * (torch.arange(N).to(h) + 0.5) / N
+    step = (middle / h[:, None]).long().clamp(max=N - 1)
+    rest = controls[torch.arange(n)[:, None], step].clone()
+    rest[..., 3] = (left / N)[:, None]
+    return rest
+
+
+def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bias=0.005, seed=0,
+            dt=0.1):
+    """Fly plans on craft that are not as they should be, and plan anew on the way.
+
+    Every craft has a thrust and a mass that are off by up to ``spread``, drifts in a constant
+    horizontal wind, and measures position and velocity with errors in proportion. It weighs itself:
+    what its accelerometer says after the first plan corrects the mass that it plans with. A new
+    plan is a guess, corrected by Newton's method, and it is flown only if `check` finds it safe
+    from where the craft believes to be. If not, what is left of the old plan is corrected; if that
+    is not safe either, it is flown as it is.
+
+    Args:
+        system: a `Lander`.
+        x0: ``[n, 7]``, as planned; the target is the origin.
+        plan: ``[n, N, 4]``, the first plans.
+        guess: a function from measured states and what is left of the plans to guesses; None for
+            open loop.
+        every: s between plans.
+        spread: largest share by which thrust and mass are off, uniform.
+        wind: m/s^2, standard deviation of each horizontal component.
+        bias: standard deviation of the relative error of each component that is measured.
+        seed: of all these.
+        dt: s of a step of the simulation.
+
+    Returns:
+        dict of ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"`` (kg), ``"low"`` (m
+        below the glide slope on the way), each ``[n]``; ``"refused"``, the share of guesses that
+        did not fly; and ``"paths"``, ``[n, steps, 3]``, which stand still after landing.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    n, craft = len(x0), system.craft
+    uniform = 2 * torch.rand(n, 2, generator=draw, dtype=torch.float64) - 1
+    thrust_scale, mass_scale = (1 + spread * uniform).unbind(1)
+    push = torch.zeros(n, 3, dtype=torch.float64)
+    push[:, :2] = wind * torch.randn(n, 2, generator=draw, dtype=torch.float64)
+    off = 1 + bias * torch.randn(n, 6, generator=draw, dtype=torch.float64)
+    state, down = x0.clone(), torch.tensor([0.0, 0.0, -craft.gravity], dtype=torch.float64)
+    state[:, 6] = x0[:, 6] * mass_scale
+    believed = x0[:, 6].clone()       # kg, from the fuel that was asked for
+    elapsed, flown, asked, refused = torch.zeros(n, dtype=torch.float64), 0.0, 0, 0
+    paths, low = [state[:, :3].clone()], torch.zeros(n, dtype=torch.float64)
+    steep = np.tan(np.radians(craft.glide_slope or 0.0))
+    # what it weighs by its accelerometer is no measure of its fuel
+    pilot = type(system)(dataclasses.replace(craft, dry_mass=craft.dry_mass / 2))
+    while bool((elapsed < plan[..., 3].sum(dim=1)).any()):
+        if guess is not None and flown >= every:
+            flown = 0.0
+            measured = torch.cat([state[:, :6] * off, (believed * mass_scale / thrust_scale
+                                                       )[:, None]], dim=1)
+            rest = rest_of(plan, elapsed)
+            going = rest[:, 0, 3] * plan.shape[1] > 1.0  # with a second left nothing is changed
+            new, least = rest, torch.full_like(elapsed, torch.inf)
+            for made in (rest, guess(measured, rest)):
+                made = correct(pilot, measured, made, ITERATIONS)
+                report = check(pilot, measured, made)
+                better = safe(report) & (report["fuel"] < least) & going
+                better = better & (report["fuel"] <= believed - craft.dry_mass)
+                new = torch.where(better[:, None, None], made, new)
+                least = torch.where(better, report["fuel"], least)
+            asked, refused = asked + int(going.sum()), refused + int((going & ~better).sum())
+            plan = new
+            elapsed = torch.zeros_like(elapsed)
+        span = (plan[..., 3].sum(dim=1) - elapsed).clamp(min=0, max=dt)[:, None]  # 0 once landed
+        thrust = (_impulse(plan, elapsed + dt) - _impulse(plan, elapsed)) / span.clamp(min=1e-9)
+        size = thrust.norm(dim=1)
+        pull = (thrust_scale / state[:, 6])[:, None] * thrust + push + down
+        state[:, :3] += span * state[:, 3:6] + span**2 / 2 * pull
+        state[:, 3:6] += span * pull
+        state[:, 6] -= craft.burn_rate * thrust_scale * size * span[:, 0]
+        believed = believed - craft.burn_rate * size * span[:, 0]
+        elapsed, flown = elapsed + dt, flown + dt
+        low = torch.maximum(low, steep * state[:, :2].norm(dim=1) - state[:, 2])
+        paths.append(state[:, :3].clone())
+    return {"miss": state[:, :2].norm(dim=1), "altitude": state[:, 2],
+            "speed": state[:, 3:6].norm(dim=1), "fuel": x0[:, 6] * mass_scale - state[:, 6],
+            "low": low, "refused": refused / max(asked, 1), "paths": torch.stack(paths, dim=1)}
+
+
+def _impulse(plan, elapsed):
+    """What plans have pushed after so many seconds, ``[n, 3]`` N s."""
+    h, N = plan[:, :1, 3], plan.shape[1]
+    spent = (elapsed[:, None] - h * torch.arange(N).to(h)).clamp(min=0).minimum(h)  # s, each step
+    return (spent[..., None] * plan[..., :3]).sum(dim=1)
+
+
+def landed(report):
+    """Which of the flights of `descend` landed, by the criterion of the literature."""
+    return ((report["miss"] < PUBLISHED[0]) & (report["altitude"].abs() < PUBLISHED[1])
+            & (report["speed"] < PUBLISHED[2]))
