@@ -282,10 +282,10 @@ POWERED_DESCENT = Study(
     judge_front=landing.judge_as_they_are,
     corrections=corrections.of_powered_descent("mlp", "recursive", "one_call"),
     variants=(
-        Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 400, "batch_size": 128},)),
+        Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 480, "batch_size": 128},)),
         Variant("recursive", "recursive", _LOOKING, (_LANDING_PROPOSAL, _LANDING_CYCLES)),
         Variant("one_call", "one call of the block", partial(_LOOKING, network=OneCall),
-                (_LANDING_PROPOSAL, _LANDING_CYCLES | {"epochs": 60})),
+                (_LANDING_PROPOSAL, _LANDING_CYCLES | {"epochs": 75})),
         Variant("learned_gain", "MLP + learned gain", learned_gain,
                 (_LANDING_PROPOSAL | {"epochs": 300}, _LANDING_CYCLES | {"epochs": 60})),
     ))
