@@ -106,7 +106,10 @@ class Lander(System):
         return self.craft.burn_rate * burnt.sum(dim=(-2, -1))
 
     def within(self, controls: Controls) -> Controls:
-        """Thrusts between their lengths and near enough to the vertical, and equal durations."""
+        """Thrusts between their lengths and near enough to the vertical, and equal durations.
+
+        Together they last at most as long as the least thrust takes to burn the dry mass.
+        """
         craft, thrust = self.craft, controls[..., T]
         up = torch.zeros_like(thrust)
         up[..., 2] = 1
@@ -117,7 +120,8 @@ class Lander(System):
         size = lengths(thrust)
         low, high = craft.least_thrust * (1 + ROUNDING), craft.most_thrust * (1 - ROUNDING)
         thrust = thrust * (size.clamp(low, high) / size)
-        duration = controls[..., H:].mean(dim=-2, keepdim=True).clamp(min=1e-6)
+        longest = craft.dry_mass / (craft.burn_rate * craft.least_thrust * controls.shape[-2])
+        duration = controls[..., H:].mean(dim=-2, keepdim=True).clamp(1e-6 * longest, longest)
         return torch.cat([thrust, duration.expand_as(controls[..., H:])], dim=-1)
 
     def _pointed(self, thrust, up):

@@ -10,6 +10,7 @@ from trc_lib.teachers.landing import check, correct, held, safe
 ITERATIONS = 5            # of Newton's method that every network's plan gets before it is judged
 PUBLISHED = (10, 1, 5)    # m horizontal, m of altitude, m/s: a landing, in the literature
 EXCESS = 0.01             # of the optimum's fuel: what a plan may burn more
+UNSAFE = 1e6              # kg: what an unsafe plan costs beside one that is safe
 TIMES = np.geomspace(0.4, 3.0, 14)  # of a time of flight, those that the polynomial law tries
 
 
@@ -152,9 +153,9 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
     Every craft has a thrust and a mass that are off by up to ``spread``, drifts in a constant
     horizontal wind, and measures position and velocity with errors in proportion. It weighs itself:
     what its accelerometer says after the first plan corrects the mass that it plans with. A new
-    plan is a guess, corrected by Newton's method, and it is flown only if `check` finds it safe
-    from where the craft believes to be. If not, what is left of the old plan is corrected; if that
-    is not safe either, it is flown as it is.
+    plan is a guess, corrected by Newton's method; what is left of the old plan, corrected, is
+    another. `check` looks at both from where the craft believes to be: of those that are safe the
+    one with less fuel is flown, and if none is, the one that misses less.
 
     Args:
         system: a `Lander`.
@@ -196,16 +197,17 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
                                                        )[:, None]], dim=1)
             rest = rest_of(plan, elapsed)
             going = rest[:, 0, 3] * plan.shape[1] > 1.0  # with a second left nothing is changed
-            new, least = rest, torch.full_like(elapsed, torch.inf)
-            for made in (rest, guess(measured, rest)):
-                made = correct(pilot, measured, made, ITERATIONS)
+            plan, least = rest, torch.full_like(elapsed, torch.inf)
+            for source in (rest, guess(measured, rest)):
+                made = correct(pilot, measured, source, ITERATIONS)
                 report = check(pilot, measured, made)
-                better = safe(report) & (report["fuel"] < least) & going
-                better = better & (report["fuel"] <= believed - craft.dry_mass)
-                new = torch.where(better[:, None, None], made, new)
-                least = torch.where(better, report["fuel"], least)
-            asked, refused = asked + int(going.sum()), refused + int((going & ~better).sum())
-            plan = new
+                sound = safe(report) & (report["fuel"] <= believed - craft.dry_mass)
+                price = torch.where(sound, report["fuel"], UNSAFE * (
+                    1 + report["position"] + report["low"] + report["speed"]))
+                better = going & (price < least)
+                plan = torch.where(better[:, None, None], made, plan)
+                least = torch.where(better, price, least)
+            asked, refused = asked + int(going.sum()), refused + int((going & ~sound).sum())
             elapsed = torch.zeros_like(elapsed)
         span = (plan[..., 3].sum(dim=1) - elapsed).clamp(min=0, max=dt)[:, None]  # 0 once landed
         thrust = (_impulse(plan, elapsed + dt) - _impulse(plan, elapsed)) / span.clamp(min=1e-9)
