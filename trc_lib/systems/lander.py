@@ -17,7 +17,7 @@ T, H = slice(0, 3), 3                  # of a control: thrust, duration
 LABELS = ("downrange (m)", "crossrange (m)", "altitude (m)", "speed downrange (m/s)",
           "speed crossrange (m/s)", "speed upwards (m/s)", "mass (kg)",
           "thrust downrange (N)", "thrust crossrange (N)", "thrust upwards (N)", "duration (s)")
-EMPTY = 0.1      # of the dry mass: no less is left, whatever is burnt; `check` refuses such flights
+EMPTY = 0.1      # of the dry mass: no less is left, whatever is burnt; such flights are unsafe
 ROUNDING = 1e-6  # of a limit: how far inside thrusts are put, so that float32 keeps them there
 
 
@@ -84,15 +84,16 @@ class Lander(System):
 
     def __init__(self, craft: object = Craft()):
         self.craft = validation.instance("craft", craft, Craft)
+        self._empty = EMPTY * craft.dry_mass
         super().__init__(7, 4, 1.0, labels=LABELS)
 
     def parameters(self) -> dict:
         return {"craft": self.craft}
 
     def dynamics(self, state: State, control: Control) -> State:
-        v, mass, thrust, h = (state[..., V], state[..., M:], control[..., T], control[..., H:])
-        burnt = self.craft.burn_rate * lengths(thrust) * h
-        burnt = burnt.minimum(mass - EMPTY * self.craft.dry_mass)
+        v, thrust, h, empty = state[..., V], control[..., T], control[..., H:], self._empty
+        mass = state[..., M:].clamp(min=2 * empty)
+        burnt = (self.craft.burn_rate * lengths(thrust) * h).minimum(mass - empty)
         before, between, after = thrust / mass, thrust / (mass - burnt / 2), thrust / (mass - burnt)
         down = torch.zeros_like(v)
         down[..., 2] = self.craft.gravity
