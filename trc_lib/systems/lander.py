@@ -114,8 +114,8 @@ class Lander(System):
         craft, thrust = self.craft, controls[..., T]
         up = torch.zeros_like(thrust)
         up[..., 2] = 1
-        size = lengths(thrust)
-        thrust = torch.where(size > 0, thrust, up * craft.least_thrust)
+        nothing = (thrust == 0).all(dim=-1, keepdim=True)
+        thrust = torch.where(nothing, up * craft.least_thrust, thrust)
         if craft.pointing < 180:
             thrust = self._pointed(thrust, up)
         size = lengths(thrust)
@@ -132,7 +132,10 @@ class Lander(System):
         side = thrust - height * up
         away = lengths(side)
         wide = torch.atan2(away, height) > widest
-        turned = size * (math.cos(widest) * up + math.sin(widest) * side / away.clamp(min=1e-30))
+        downrange = torch.zeros_like(up)
+        downrange[..., 0] = 1
+        side = torch.where((side == 0).all(dim=-1, keepdim=True), downrange, side / away)
+        turned = size * (math.cos(widest) * up + math.sin(widest) * side)
         return torch.where(wide, turned, thrust)
 
 
