@@ -1,0 +1,106 @@
+"""Powered descent in the laboratory: judgements, guesses, and closed loop."""
+
+import math
+
+import pytest
+import torch
+
+from trc_lib.course.experiments import landing
+from trc_lib.problems import powered_descent
+from trc_lib.teachers.landing import check, correct, safe
+
+
+@pytest.fixture(scope="module")
+def problems():
+    return powered_descent(horizon=20).dataset(16, seed=6)
+
+
+def test_the_optimum_passes_and_what_is_wrong_with_others_is_counted(problems):
+    judged = landing.judge(problems, problems.controls)
+    assert judged["failed"] == 0.5 / 16 and judged["unsafe"] == 0 and judged["landed"] == 1
+    assert abs(judged["fuel_excess"]) < 1e-3
+    wasteful = problems.controls.clone()
+    wasteful[:4] = correct(problems.system, problems.initial_states[:4], problems.system.within(
+        problems.controls[:4] * torch.tensor([1.0, 1.0, 1.0, 1.4])), 8)
+    judged = landing.judge_as_they_are(problems, wasteful)
+    assert judged["failed"] == pytest.approx(4 / 16)
+    short = problems.controls.clone()
+    short[:8, :, 3] *= 0.9
+    judged = landing.judge_as_they_are(problems, short)
+    assert judged["unsafe"] == judged["failed"] == 0.5 and judged["position_p99"] > 10
+    nowhere = landing.judge_as_they_are(problems, short * torch.nan)
+    assert nowhere["failed"] == 1 and nowhere["fuel_excess"] == 0
+
+
+def test_most_guesses_of_the_polynomial_law_land_after_newtons_method(problems):
+    solve = landing.polynomial_law(problems.teacher)
+    x0 = problems.initial_states
+    guess = solve(x0, problems.target_states)
+    assert guess.shape == problems.controls.shape and bool(guess.isfinite().all())
+    assert torch.allclose(problems.system.within(guess), guess)
+    landed = safe(check(problems.system, x0, correct(problems.system, x0, guess, 12)))
+    assert float(landed.double().mean()) > 0.8
+    lone = solve(x0[3:4], problems.target_states[3:4])
+    assert torch.allclose(lone[0], guess[3])
+
+
+class Recorder:
+    """A network that answers with its start, to see what it was asked."""
+
+    def __init__(self, system):
+        self.system = system
+
+    def solve(self, x0, xT):
+        self.asked = x0
+        thrust = torch.stack([x0[:, 0], x0[:, 4], x0[:, 2]], dim=-1)
+        return torch.cat([thrust, torch.ones_like(thrust[:, :1])], dim=-1)[:, None]
+
+
+def test_a_start_anywhere_is_turned_into_the_frame_and_the_answer_back(problems):
+    network = Recorder(problems.system)
+    guess = landing.everywhere(network)
+    for angle in (0.3, 2.0, -1.2, math.pi):
+        for side in (1.0, -1.0):
+            start = torch.tensor([[800.0, 0, 1500, 20, 7, -50, 1900]], dtype=torch.float64)
+            start[:, 4] *= side
+            turn = torch.tensor([[math.cos(angle), -math.sin(angle)],
+                                 [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
+            turned = start.clone()
+            turned[0, :2], turned[0, 3:5] = turn @ start[0, :2], turn @ start[0, 3:5]
+            answer = guess(turned)
+            assert torch.allclose(network.asked, torch.tensor(
+                [[800.0, 0, 1500, 20, 7, -50, 1900]]).double())
+            assert torch.allclose(answer[0, 0, :2], turn @ torch.tensor([800.0, 7 * side]).double())
+    assert bool(guess(torch.zeros(1, 7).double()).isfinite().all())  # right above the target
+
+
+def test_the_rest_of_a_plan_pushes_and_lasts_as_what_is_left(problems):
+    elapsed = 0.25 * problems.controls[..., 3].sum(dim=1)     # five of twenty steps
+    rest = landing.rest_of(problems.controls, elapsed)
+    assert torch.allclose(rest[..., 3].sum(dim=1), 3 * elapsed)
+    pushed = [(each[..., 3:] * each[..., :3]).sum(dim=1) for each in
+              (rest, problems.controls[:, 5:])]
+    assert torch.allclose(*pushed, rtol=0.05, atol=5e3)
+
+
+def test_a_craft_as_it_should_be_lands_in_open_loop_and_one_that_is_not_does_not(problems):
+    args = problems.system, problems.initial_states, problems.controls
+    calm = landing.descend(*args, spread=0.0, wind=0.0, bias=0.0, dt=0.02)
+    assert bool(landing.landed(calm).all()) and float(calm["miss"].max()) < 1
+    fuel = problems.system.fuel(problems.controls)
+    assert torch.allclose(calm["fuel"], fuel, rtol=1e-3)
+    rough = landing.descend(*args, seed=1)
+    assert float(landing.landed(rough).double().mean()) < 0.2
+    again = landing.descend(*args, seed=1)
+    assert torch.equal(rough["miss"], again["miss"])
+
+
+def test_planning_anew_brings_more_home_and_a_bad_guess_never_flies(problems):
+    args = problems.system, problems.initial_states, problems.controls
+    small = {"spread": 0.01, "wind": 0.02, "bias": 0.001, "seed": 2, "every": 4.0}
+    alone = landing.descend(*args, None, **small)
+    anew = landing.descend(*args, lambda x, rest: rest, **small)
+    assert float(anew["miss"].median()) < 0.5 * float(alone["miss"].median())
+    nonsense = landing.descend(*args, lambda x, rest: torch.full_like(rest, 1e3), **small)
+    assert nonsense["refused"] > 0.5
+    assert float(nonsense["miss"].median()) < 0.5 * float(alone["miss"].median())
