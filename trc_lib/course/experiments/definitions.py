@@ -290,4 +290,6 @@ POWERED_DESCENT = Study(
                 (_LANDING_PROPOSAL | {"epochs": 300}, _LANDING_CYCLES | {"epochs": 60})),
     ))
 
-STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL, POWERED_DESCENT)}
+# Those with results in data/results. POWERED_DESCENT has none yet; the command line takes it as
+# --study trc_lib.course.experiments.definitions:POWERED_DESCENT.
+STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}
