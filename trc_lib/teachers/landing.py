@@ -11,7 +11,7 @@ from trc_lib import validation
 from trc_lib.systems.lander import Craft, H, Lander, M, R, T, V, lengths
 from trc_lib.systems.system import Controls, State
 from trc_lib.teachers.powered_descent import PoweredDescent
-from trc_lib.teachers.teacher import Answer, Teacher
+from trc_lib.teachers.teacher import LONGEST, Answer, Teacher
 from trc_lib.validation import ArrayLike, Whole
 
 STRICT = (1.0, 0.5)      # m and m/s: how near the target counts as landed
@@ -38,6 +38,7 @@ class FuelOptimalLanding(Teacher):
 
     def __init__(self, craft: object = Craft(), horizon: Whole = 40, success: object = None):
         self.craft = craft
+        validation.whole("horizon", horizon, 2, LONGEST)
         system = Lander(craft)
         if success is None:
             success = [STRICT[0]] * 3 + [STRICT[1]] * 3 + [1e9]

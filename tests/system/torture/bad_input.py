@@ -6,6 +6,7 @@ What is the inside of a loop and does not check (``dynamics``, ``predict``, ``ja
 import contextlib
 import dataclasses
 import functools
+import inspect
 import pathlib
 import resource
 import signal
@@ -258,7 +259,8 @@ def calls():
               "every": NUMBERS, "noise": NUMBERS, "seed": NUMBERS},
              closes, {**both, "steps": ("planner", "every"), "every": ("planner",),
                       "noise": ("state", "steps", "initial_state")}),
-        *(Call(f"PROBLEMS[{name}]", make, {}, {"horizon": NUMBERS, "dt": NUMBERS, "state_range": NUMBERS},
+        *(Call(f"PROBLEMS[{name}]", make, {}, {option: NUMBERS for option in inspect.signature(make).parameters
+                                               if option != "control_limit"},
                also={"dt": ("system", "horizon"), "horizon": ("system",)}, right=lambda made, **_: None)
           for name, make in PROBLEMS.items()),
         Call("Problem.dataset", PROBLEMS["double_integrator"]().dataset, {"num_samples": 5, "seed": 0},
