@@ -66,7 +66,7 @@ def test_the_other_system_of_the_page_has_other_steps_and_its_class_must_be_know
     (["generate", "--problem", "no_such_module:pendulum"], "No module named 'no_such_module'"),
     (["generate", "--problem", "quadrotor"],
      "'quadrotor' is unknown; accepted are double_integrator, bounded_inputs, van_der_pol, "
-     "weak_van_der_pol, or"),
+     "weak_van_der_pol, powered_descent, or"),
     (["generate", "--problem", "my_systems:Quadrotor", "--out", "other"],
      r"--problem my_systems:Quadrotor gave Quadrotor\(.*; needs a Problem")],
     ids=["name", "module", "unknown", "no problem"])
