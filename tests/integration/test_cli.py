@@ -53,6 +53,17 @@ def test_the_other_problems_go_through_the_same_commands(problem, tmp_path, caps
     assert "cost_ratio" in printed and "excess_energy" not in printed
 
 
+def test_an_option_that_a_problem_does_not_have_is_refused_by_name(tmp_path, capsys):
+    words = ["generate", "--problem", "powered_descent", "--num-samples", "4"]
+    words += ["--out", str(tmp_path)]
+    assert main([*words, "--dt", "0.1"]) == 1
+    assert "--dt is not accepted for --problem powered_descent" in capsys.readouterr().err
+    assert main([*words, "--state-range", "2"]) == 1
+    assert "--state-range is not accepted" in capsys.readouterr().err
+    assert main([*words, "--num-eval", "2", "--horizon", "8"]) == 0
+    assert "(4, 8, 4)" in capsys.readouterr().out
+
+
 def test_generate_makes_two_sets_that_share_no_problem_and_replaces_both_or_none(tmp_path, capsys):
     words = ["generate", "--out", str(tmp_path), "--seed", "3", "--num-samples"]
     assert main([*words, "200", "--num-eval", "100"]) == 0

@@ -11,6 +11,7 @@ from trc_lib.data import LQRDataset
 from trc_lib.data.sampling import box
 from trc_lib.evaluation import evaluate
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.model.baselines import LinearMap
 from trc_lib.problems import PROBLEMS, Problem, named
 from trc_lib.systems import LinearSystem, System
 from trc_lib.teachers import Teacher
@@ -40,6 +41,10 @@ def test_a_problem_goes_all_the_way_from_sampling_to_metrics(problem, tmp_path):
     assert len(metrics) == 4 and metrics[-1].cost_ratio > 0
     assert 0 <= metrics[-1].success_rate <= 1
     assert (metrics[-1].excess_energy is not None) == data.teacher.has_ruler
+    cycles = model(data.initial_states, data.target_states)["cycle_controls"].double()
+    torch.testing.assert_close(system.within(cycles), cycles, rtol=1e-5, atol=1e-5)
+    linear = LinearMap(data).solve(data.initial_states, data.target_states)
+    torch.testing.assert_close(system.within(linear), linear, rtol=1e-5, atol=1e-5)
     if system.control_limit is not None:
         controls = model.solve(data.initial_states, data.target_states)
         assert float(controls.abs().max()) <= float(system.control_limit)

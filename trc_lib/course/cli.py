@@ -5,6 +5,7 @@ Exit codes: 0 all went well, 1 the command failed (the last line says why), 2 it
 
 import argparse
 import dataclasses
+import inspect
 import json
 import re
 import sys
@@ -81,6 +82,10 @@ def generate(options):
 def _problem(options, **given):
     """The `Problem` of ``--problem``; its module defines classes that files name."""
     make = named(options.problem, PROBLEMS, "a function that returns a Problem")
+    unknown = given.keys() - inspect.signature(make).parameters.keys()
+    if unknown:
+        raise ValueError(f"--{min(unknown).replace('_', '-')} is not accepted for --problem "
+                         f"{options.problem}, which has no {min(unknown)}")
     problem = make(**given)
     if not isinstance(problem, Problem):
         raise TypeError(f"--problem {options.problem} gave {problem!r}; needs a Problem")

@@ -16,7 +16,7 @@ from trc_lib.model.shapes import States
 
 
 class LinearMap:
-    """The least-squares map [x0, xT] -> u, clamped to the limits of the controls.
+    """The least-squares map [x0, xT] -> u, within the limits of the controls.
 
     Args:
         dataset: an `LQRDataset` to fit.
@@ -24,7 +24,7 @@ class LinearMap:
 
     def __init__(self, dataset: object):
         validation.like("dataset", dataset, "an LQRDataset", "initial_states", "controls", "system")
-        self.state_dim, self.bounds = dataset.system.state_dim, dataset.system.bounds
+        self.system, self.state_dim = dataset.system, dataset.system.state_dim
         problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)
         controls = dataset.controls.flatten(1)
         self.weights = torch.linalg.lstsq(problems, controls).solution  # [2 state_dim, N m]
@@ -41,7 +41,8 @@ class LinearMap:
         problem = torch.cat(states, dim=-1)
         controls = (problem @ self.weights.to(problem.device)).unflatten(-1, self.shape)
         validation.result("the controls", controls, "initial_state or target_state is")
-        return controls.clamp(*(bound.to(controls) for bound in self.bounds))
+        controls = controls.clamp(*(bound.to(controls) for bound in self.system.bounds))
+        return self.system.within(controls)
 
 
 @dataclasses.dataclass(frozen=True)

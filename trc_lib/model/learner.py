@@ -57,7 +57,6 @@ class Learner(nn.Module):
         self.register_buffer("state_scale", torch.ones(config.state_dim))
         self.register_buffer("control_scale", torch.ones(config.control_dim))
         self.bounded = system.control_limit is not None
-        self.shaped = type(system).within is not System.within
         for name, bound in zip(("low", "high"), system.float32_bounds):
             self.register_buffer(name, bound, persistent=False)
         self.recipe = {}  # what trained the network; `train` sets it
@@ -146,15 +145,14 @@ class Learner(nn.Module):
         physical = controls.unflatten(-1, shape) * self.control_scale
         if self.bounded:
             physical = straight_through_clamp(physical, self.low, self.high)
-        if self.shaped:
+        if not self.system.limits_are_a_box:
             physical = straight_through(physical, self.system.within(physical.detach()))
         return physical
 
     def clamp(self, controls: Sequence) -> Sequence:
         """Scaled controls clamped with 1e-6 slack; `to_physical` applies the exact limit."""
-        if self.shaped:
-            limited = (self.to_physical(controls) / self.control_scale).flatten(-2)
-            return straight_through(controls, limited)
+        if not self.system.limits_are_a_box:
+            return (self.to_physical(controls) / self.control_scale).flatten(-2)
         if not self.bounded:
             return controls
         bounds = ((1.000001 * bound).where(outward, 0.999999 * bound) / self.control_scale

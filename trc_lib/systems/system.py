@@ -103,6 +103,17 @@ class System(Rebuildable):
         """
         return controls
 
+    @property
+    def limits_are_a_box(self) -> bool:
+        """Whether the controls have no limits besides ``control_limit``."""
+        return type(self).within is System.within
+
+    def check_box(self, needs: str) -> None:
+        """Raise a ValueError for limits that are no box, which ``needs`` knows nothing of."""
+        if not self.limits_are_a_box:
+            raise ValueError(f"system={self!r} is not accepted: its controls have limits that are "
+                             f"no box, and {needs} would not keep them")
+
     def why_in_python(self) -> str:
         """Why loops over time of this system run in Python, which is slow; empty if compiled."""
         x, u = (torch.zeros(1, size, dtype=torch.float64)

@@ -19,6 +19,7 @@ TOLERANCE = 1e-3         # of a limit's own scale: how far it may be exceeded
 MARGIN = 2e-4            # of the start's distance: how far above the glide slope it is corrected to
 HELD = 1e-3              # of a thrust's limit: how near to it a thrust counts as at the limit
 STRETCH = 0.15           # a change of all durations by this share counts as one by the most thrust
+LIMITS = ("least_thrust", "most_thrust", "dry_mass", "most_speed", "glide_slope", "pointing")
 STEP = 1e-5              # relative, for the slope in the durations
 LITTLE = 1e-12           # added where limits leave too little freedom
 LARGEST_STRETCH = 0.3    # of all durations in one iteration
@@ -184,12 +185,11 @@ def check(system: Lander, initial_state: Float[Tensor, "batch 7"],
           ) -> dict[str, Float[Tensor, " batch"]]:
     """Fly controls through the true dynamics, and report what they miss and violate.
 
-    Limits are looked at ``substeps`` times in each step.
-
     Args:
         system: a `Lander`.
         initial_state: with the target in the origin.
         controls: as they are flown.
+        substeps: of each step, after each of which the limits are looked at.
 
     Returns:
         ``"position"`` (m) and ``"speed"`` (m/s) at the end, ``"fuel"`` (kg), ``"low"``, the largest
@@ -226,7 +226,6 @@ def safe(report: dict[str, Tensor], within: tuple = STRICT) -> Bool[Tensor, " ba
     by more than 0.1 %.
     """
     kept = (report["position"] < within[0]) & (report["speed"] < within[1])
-    for name in ("least_thrust", "most_thrust", "dry_mass", "most_speed", "glide_slope",
-                 "pointing"):
+    for name in LIMITS:
         kept = kept & (report[name] <= TOLERANCE)
     return kept

@@ -38,7 +38,7 @@ class MinimumEnergyController(Teacher):
 
     def __init__(self, system: object = None, horizon: Whole = 15, success: object = SUCCESS):
         system = DoubleIntegrator() if system is None else system
-        validation.instance("system", system, LinearSystem)
+        validation.instance("system", system, LinearSystem).check_box(type(self).__name__)
         super().__init__(system, horizon, success)
         n, (reached, steps) = self.system.state_dim, controllable(self.system)
         if reached < n:

@@ -16,8 +16,8 @@ R, V, Z, U, S = slice(0, 3), slice(3, 6), 6, slice(7, 10), 10  # their columns
 GRID = 9             # times of flight that are tried before the best one is closed in on
 SOLVED = ("optimal", "relaxed")
 TIGHT = 1e-3         # of gravity: the slack below which the relaxation counts as tight
-CLOSE = 0.1          # s: how well the best time of flight is found
-ROUGHLY = 0.005      # of the longest time: how well the first search finds it
+CLOSE = 0.002        # of the time of flight: how well the best one is found
+ROUGHLY = 0.02       # the same for the search with few steps
 ROUGH = 10           # steps of the program that finds about where that is
 PARABOLAS = 8        # through three times of flight, one after the other, in a search
 NEAR = np.array([0.96, 1.0, 1.04])  # of that time: where the search goes on
@@ -108,7 +108,7 @@ class PoweredDescent:
         return self._solve(x0, time, dry=True)
 
     def best(self, initial_state: object) -> Landing:
-        """The landing of least fuel in the best time, which is found to 0.1 s.
+        """The landing of least fuel in the best time, which is found to 0.2 %.
 
         The fuel has one minimum in the time of flight. It is searched for as if the tanks were
         larger; an answer that needs more fuel than there is is "infeasible", and so is a start for
@@ -119,8 +119,8 @@ class PoweredDescent:
         if shortest >= longest:
             return self._none("infeasible", shortest)
         everywhere = np.geomspace(shortest, longest, GRID)
-        rough = PoweredDescent(self.craft, min(self.horizon, ROUGH), self.hold)._search(
-            x0, everywhere, ROUGHLY * everywhere[-1])
+        few = PoweredDescent(self.craft, min(self.horizon, ROUGH), self.hold)
+        rough = few._search(x0, everywhere, ROUGHLY)
         tried = []
         if rough.status in SOLVED:
             tried.append(self._search(x0, rough.time_of_flight * NEAR, CLOSE))
@@ -134,7 +134,7 @@ class PoweredDescent:
         return best
 
     def _search(self, x0, times, close):
-        """The landing of least fuel between the ``times``, its own found to ``close`` s.
+        """The landing of least fuel between the ``times``; ``close`` is relative to its own.
 
         The tanks are as large as needed.
         """
@@ -160,9 +160,9 @@ class PoweredDescent:
 
                 scipy.optimize.minimize_scalar(lambda time: min(fuel(time), most),
                                                bounds=(low, high), method="bounded",
-                                               options={"xatol": close})
+                                               options={"xatol": close * times[first]})
                 break
-            if min(abs(lowest - time) for time in known) < close:
+            if min(abs(lowest - time) for time in known) < close * lowest:
                 break
             fuel(lowest)
         return min((each for each in known.values() if each.status in SOLVED),

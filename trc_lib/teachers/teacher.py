@@ -97,6 +97,7 @@ class QuadraticCostTeacher(Teacher):
     def __init__(self, system: object, horizon: Whole, cost: object, success: object = SUCCESS):
         validation.whole("horizon", horizon, at_most=LONGEST)
         super().__init__(system, horizon, success)
+        self.system.check_box(type(self).__name__)
         self.quadratic_cost = validation.instance("cost", cost, QuadraticCost)
         self.quadratic_cost.check_fit(self.system)
 

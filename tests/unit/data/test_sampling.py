@@ -76,3 +76,18 @@ def test_boxes_and_the_share_without_an_answer_are_stored(tmp_path):
     assert (loaded.drawn, loaded.state_range, loaded.target_range) == (
         data.drawn, box, [[0.0, 0.0], [0.0, 0.0]])
     assert problem.store(tmp_path / "store", 40, seed=1).drawn == data.drawn
+
+
+def test_the_last_few_problems_are_not_looked_for_among_many(monkeypatch):
+    solve, asked = BoundedMinimumEnergyController.try_solve, []
+
+    def counted(self, x0, xT):
+        asked.append(len(x0))
+        return solve(self, x0, xT)
+
+    monkeypatch.setattr(BoundedMinimumEnergyController, "try_solve", counted)
+    teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=1.0))
+    data = generate_dataset(400, 5, teacher, 2.5)
+    assert len(data) == 400 < data.drawn <= sum(asked) < data.drawn + 400
+    longer = generate_dataset(500, 5, teacher, 2.5)  # the same problems in other portions
+    assert torch.equal(longer.initial_states[:400], data.initial_states)

@@ -8,9 +8,17 @@ import pytest
 import scipy.integrate
 import torch
 
+from trc_lib.costs import QuadraticCost
+from trc_lib.evaluation import closed_loop
 from trc_lib.rebuild import rebuilt
-from trc_lib.systems import Craft, Lander, System
+from trc_lib.systems import Craft, DoubleIntegrator, Lander, System
 from trc_lib.systems.lander import lengths
+from trc_lib.teachers import (
+    BoundedMinimumEnergyController,
+    ClippedLQR,
+    IterativeLQR,
+    MinimumEnergyController,
+)
 
 STATE = torch.tensor([2000.0, 30, 1500, 100, -4, -75, 1905], dtype=torch.float64)
 IN_OTHER_UNITS = Craft(gravity=0.37, dry_mass=15.0, least_thrust=5.0, most_thrust=13.0,
@@ -89,6 +97,33 @@ def test_it_is_made_again_from_its_contents_and_compared_by_its_craft():
     again = rebuilt(System, lander.contents())
     assert again.same_as(lander) and again.craft == lander.craft
     assert not again.same_as(Lander(dataclasses.replace(lander.craft, gravity=1.62)))
+
+
+def test_teachers_that_know_boxes_alone_refuse_it():
+    assert not Lander().limits_are_a_box and DoubleIntegrator().limits_are_a_box
+    cost = QuadraticCost(np.eye(7), np.eye(4), np.eye(7))
+    for teacher in (IterativeLQR, ClippedLQR):
+        with pytest.raises(ValueError, match=f"limits that are no box, and {teacher.__name__}"):
+            teacher(Lander(), 5, cost)
+
+    class Half(DoubleIntegrator):
+        def within(self, controls):
+            return controls.clamp(min=0)
+
+    for teacher in (MinimumEnergyController, BoundedMinimumEnergyController):
+        with pytest.raises(ValueError, match="no box"):
+            teacher(Half(control_limit=1.0), 5)
+
+
+def test_in_closed_loop_the_plant_keeps_its_limits():
+    lander = Lander()
+
+    def plan(x0, xT):
+        return torch.zeros(len(x0), 3, 4, dtype=torch.float64) + torch.tensor([0, 0, 1e6, 0.5])
+
+    _, flown = closed_loop(plan, lander, STATE[None], STATE[None] * 0, steps=3)
+    assert torch.allclose(flown, lander.within(flown[0])[None])
+    assert float(flown[0, 0, 2]) == pytest.approx(lander.craft.most_thrust, rel=1e-5)
 
 
 @pytest.mark.parametrize(("field", "value"), [

@@ -93,6 +93,24 @@ def test_it_is_the_same_in_any_units_of_mass(problems, scale):
     assert torch.allclose(there / in_units, here, rtol=1e-6, atol=1e-3)
 
 
+def test_it_is_the_same_in_kilometres_and_minutes(problems):
+    craft, length, time = problems.teacher.craft, 1e-3, 1 / 60
+    force = length / time**2
+    other = Lander(dataclasses.replace(
+        craft, gravity=force * craft.gravity, burn_rate=craft.burn_rate * time / length,
+        least_thrust=force * craft.least_thrust, most_thrust=force * craft.most_thrust))
+    states = torch.tensor([length] * 3 + [length / time] * 3 + [1], dtype=torch.float64)
+    controls = torch.tensor([force] * 3 + [time], dtype=torch.float64)
+    x0, guess = problems.initial_states, shaken(problems)
+    there = correct(other, x0 * states, guess * controls, 4) / controls
+    assert torch.allclose(there, correct(problems.system, x0, guess, 4), rtol=1e-6, atol=1e-3)
+    teacher = FuelOptimalLanding(other.craft, 20)
+    again, solved = teacher.try_solve(x0[:2] * states, problems.target_states[:2] * states)
+    assert bool(solved.all())
+    assert torch.allclose(teacher.cost(x0[:2], x0[:2], again),
+                          problems.teacher.cost(x0[:2], x0[:2], problems.controls[:2]), rtol=1e-4)
+
+
 def test_a_guess_that_cannot_be_mended_stays_finite_and_is_unsafe(problems):
     hopeless = problems.initial_states.clone()
     hopeless[:, 2] = 1.0       # a metre over the ground

@@ -71,6 +71,71 @@ def test_without_the_cant_angle_the_fuel_is_that_of_no_lander():
     assert saved > 20
 
 
+# ---------------------------------------------------------------- held thrusts, against IPOPT
+
+def by_ipopt(craft, start, time, guess):
+    """Fuel in kg of held thrusts, by the nonconvex problem itself: no relaxation, no logarithm."""
+    N = len(guess)
+    casadi = pytest.importorskip("casadi")
+    opti, h = casadi.Opti(), time / N
+    x, T = opti.variable(7, N + 1), opti.variable(3, N)      # in hundreds of m, kg and N
+    r, v, m, u = casadi.MX.sym("r", 3), casadi.MX.sym("v", 3), casadi.MX.sym("m"), \
+        casadi.MX.sym("u", 3)
+    pull = u / m / 100 - casadi.vertcat(0, 0, craft.gravity / 100)
+    slope = casadi.Function("f", [casadi.vertcat(r, v, m), u], [casadi.vertcat(
+        v, pull, -craft.burn_rate * casadi.norm_2(u))])
+    opti.subject_to(x[:, 0] == np.array(start) / 100)
+    opti.subject_to(x[:6, N] == 0)
+    opti.subject_to(x[6, N] >= craft.dry_mass / 100)
+    for k in range(N):
+        at = x[:, k]
+        for _ in range(3):
+            k1 = slope(at, T[:, k])
+            k2 = slope(at + h / 6 * k1, T[:, k])
+            k3 = slope(at + h / 6 * k2, T[:, k])
+            at = at + h / 18 * (k1 + 2 * (k2 + k3) + slope(at + h / 3 * k3, T[:, k]))
+        size = casadi.sumsqr(T[:, k])
+        opti.subject_to(x[:, k + 1] == at)
+        opti.subject_to(opti.bounded((craft.least_thrust / 100) ** 2, size,
+                                     (craft.most_thrust / 100) ** 2))
+        if craft.pointing < 180:
+            opti.subject_to(T[2, k] >= np.cos(np.radians(craft.pointing)) * casadi.sqrt(size))
+        if craft.glide_slope is not None and k:
+            opti.subject_to(x[2, k] >= np.tan(np.radians(craft.glide_slope))
+                            * casadi.sqrt(casadi.sumsqr(x[:2, k]) + 1e-12))
+        opti.set_initial(T[:, k], guess[k] / 100)
+        opti.set_initial(x[:, k], np.array([*np.array(start[:6]) * (1 - k / N), start[6]]) / 100)
+    opti.set_initial(x[6, N], start[6] / 100)
+    opti.minimize(-x[6, N])
+    opti.solver("ipopt", {"print_time": False, "ipopt.print_level": 0, "ipopt.sb": "yes"})
+    return start[6] - 100 * float(opti.solve().value(x[6, N]))
+
+
+@pytest.mark.parametrize(("name", "time"), [("none", 72), ("slope", 60), ("upright", 58)])
+def test_held_thrusts_are_the_optimum_of_the_nonconvex_problem(name, time):
+    craft, start = CRAFTS[name], STARTS.get(name, START)
+    start = (1500.0, 300, 1400, 40, 10, -60, 1905) if name == "slope" else start
+    landing = PoweredDescent(craft, 15, "constant").solve(start, time)
+    assert landing.status == "optimal"
+    noise = 1 + 0.1 * np.random.default_rng(0).normal(size=(15, 3))
+    other = by_ipopt(craft, start, time, landing.thrusts.numpy() * noise)
+    assert landing.fuel == pytest.approx(other, abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["none", "slope", "upright"])
+def test_held_thrusts_keep_their_limits_and_lead_where_the_accelerations_do(name):
+    craft, start = CRAFTS[name], STARTS.get(name, START)
+    landing = PoweredDescent(craft, 40, "constant").best(start)
+    size = landing.thrusts.norm(dim=1)
+    assert float(size.min()) > craft.least_thrust * (1 - 1e-4)
+    assert float(size.max()) < craft.most_thrust * (1 + 1e-4)
+    flown = fly(craft, landing)
+    assert flown["position"] < 1e-4 and flown["speed"] < 1e-6 and landing.slack < 1e-4
+    assert flown["fuel"] == pytest.approx(landing.fuel, abs=1e-3)
+    linear = PoweredDescent(craft, 40).best(start)
+    assert landing.fuel == pytest.approx(linear.fuel, abs=1.5)
+
+
 # ---------------------------------------------------------------- against cvxpy
 
 def by_cvxpy(craft, start, time, N):

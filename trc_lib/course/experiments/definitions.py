@@ -95,9 +95,9 @@ class Study:
         variants: what is compared.
         shipped: names of the variants whose network of seed 0 is in data/pretrained/laboratory.
         corrections: what is measured beside them, without any training: see `Correction`.
-        judge: gives further figures of the networks' controls, from a dataset and controls; None
-            for none.
-        judge_front: the same for the points of the front, whose corrections are their own.
+        judge: gives further figures of controls from a dataset, the controls, and how many
+            ``iterations`` of a correction they get first: its own default for networks, none for
+            the points of the front, which have corrections of their own. None for no figures.
         num_train, num_validation, num_test: problems to learn from, choose by and report on.
     """
 
@@ -108,7 +108,6 @@ class Study:
     shipped: tuple = ()
     corrections: tuple = ()
     judge: Callable | None = None
-    judge_front: Callable | None = None
     num_train: int = 10_000
     num_validation: int = 2_000
     num_test: int = 10_000
@@ -279,7 +278,6 @@ _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_wei
 POWERED_DESCENT = Study(
     "powered_descent", "powered_descent", "failed", num_train=3_000, num_validation=300,
     num_test=1_000, shipped=("mlp", "recursive"), judge=landing.judge,
-    judge_front=landing.judge_as_they_are,
     corrections=corrections.of_powered_descent("mlp", "recursive", "one_call"),
     variants=(
         Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 480, "batch_size": 128},)),

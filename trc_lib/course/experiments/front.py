@@ -121,7 +121,7 @@ def _one_by_one(one):
 def _kept(study, test_set, controls):
     figures = dataclasses.asdict(measure(test_set, controls))
     kept = {name: figures[name] for name in KEPT}
-    return kept if study.judge_front is None else kept | study.judge_front(test_set, controls)
+    return kept if study.judge is None else kept | study.judge(test_set, controls, iterations=0)
 
 
 class _Fast:

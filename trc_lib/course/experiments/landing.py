@@ -14,8 +14,8 @@ UNSAFE = 1e6              # kg: what an unsafe plan costs beside one that is saf
 TIMES = np.geomspace(0.4, 3.0, 14)  # of a time of flight, those that the polynomial law tries
 
 
-def judge(dataset, controls):
-    """The figures of plans for a landing, after `ITERATIONS` of Newton's method.
+def judge(dataset, controls, iterations=ITERATIONS):
+    """The figures of plans for a landing, after some ``iterations`` of Newton's method.
 
     Returns:
         shares of the plans: ``"failed"``, that are not safe or burn over 1 % more fuel than the
@@ -27,20 +27,17 @@ def judge(dataset, controls):
     """
     system, x0 = dataset.system, dataset.initial_states
     end = system.rollout_unchecked(x0, controls)[:, -1]
-    landed = ((end[:, :2].norm(dim=1) < PUBLISHED[0]) & (end[:, 2].abs() < PUBLISHED[1])
-              & (end[:, 3:6].norm(dim=1) < PUBLISHED[2]))
-    return {"landed": float(landed.double().mean()),
-            **judge_as_they_are(dataset, correct(system, x0, controls, ITERATIONS))}
-
-
-def judge_as_they_are(dataset, controls):
-    """The same figures of plans as they are, but for ``"landed"``."""
-    report = check(dataset.system, dataset.initial_states, controls)
-    sound, optimum = safe(report), dataset.system.fuel(dataset.controls)
+    arrived = landed({"miss": end[:, :2].norm(dim=1), "altitude": end[:, 2],
+                      "speed": end[:, 3:6].norm(dim=1)})
+    if iterations:
+        controls = correct(system, x0, controls, iterations)
+    report = check(system, x0, controls)
+    sound, optimum = safe(report), system.fuel(dataset.controls)
     excess = report["fuel"] / optimum - 1
     of_safe = excess[sound].numpy() if bool(sound.any()) else np.zeros(1)
     failed = 1 - float((sound & (excess <= EXCESS)).double().mean())
-    figures = {"failed": max(failed, 0.5 / len(sound)), "unsafe": 1 - float(sound.double().mean()),
+    figures = {"landed": float(arrived.double().mean()), "failed": max(failed, 0.5 / len(sound)),
+               "unsafe": 1 - float(sound.double().mean()),
                "fuel_excess": float(of_safe.mean()),
                "fuel_excess_p99": float(np.quantile(of_safe, 0.99)),
                "low_max": float(report["low"].nan_to_num(1e9).max())}
@@ -97,13 +94,17 @@ def cone_programs(teacher):
 def one_cone_program(teacher):
     """One cone program, in the guess's time of flight."""
     def refine(x0, xT, guess, iterations):
-        return _exact(teacher, x0, teacher.program.solve(x0, float(guess[:, 3].sum())))
+        try:
+            landing = teacher.program.solve(x0, float(guess[:, 3].sum()))
+        except ValueError:  # the guess lasts longer than any tank
+            landing = None
+        return _exact(teacher, x0, landing)
     return refine
 
 
 def _exact(teacher, x0, landing):
     """A landing as controls, by two iterations of Newton's method exact; hovering if it failed."""
-    if landing.status != "optimal":
+    if landing is None or landing.status != "optimal":
         return np.tile([0.0, 0.0, teacher.craft.least_thrust, 1.0], (teacher.horizon, 1))
     start = torch.from_numpy(x0)[None]
     return correct(teacher.system, start, held(landing)[None], 2)[0].numpy()
@@ -135,15 +136,12 @@ def everywhere(network):
 
 
 def rest_of(controls, elapsed):
-    """What is left of plans after ``elapsed`` s each, in as many steps as before."""
-    n, N, _ = controls.shape
-    h = controls[:, 0, 3]
-    left = (N * h - elapsed).clamp(min=1e-3)
-    middle = elapsed[:, None] + left[:, None] * (torch.arange(N).to(h) + 0.5) / N
-    step = (middle / h[:, None]).long().clamp(max=N - 1)
-    rest = controls[torch.arange(n)[:, None], step].clone()
-    rest[..., 3] = (left / N)[:, None]
-    return rest
+    """What is left of plans after ``elapsed`` s each, in as many steps, of the mean thrust each."""
+    N = controls.shape[1]
+    left = (controls[..., 3].sum(dim=1) - elapsed).clamp(min=1e-3)[:, None]           # [n, 1]
+    ends = elapsed[:, None] + left * torch.arange(N + 1).to(left) / N                 # [n, N + 1]
+    thrust = _impulse(controls, ends).diff(dim=1) / (left / N)[..., None]
+    return torch.cat([thrust, (left / N)[..., None].expand(-1, N, 1)], dim=-1)
 
 
 def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bias=0.005, seed=0,
@@ -173,7 +171,7 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
     Returns:
         dict of ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"`` (kg), ``"low"`` (m
         below the glide slope on the way), each ``[n]``; ``"refused"``, the share of guesses that
-        did not fly; and ``"paths"``, ``[n, steps, 3]``, which stand still after landing.
+        were not safe; and ``"paths"``, ``[n, steps, 3]``, which stand still after landing.
     """
     draw = torch.Generator().manual_seed(seed)
     n, craft = len(x0), system.craft
@@ -197,20 +195,22 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
                                                        )[:, None]], dim=1)
             rest = rest_of(plan, elapsed)
             going = rest[:, 0, 3] * plan.shape[1] > 1.0  # with a second left nothing is changed
-            plan, least = rest, torch.full_like(elapsed, torch.inf)
+            new, least = rest, torch.full_like(elapsed, torch.inf)
             for source in (rest, guess(measured, rest)):
                 made = correct(pilot, measured, source, ITERATIONS)
                 report = check(pilot, measured, made)
                 sound = safe(report) & (report["fuel"] <= believed - craft.dry_mass)
                 price = torch.where(sound, report["fuel"], UNSAFE * (
                     1 + report["position"] + report["low"] + report["speed"]))
-                better = going & (price < least)
-                plan = torch.where(better[:, None, None], made, plan)
+                better = price < least
+                new = torch.where(better[:, None, None], made, new)
                 least = torch.where(better, price, least)
             asked, refused = asked + int(going.sum()), refused + int((going & ~sound).sum())
-            elapsed = torch.zeros_like(elapsed)
+            plan = torch.where(going[:, None, None], new, plan)
+            elapsed = elapsed.where(~going, 0.0)
         span = (plan[..., 3].sum(dim=1) - elapsed).clamp(min=0, max=dt)[:, None]  # 0 once landed
-        thrust = (_impulse(plan, elapsed + dt) - _impulse(plan, elapsed)) / span.clamp(min=1e-9)
+        pushed = _impulse(plan, torch.stack([elapsed, elapsed + dt], dim=1))
+        thrust = pushed.diff(dim=1)[:, 0] / span.clamp(min=1e-9)
         size = thrust.norm(dim=1)
         pull = (thrust_scale / state[:, 6])[:, None] * thrust + push + down
         state[:, :3] += span * state[:, 3:6] + span**2 / 2 * pull
@@ -225,11 +225,11 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
             "low": low, "refused": refused / max(asked, 1), "paths": torch.stack(paths, dim=1)}
 
 
-def _impulse(plan, elapsed):
-    """What plans have pushed after so many seconds, ``[n, 3]`` N s."""
-    h, N = plan[:, :1, 3], plan.shape[1]
-    spent = (elapsed[:, None] - h * torch.arange(N).to(h)).clamp(min=0).minimum(h)  # s, each step
-    return (spent[..., None] * plan[..., :3]).sum(dim=1)
+def _impulse(plan, times):
+    """What plans have pushed after so many seconds, from ``[n, k]`` to ``[n, k, 3]``, N s."""
+    h, N = plan[:, :1, None, 3], plan.shape[1]
+    spent = (times[..., None] - h * torch.arange(N).to(h)).clamp(min=0).minimum(h)  # s, each step
+    return spent @ plan[..., :3]
 
 
 def landed(report):

@@ -22,13 +22,13 @@ def test_the_optimum_passes_and_what_is_wrong_with_others_is_counted(problems):
     wasteful = problems.controls.clone()
     wasteful[:4] = correct(problems.system, problems.initial_states[:4], problems.system.within(
         problems.controls[:4] * torch.tensor([1.0, 1.0, 1.0, 1.4])), 8)
-    judged = landing.judge_as_they_are(problems, wasteful)
+    judged = landing.judge(problems, wasteful, iterations=0)
     assert judged["failed"] == pytest.approx(4 / 16)
     short = problems.controls.clone()
     short[:8, :, 3] *= 0.9
-    judged = landing.judge_as_they_are(problems, short)
+    judged = landing.judge(problems, short, iterations=0)
     assert judged["unsafe"] == judged["failed"] == 0.5 and judged["position_p99"] > 10
-    nowhere = landing.judge_as_they_are(problems, short * torch.nan)
+    nowhere = landing.judge(problems, short * torch.nan, iterations=0)
     assert nowhere["failed"] == 1 and nowhere["fuel_excess"] == 0
 
 
@@ -89,6 +89,10 @@ def test_a_craft_as_it_should_be_lands_in_open_loop_and_one_that_is_not_does_not
     assert bool(landing.landed(calm).all()) and float(calm["miss"].max()) < 1
     fuel = problems.system.fuel(problems.controls)
     assert torch.allclose(calm["fuel"], fuel, rtol=1e-3)
+    anew = landing.descend(*args, lambda x, rest: rest, spread=0.0, wind=0.0, bias=0.0, dt=0.02,
+                           every=3.0)  # those that have landed stay where they are
+    assert bool(landing.landed(anew).all())
+    assert torch.allclose(anew["fuel"], fuel, rtol=5e-3)
     rough = landing.descend(*args, seed=1)
     assert float(landing.landed(rough).double().mean()) < 0.2
     again = landing.descend(*args, seed=1)

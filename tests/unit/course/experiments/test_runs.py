@@ -221,6 +221,20 @@ def test_sets_that_share_a_problem_are_refused():
             run_variant(ONE, 1e-3, seed, TINY)
 
 
+def test_problems_that_take_long_are_kept_and_those_of_another_teacher_are_not_taken(
+        tmp_path, monkeypatch):
+    problem = PROBLEMS["bounded_inputs"]()
+    runs._set(problem, 9, 3, tmp_path)
+    assert not [*tmp_path.rglob("*.npz")]          # it took no time
+    monkeypatch.setattr(runs, "SLOW", 0.0)
+    made = runs._set(problem, 9, 3, tmp_path)
+    monkeypatch.setattr(type(problem), "dataset", None)
+    assert runs._set(problem, 9, 3, tmp_path).fingerprint == made.fingerprint
+    for other in ((problem, 9, 4), (problem, 8, 3), (PROBLEMS["bounded_inputs"](horizon=9), 9, 3)):
+        with pytest.raises(TypeError, match="not callable"):  # it would be made
+            runs._set(*other, tmp_path)
+
+
 # ---------------------------------------------------------------- the search
 
 @pytest.fixture
