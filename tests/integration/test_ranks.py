@@ -72,6 +72,24 @@ def run(script, *words):
     return done.returncode, done.stderr
 
 
+TRAINING = """
+import atexit, os, pathlib, sys
+from tests.integration.test_ranks import train_all
+
+
+def no_thread_is_left():  # a thread of the group that outlives Python can abort the process
+    tasks = pathlib.Path("/proc/self/task").glob("*/comm")  # of Linux; elsewhere there are none
+    left = [name for name in (task.read_text().strip() for task in tasks) if "gloo" in name]
+    if left:
+        print("left:", left, file=sys.stderr, flush=True)
+        os._exit(3)
+
+
+atexit.register(no_thread_is_left)  # before the group's own: it runs after it
+train_all(pathlib.Path(sys.argv[1]))
+"""
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
     """The folders of one process and of two."""
@@ -82,9 +100,7 @@ def both(tmp_path_factory):
     one, two = folder / "one", folder / "two"
     train_all(one)
     shutil.copytree(one / "longer, first epoch", two / "resumed")
-    (folder / "script.py").write_text(
-        "import pathlib, sys\nfrom tests.integration.test_ranks import train_all\n\n"
-        "train_all(pathlib.Path(sys.argv[1]))")
+    (folder / "script.py").write_text(TRAINING)
     code, said = run(folder / "script.py", two)
     assert code == 0, said
     return one, two

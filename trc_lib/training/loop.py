@@ -106,7 +106,7 @@ def _run_epochs(run, train_set, eval_set, device, progress, on_epoch, ranks):
     threads = one_thread() if config.batch_size < 256 else contextlib.nullcontext()
     try:
         with bar, _only(model, config.part), threads:
-            predict = ranks.shared(model, predict)
+            predict = ranks.shared(predict)
             while not run.finished:
                 row = _epoch(run, predict, precision, batches, eval_data, train_set.teacher, bar,
                              ranks)
@@ -148,6 +148,7 @@ def _epoch(run, predict, precision, batches, eval_data, teacher, bar, ranks):
                                            config, units)
             run.optimizer.zero_grad()
             objective.backward()  # through every cycle of the recursion
+            ranks.add_gradients(model)
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
             run.optimizer.step()
             # stays on the device, which the loop waits for only at each look

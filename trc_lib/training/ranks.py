@@ -8,6 +8,7 @@ objective, and the gradients are summed: the result is that of one process, up t
 import atexit
 import contextlib
 import datetime
+import importlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -47,40 +48,31 @@ class Ranks:
             dist.broadcast_object_list(values)
         return values[0]
 
-    def shared(self, model: torch.nn.Module, predict: Callable) -> Callable:
-        """``predict`` for a batch of which this rank computes its share.
-
-        Only the share has a gradient; after a backward pass each parameter holds the sum over the
-        ranks. ``requires_grad`` of the parameters must be set before this call.
-        """
+    def shared(self, predict: Callable) -> Callable:
+        """``predict`` for a batch; only the share that this rank computes has a gradient."""
         if self.size == 1:
             return predict
-        network = torch.nn.parallel.DistributedDataParallel(_Network(model, predict))
 
         def predict_share(initial_state, target_state, H_cycles):
             n = len(initial_state)
             first, last = n * self.rank // self.size, n * (self.rank + 1) // self.size
-            own = network(initial_state[first:last], target_state[first:last], H_cycles)
-            # DistributedDataParallel takes the mean over the ranks; this makes it a sum.
-            own.register_hook(lambda slope: slope * self.size)
+            own = predict(initial_state[first:last], target_state[first:last],
+                          H_cycles)["cycle_controls"]
             everyone = own.new_zeros(len(own), n, *own.shape[2:])
             everyone[:, first:last] = own.detach()
             dist.all_reduce(everyone)
-            cycles = torch.cat([everyone[:, :first], own, everyone[:, last:]], dim=1)
-            return {"cycle_controls": cycles}
+            return {"cycle_controls":
+                    torch.cat([everyone[:, :first], own, everyone[:, last:]], dim=1)}
 
         return predict_share
 
-
-class _Network(torch.nn.Module):
-    """``predict`` as the ``forward`` that `DistributedDataParallel` calls."""
-
-    def __init__(self, model, predict):
-        super().__init__()
-        self.model, self.predict = model, predict
-
-    def forward(self, *arguments):
-        return self.predict(*arguments)["cycle_controls"]
+    def add_gradients(self, model: torch.nn.Module) -> None:
+        """Put the sum over the ranks in place of each gradient."""
+        if self.size > 1:
+            gradients = [each.grad for each in model.parameters() if each.grad is not None]
+            together = torch.nn.utils.parameters_to_vector(gradients)
+            dist.all_reduce(together)
+            torch.nn.utils.vector_to_parameters(together, gradients)
 
 
 @contextlib.contextmanager
@@ -104,6 +96,9 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
+        # Loaded later, as by the first step of an optimizer, it keeps the group in its defaults;
+        # the group's threads then outlive Python and, now and then, abort a process that is done.
+        importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
         atexit.register(dist.destroy_process_group)
     try:
