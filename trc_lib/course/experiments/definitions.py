@@ -70,12 +70,14 @@ class Variant:
             be importable: a function of a module, not of a notebook.
         trainings: one after the other, each the fields of `TrainConfig` that differ from
             `DEFAULTS`. All have the learning rate that is tuned, but for those that name one.
+        lessons: makes of the training set the dataset that is learned from; None for the set.
     """
 
     name: str
     label: str
     network: Callable
     trainings: tuple = ({},)
+    lessons: Callable | None = None
 
     def train_configs(self, lr, seed):
         """One `TrainConfig` per training, in their order."""
@@ -277,10 +279,12 @@ _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_wei
 
 POWERED_DESCENT = Study(
     "powered_descent", "powered_descent", "failed", num_train=3_000, num_validation=300,
-    num_test=1_000, shipped=("mlp", "recursive"), judge=landing.judge,
+    num_test=1_000, shipped=("mlp", "mlp_on_the_way", "recursive"), judge=landing.judge,
     corrections=corrections.of_powered_descent("mlp", "recursive", "one_call"),
     variants=(
         Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 480, "batch_size": 128},)),
+        Variant("mlp_on_the_way", "MLP, also from states on the way", mlp,
+                ({"epochs": 160, "batch_size": 128},), landing.on_the_way),
         Variant("recursive", "recursive", _LOOKING, (_LANDING_PROPOSAL, _LANDING_CYCLES)),
         Variant("one_call", "one call of the block", partial(_LOOKING, network=OneCall),
                 (_LANDING_PROPOSAL, _LANDING_CYCLES | {"epochs": 75})),

@@ -11,6 +11,7 @@ ITERATIONS = 5            # of Newton's method that every network's plan gets be
 PUBLISHED = (10, 1, 5)    # m horizontal, m of altitude, m/s: a landing, in the literature
 EXCESS = 0.01             # of the optimum's fuel: what a plan may burn more
 UNSAFE = 1e6              # kg: what an unsafe plan costs beside one that is safe
+LAST_STEPS = 4            # of a plan: no start lies on the way so late
 TIMES = np.geomspace(0.4, 3.0, 14)  # of a time of flight, those that the polynomial law tries
 
 
@@ -112,27 +113,58 @@ def _exact(teacher, x0, landing):
 
 # ---------------------------------------------------------------- in closed loop
 
-def everywhere(network):
-    """A guess for any start, from a network that knows starts downrange that drift to one side.
+def downrange(x0):
+    """Starts turned about the vertical, and mirrored, to lie downrange and drift to one side.
 
-    The start is turned about the vertical and mirrored, and the controls are turned back.
+    Returns:
+        the starts, ``[n, 7]``, and the turns, ``[n, 2, 2]``, that made their horizontal vectors.
     """
+    x, y, vx, vy = (x0[:, i] for i in (0, 1, 3, 4))
+    away = torch.hypot(x, y)
+    cos, sin = torch.where(away > 0, x / away, 1.0), torch.where(away > 0, y / away, 0.0)
+    side = torch.where(cos * vy - sin * vx < 0, -1.0, 1.0).to(x0)  # of the drift
+    turn = torch.stack([torch.stack([cos, sin], dim=-1),
+                        torch.stack([-side * sin, side * cos], dim=-1)], dim=-2)  # [n, 2, 2]
+    start = x0.clone()
+    for at in (slice(0, 2), slice(3, 5)):
+        start[:, at] = (turn @ x0[:, at, None])[..., 0]
+    return start, turn
+
+
+def everywhere(network):
+    """A guess for any start, from a network that knows starts downrange that drift to one side."""
     def solve(x0):
-        x, y, vx, vy = (x0[:, i] for i in (0, 1, 3, 4))
-        away = torch.hypot(x, y)
-        cos, sin = torch.where(away > 0, x / away, 1.0), torch.where(away > 0, y / away, 0.0)
-        side = torch.where(cos * vy - sin * vx < 0, -1.0, 1.0).to(x0)  # of the drift
-        turn = torch.stack([torch.stack([cos, sin], dim=-1),
-                            torch.stack([-side * sin, side * cos], dim=-1)], dim=-2)  # [n, 2, 2]
-        start = x0.clone()
-        for at in (slice(0, 2), slice(3, 5)):
-            start[:, at] = (turn @ x0[:, at, None])[..., 0]
+        start, turn = downrange(x0)
         rest = torch.zeros_like(start)
         rest[:, 6] = network.system.craft.dry_mass
         controls = network.solve(start, rest)
         controls[..., :2] = controls[..., :2] @ turn
         return controls
     return solve
+
+
+def on_the_way(dataset, cuts=2, seed=0):
+    """A dataset with states on the way besides: what is left of an optimal plan is optimal there.
+
+    Args:
+        dataset: landings.
+        cuts: states that are drawn on each of them.
+        seed: of these.
+    """
+    system, draw = dataset.system, torch.Generator().manual_seed(seed)
+    starts, plans = [dataset.initial_states], [dataset.controls]
+    states = system.rollout_unchecked(dataset.initial_states, dataset.controls)
+    n, N = dataset.controls.shape[:2]
+    for _ in range(cuts):
+        k = torch.randint(1, N - LAST_STEPS, (n,), generator=draw)
+        start, turn = downrange(states[torch.arange(n), k])
+        plan = rest_of(dataset.controls, k * dataset.controls[:, 0, 3])
+        plan[..., :2] = plan[..., :2] @ turn.mT
+        starts.append(start)
+        plans.append(correct(system, start, plan, 2))
+    return dataclasses.replace(
+        dataset, initial_states=torch.cat(starts), controls=torch.cat(plans), drawn=None,
+        target_states=dataset.target_states.repeat(cuts + 1, 1))
 
 
 def rest_of(controls, elapsed):
@@ -144,8 +176,8 @@ def rest_of(controls, elapsed):
     return torch.cat([thrust, (left / N)[..., None].expand(-1, N, 1)], dim=-1)
 
 
-def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bias=0.005, seed=0,
-            dt=0.1):
+def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, wind=0.05,
+            bias=0.005, seed=0, dt=0.1):
     """Fly plans on craft that are not as they should be, and plan anew on the way.
 
     Every craft has a thrust and a mass that are off by up to ``spread``, drifts in a constant
@@ -153,7 +185,8 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
     what its accelerometer says after the first plan corrects the mass that it plans with. A new
     plan is a guess, corrected by Newton's method; what is left of the old plan, corrected, is
     another. `check` looks at both from where the craft believes to be: of those that are safe the
-    one with less fuel is flown, and if none is, the one that misses less.
+    one with less fuel is flown, and if none is, the one that misses less. Plans leave some of the
+    thrust in reserve; it is used only if no plan without it is safe.
 
     Args:
         system: a `Lander`.
@@ -162,6 +195,7 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
         guess: a function from measured states and what is left of the plans to guesses; None for
             open loop.
         every: s between plans.
+        reserve: share of the largest thrust that new plans do without, if they can.
         spread: largest share by which thrust and mass are off, uniform.
         wind: m/s^2, standard deviation of each horizontal component.
         bias: standard deviation of the relative error of each component that is measured.
@@ -187,7 +221,9 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
     paths, low = [state[:, :3].clone()], torch.zeros(n, dtype=torch.float64)
     steep = np.tan(np.radians(craft.glide_slope or 0.0))
     # what it weighs by its accelerometer is no measure of its fuel
-    pilot = type(system)(dataclasses.replace(craft, dry_mass=craft.dry_mass / 2))
+    light = dataclasses.replace(craft, dry_mass=craft.dry_mass / 2)
+    spare = dataclasses.replace(light, most_thrust=(1 - reserve) * craft.most_thrust)
+    pilots = [type(system)(each) for each in ((spare, light) if reserve else (light,))]
     while bool((elapsed < plan[..., 3].sum(dim=1)).any()):
         if guess is not None and flown >= every:
             flown = 0.0
@@ -195,16 +231,19 @@ def descend(system, x0, plan, guess=None, every=5.0, spread=0.05, wind=0.05, bia
                                                        )[:, None]], dim=1)
             rest = rest_of(plan, elapsed)
             going = rest[:, 0, 3] * plan.shape[1] > 1.0  # with a second left nothing is changed
-            new, least = rest, torch.full_like(elapsed, torch.inf)
-            for source in (rest, guess(measured, rest)):
-                made = correct(pilot, measured, source, ITERATIONS)
-                report = check(pilot, measured, made)
-                sound = safe(report) & (report["fuel"] <= believed - craft.dry_mass)
-                price = torch.where(sound, report["fuel"], UNSAFE * (
-                    1 + report["position"] + report["low"] + report["speed"]))
-                better = price < least
-                new = torch.where(better[:, None, None], made, new)
-                least = torch.where(better, price, least)
+            guessed = guess(measured, rest)
+            new, least, sound = rest, torch.full_like(elapsed, torch.inf), going & False
+            for pilot in pilots:
+                done = sound
+                for source in (rest, guessed):
+                    made = correct(pilot, measured, source, ITERATIONS)
+                    report = check(pilot, measured, made)
+                    good = safe(report) & (report["fuel"] <= believed - craft.dry_mass)
+                    price = torch.where(good, report["fuel"], UNSAFE * (
+                        1 + report["position"] + report["low"] + report["speed"]))
+                    better = (price < least) & ~done
+                    new = torch.where(better[:, None, None], made, new)
+                    least, sound = torch.where(better, price, least), sound | good
             asked, refused = asked + int(going.sum()), refused + int((going & ~sound).sum())
             plan = torch.where(going[:, None, None], new, plan)
             elapsed = elapsed.where(~going, 0.0)

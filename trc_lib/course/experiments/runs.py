@@ -111,7 +111,8 @@ def recipe_of(study, variant):
         "ranges": [str(problem.state_range), str(problem.target_range)],
         "sets": [study.num_train, study.num_validation, study.num_test],
         "network": model.architecture, "initial_weights": io.fingerprint(weights),
-        "trainings": [training | {"snapshot_epochs": []} for training in trainings]})
+        "trainings": [training | {"snapshot_epochs": []} for training in trainings],
+        **({} if variant.lessons is None else {"lessons": variant.lessons.__qualname__})})
 
 
 def _code(model):
@@ -264,6 +265,8 @@ def run_variant(variant, lr, seed, study=RECURSION, folder=None):
     """
     train_set, validation_set, test_set = _sets(study, [seed], folder)[0]
     model, seconds, stages = variant.network(test_set.teacher, seed), 0.0, []
+    if variant.lessons is not None:
+        train_set = variant.lessons(train_set)
     try:
         for config in variant.train_configs(lr, seed):
             started = time.process_time()  # not the clock's: other processes use the cores, too
