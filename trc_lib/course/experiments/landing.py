@@ -184,9 +184,10 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
     horizontal wind, and measures position and velocity with errors in proportion. It weighs itself:
     what its accelerometer says after the first plan corrects the mass that it plans with. A new
     plan is a guess, corrected by Newton's method; what is left of the old plan, corrected, is
-    another. `check` looks at both from where the craft believes to be: of those that are safe the
-    one with less fuel is flown, and if none is, the one that misses less. Plans leave some of the
-    thrust in reserve; it is used only if no plan without it is safe.
+    another. `check` looks at both from where the craft believes to be. Both leave some of the
+    thrust in reserve; of those that are safe the one with less fuel is flown. If none is, the old
+    plan may use the reserve, and then the guess; and if that is not safe either, whatever misses
+    least is flown.
 
     Args:
         system: a `Lander`.
@@ -223,7 +224,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
     # what it weighs by its accelerometer is no measure of its fuel
     light = dataclasses.replace(craft, dry_mass=craft.dry_mass / 2)
     spare = dataclasses.replace(light, most_thrust=(1 - reserve) * craft.most_thrust)
-    pilots = [type(system)(each) for each in ((spare, light) if reserve else (light,))]
+    pilots = [type(system)(each) for each in (spare, light)]
     while bool((elapsed < plan[..., 3].sum(dim=1)).any()):
         if guess is not None and flown >= every:
             flown = 0.0
@@ -232,10 +233,12 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
             rest = rest_of(plan, elapsed)
             going = rest[:, 0, 3] * plan.shape[1] > 1.0  # with a second left nothing is changed
             guessed = guess(measured, rest)
-            new, least, sound = rest, torch.full_like(elapsed, torch.inf), going & False
-            for pilot in pilots:
+            new, least = rest, torch.full_like(elapsed, torch.inf)
+            sound, fit = going & False, going & False
+            for pilot, sources in ((pilots[0], (rest, guessed)), *(
+                    (pilots[-1], (source,)) for source in (rest, guessed))):
                 done = sound
-                for source in (rest, guessed):
+                for source in sources:
                     made = correct(pilot, measured, source, ITERATIONS)
                     report = check(pilot, measured, made)
                     good = safe(report) & (report["fuel"] <= believed - craft.dry_mass)
@@ -244,7 +247,8 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
                     better = (price < least) & ~done
                     new = torch.where(better[:, None, None], made, new)
                     least, sound = torch.where(better, price, least), sound | good
-            asked, refused = asked + int(going.sum()), refused + int((going & ~sound).sum())
+                    fit = fit | good if source is guessed else fit
+            asked, refused = asked + int(going.sum()), refused + int((going & ~fit).sum())
             plan = torch.where(going[:, None, None], new, plan)
             elapsed = elapsed.where(~going, 0.0)
         span = (plan[..., 3].sum(dim=1) - elapsed).clamp(min=0, max=dt)[:, None]  # 0 once landed

@@ -90,7 +90,7 @@ def test_a_craft_as_it_should_be_lands_in_open_loop_and_one_that_is_not_does_not
     fuel = problems.system.fuel(problems.controls)
     assert torch.allclose(calm["fuel"], fuel, rtol=1e-3)
     anew = landing.descend(*args, lambda x, rest: rest, spread=0.0, wind=0.0, bias=0.0, dt=0.02,
-                           every=3.0)  # those that have landed stay where they are
+                           every=3.0, reserve=0.0)  # those that have landed stay where they are
     assert bool(landing.landed(anew).all())
     assert torch.allclose(anew["fuel"], fuel, rtol=5e-3)
     rough = landing.descend(*args, seed=1)
@@ -105,6 +105,23 @@ def test_planning_anew_brings_more_home_and_a_bad_guess_never_flies(problems):
     alone = landing.descend(*args, None, **small)
     anew = landing.descend(*args, lambda x, rest: rest, **small)
     assert float(anew["miss"].median()) < 0.5 * float(alone["miss"].median())
+    spared = landing.descend(*args, lambda x, rest: rest, **small | {"reserve": 0.0})
+    assert landing.landed(anew).sum() > landing.landed(spared).sum()  # thrust in reserve saves some
     nonsense = landing.descend(*args, lambda x, rest: torch.full_like(rest, 1e3), **small)
     assert nonsense["refused"] > 0.5
     assert float(nonsense["miss"].median()) < 0.5 * float(alone["miss"].median())
+
+
+def test_what_is_left_of_an_optimal_plan_is_a_lesson(problems):
+    more = landing.on_the_way(problems, cuts=2)
+    n, system = len(problems), problems.system
+    assert len(more) == 3 * n and torch.equal(more.controls[:n], problems.controls)
+    start = more.initial_states[n:]
+    assert float(start[:, 1].abs().max()) < 1e-6          # downrange, and drifting to one side
+    assert float(start[:, [0, 4]].min()) > -1e-6
+    assert bool((start[:, 6] < problems.initial_states.repeat(2, 1)[:, 6]).all())
+    assert bool(safe(check(system, start, more.controls[n:])).all())
+    _, solved = problems.teacher.try_solve(start[:6], problems.target_states[:6])
+    optimum = problems.teacher.solve(start[:6][solved], problems.target_states[:6][solved])
+    excess = system.fuel(more.controls[n:n + 6][solved]) / system.fuel(optimum) - 1
+    assert int(solved.sum()) >= 5 and float(excess.abs().max()) < 0.01

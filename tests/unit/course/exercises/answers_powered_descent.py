@@ -1,0 +1,222 @@
+"""Answers to chapter 11's exercises: right ones, and wrong ones with a part of the message."""
+
+import math
+
+import numpy as np
+import torch
+
+from trc_lib.course.exercises import powered_descent as checks
+
+
+def of(parameters, expression):
+    """An answer with these parameters that returns the value of an expression."""
+    return eval(f"lambda {parameters}: {expression}", {"math": math, "np": np, "torch": torch})
+
+
+# ------------------------------------------------------------------ burn_rate
+
+def rate(expression):
+    return of("isp, g, cant", expression)
+
+
+# ------------------------------------------------------------------ into_the_ring
+
+def ring(expression, zeros="up"):
+    """``expression`` of T, size, least, most; zeros become ``zeros``."""
+    def answer(thrust, least, most):
+        size = np.linalg.norm(thrust, axis=1, keepdims=True)
+        names = {"np": np, "T": thrust, "size": np.where(size == 0, 1, size), "least": least,
+                 "most": most, "lengths": size}
+        up = np.array([0, 0, least])
+        return np.where(size == 0, eval(zeros, names | {"up": up}), eval(expression, names))
+    return answer
+
+
+def ring_by_loop(thrust, least, most):
+    found = []
+    for x, y, z in thrust.tolist():
+        size = math.hypot(x, y, z)
+        scale = min(max(size, least), most) / size if size else 0
+        found.append([x * scale, y * scale, z * scale] if size else [0, 0, least])
+    return found
+
+
+def ring_in_torch(thrust, least, most):
+    thrust = torch.tensor(thrust, requires_grad=True)
+    start = torch.where((thrust == 0).all(1, keepdim=True), torch.tensor([0, 0, 1e-3]), thrust)
+    size = start.norm(dim=1, keepdim=True)
+    return start * (size.clamp(least, most) / size)
+
+
+def ring_with_nan(thrust, least, most):
+    size = np.linalg.norm(thrust, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        return thrust * size.clip(least, most) / size
+
+
+def spoils_thrust(thrust, least, most):
+    thrust[:] = ring_by_loop(thrust, least, most)
+    return thrust
+
+
+# ------------------------------------------------------------------ faults
+
+def audit(ring="max(over.max(), under.max()) > 1e-3",
+          fuel="(abs(fall - burnt) > 1e-3 * burnt).any()",
+          slope="(z < tan * away - 0.1).any()",
+          target="norm(end[:3]) > 1 or norm(end[3:6]) > 0.5", form=set):
+    """An auditor with one expression for each rule."""
+    def answer(states, thrusts, h, craft):
+        size = np.linalg.norm(thrusts, axis=1)
+        names = {"np": np, "math": math, "norm": np.linalg.norm, "size": size, "craft": craft,
+                 "over": size / craft.most_thrust - 1, "under": 1 - size / craft.least_thrust,
+                 "fall": states[:-1, 6] - states[1:, 6], "burnt": craft.burn_rate * size * h,
+                 "x": states[:, 0], "z": states[:, 2], "end": states[-1], "states": states,
+                 "away": np.hypot(states[:, 0], states[:, 1]), "h": h, "thrusts": thrusts,
+                 "tan": math.tan(math.radians(craft.glide_slope))}
+        expressions = {"ring": ring, "fuel": fuel, "glide slope": slope, "target": target}
+        return form(name for name, each in expressions.items() if eval(each, names))
+    return answer
+
+
+def audit_by_loop(states, thrusts, h, craft):
+    found = []
+    for before, after, thrust in zip(states, states[1:], thrusts):
+        size = math.hypot(*thrust)
+        if not 0.999 * craft.least_thrust <= size <= 1.001 * craft.most_thrust:
+            found.append("ring")
+        if not math.isclose(before[6] - after[6], craft.burn_rate * size * h, rel_tol=1e-3):
+            found.append("fuel")
+    for x, y, z, *_ in states:
+        if math.hypot(x, y) > 0 and z + 0.1 < math.tan(
+                craft.glide_slope * math.pi / 180) * math.hypot(x, y):
+            found.append("glide slope")
+    if math.hypot(*states[-1, :3]) > 1 or math.hypot(*states[-1, 3:6]) > 0.5:
+        found.append("target")
+    return found
+
+
+def spoils_states(states, thrusts, h, craft):
+    states[:, 2] += 0.1
+    return set()
+
+
+# ------------------------------------------------------------------ hovering
+
+def hover(expression):
+    return of("mass, t, g, rate", expression)
+
+
+def hover_by_steps(mass, seconds, gravity, burn_rate):
+    left = mass
+    for _ in range(2000):
+        left -= burn_rate * left * gravity * seconds / 2000
+    return mass - left
+
+
+RIGHT = {
+    checks.burn_rate: [
+        rate("1 / (isp * g * math.cos(math.radians(cant)))"),
+        rate("np.array(1 / isp / g) / np.cos(np.deg2rad(cant))"),
+        rate("1 / (isp * g * torch.cos(torch.deg2rad(torch.tensor(cant))))"),
+    ],
+    checks.into_the_ring: [
+        ring_by_loop, ring_in_torch,
+        ring("T * (size.clip(least, most) / size)"),
+        ring("np.where(size < least, T / size * least, np.where(size > most, T / size * most, T))"),
+    ],
+    checks.faults: [audit(), audit(form=list), audit(form=frozenset), audit(form=tuple),
+                    audit_by_loop],
+    checks.hovering: [
+        hover("mass * (1 - math.exp(-rate * g * t))"),
+        hover("mass - mass * np.exp(-rate * g * np.array(t))"),
+        hover("-mass * torch.expm1(torch.tensor(-rate * g * t))"),
+        hover_by_steps,
+    ],
+}
+
+WRONG = {
+    checks.burn_rate: [
+        (rate("1 / (isp * g)"), "cosine of the cant is missing"),
+        (rate("math.cos(math.radians(cant)) / (isp * g)"), "*divide*"),
+        (rate("1 / (isp * g * math.cos(cant))"), "math.radians"),
+        (rate("1 / (isp * g * math.sin(math.radians(cant)))"), "sine"),
+        (rate("1 / (isp * math.cos(math.radians(cant)))"), "standard gravity is missing"),
+        (rate("g / (isp * math.cos(math.radians(cant)))"), "Divide by the standard gravity"),
+        (rate("isp * g * math.cos(math.radians(cant))"), "inverse"),
+        (rate("isp / (g * math.cos(math.radians(cant)))"), "divide by isp"),
+        (rate("6 / (isp * g * math.cos(math.radians(cant)))"), "over six"),
+        (rate("-1 / (isp * g * math.cos(math.radians(cant)))"), "positive"),
+        (rate("1.01 / (isp * g * math.cos(math.radians(cant)))"), "it should be"),
+        (rate("1 / (225 * 9.807 * math.cos(math.radians(27)))"), "it should be"),
+        (rate("[1, 2]"), "it should have"),
+    ],
+    checks.into_the_ring: [
+        (ring("T * np.minimum(1, most / size)"), "Only the upper"),
+        (ring("T * np.maximum(1, least / size)"), "Only the lower"),
+        (ring("T.clip(least, most)"), "one by one"),
+        (ring("T.clip(-most, most)"), "one by one"),
+        (ring("np.sign(T) * abs(T).clip(least, most)"), "one by one"),
+        (ring("T / size * most"), "as long as most"),
+        (ring("T / size * least"), "as long as least"),
+        (ring("T / size"), "multiply by the length"),
+        (ring("T * lengths.mean().clip(least, most) / lengths.mean()"), "mean length"),
+        (ring("T * np.clip(np.linalg.norm(T), least, most) / np.linalg.norm(T)"), "axis=1"),
+        (ring("T"), "unchanged"),
+        (ring("T / size * np.where((size < least) | (size > most), size.clip(least, most), "
+              "(least + most) / 2)"), "its own nearest"),
+        (ring("T * size.clip(least, most)"), "it should be"),
+        (ring("-T * (size.clip(least, most) / size)"), "it should be"),
+        (ring("T * (size.clip(least, most) / size)", "0 * up"), "stays zero"),
+        (ring("T * (size.clip(least, most) / size)", "-up"), "straight up"),
+        (of("T, least, most", "np.linalg.norm(T, axis=1).clip(least, most)"), "Those are lengths"),
+        (ring_with_nan, "NaN"),
+        (spoils_thrust, "changed in place"),
+    ],
+    checks.faults: [
+        (audit(ring="over.max() > 1e-3"), "upper limit alone"),
+        (audit(ring="under.max() > 1e-3"), "lower limit alone"),
+        (audit(ring="max(over.max(), under.max()) > 0"), "Landing 1 (sound, with rounding"),
+        (audit(ring="max(over[-1], under[-1]) > 1e-3"), "not at the last alone"),
+        (audit(ring="not craft.least_thrust < size.mean() < craft.most_thrust"), "the mean"),
+        (audit(ring="(abs(thrusts[:, 2]) < craft.least_thrust).any()"), "wrongly find"),
+        (audit(fuel="abs(fall.sum() - burnt.sum()) > 1e-3 * burnt.sum()"), "may cancel"),
+        (audit(fuel="(fall != burnt).any()"), "for rounding"),
+        (audit(fuel="not np.allclose(fall, burnt)"), "for rounding"),
+        (audit(fuel="(fall > 1.001 * burnt).any()"), "too *little*"),
+        (audit(fuel="abs(fall[-1] - burnt[-1]) > 1e-3 * burnt[-1]"), "not at the last alone"),
+        (audit(fuel="abs(fall / burnt * math.cos(0.5) - 1).max() > 1e-3"), "kg (+0.00%)"),
+        (audit(slope="(z < math.tan(craft.glide_slope) * away - 0.1).any()"), "in degrees"),
+        (audit(slope="z[-1] < tan * away[-1] - 0.1"), "not at the last alone"),
+        (audit(slope="(z < tan * abs(x) - 0.1).any()"), "crossrange"),
+        (audit(slope="(z < tan * away).any()"), "0.04 m below the slope"),
+        (audit(slope="(z < tan * norm(states[:, :3], axis=1) - 0.1).any()"),
+         "wrongly find"),
+        (audit(target="norm(end[:3]) > 1"), "velocity at the end counts"),
+        (audit(target="norm(end[3:6]) > 0.5"), "position at the end counts"),
+        (audit(target="(abs(end[:3]) > 1).any() or (abs(end[3:6]) > 0.5).any()"), "components"),
+        (audit(target="norm(end[:6]) > 0"), "for rounding"),
+        (audit(target="False"), "it ends 134.5"),
+        (of("*problem", "set()"), "no fault in any"),
+        (of("*problem", "{'ring', 'fuel', 'glide slope', 'target'}"), "every fault in every"),
+        (of("*problem", "'ring'"), "even of one"),
+        (of("*problem", "True"), "not bool"),
+        (of("*problem", "{'glide'}"), "none of the rules"),
+        (of("*problem", "[['ring']]"), "none of the rules"),
+        (spoils_states, "changed in place"),
+    ],
+    checks.hovering: [
+        (hover("mass * rate * g * t"), "constant mass"),
+        (hover("mass * (1 - math.exp(-g * t))"), "burn rate is missing"),
+        (hover("mass * g * t"), "burn rate is missing"),
+        (hover("mass * (1 - math.exp(-rate * t))"), "Gravity is missing"),
+        (hover("mass * math.exp(-rate * g * t)"), "*left*"),
+        (hover("mass * (math.exp(-rate * g * t) - 1)"), "sign is reversed"),
+        (hover("mass * (math.exp(rate * g * t) - 1)"), "exponent"),
+        (hover("mass * (1 - math.exp(-rate * g ** 2 * t))"), "twice"),
+        (hover("1 - math.exp(-rate * g * t)"), "multiply by the mass"),
+        (hover("rate * g * mass"), "at the beginning"),
+        (hover("2 * mass * (1 - math.exp(-rate * g * t))"), "it should be"),
+        (hover("'much'"), "should be a number"),
+    ],
+}
