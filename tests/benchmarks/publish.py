@@ -8,12 +8,13 @@ import base64
 import json
 from io import BytesIO
 
+import torch
 from PIL import Image
 
 from tests import ROOT
 from tests.documents import write_table
 from trc_lib import io
-from trc_lib.course import plots
+from trc_lib.course import descents, plots, pretrained
 from trc_lib.course.batch.plan import plan
 from trc_lib.course.batch.report import comparison
 from trc_lib.course.batch.runner import run_course
@@ -21,6 +22,9 @@ from trc_lib.course.presets import choose_preset
 from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.evaluation import cycle_controls
 from trc_lib.model import TinyRecursiveControl
+from trc_lib.model.baselines import MLP
+from trc_lib.problems import powered_descent
+from trc_lib.teachers.landing import correct
 
 BEGIN, END = "<!-- results: written by `make publish` -->", "<!-- end of results -->"
 
@@ -45,6 +49,8 @@ def publish(job):
         plots.data_flow().savefig(temporary, format="png")
     with io.written_whole(figures / "refinement.gif") as temporary:
         plots.refinement_gif(temporary, **_one_refinement(job))
+    with io.written_whole(figures / "landing.gif") as temporary:
+        descents.landing_gif(temporary, **_one_landing())
     write_table("README.md", BEGIN, END, readme_table(results))
 
 
@@ -59,6 +65,19 @@ def _one_refinement(job):
     i = int(errors[0].where((errors[1:] < errors[:-1]).all(dim=0), 0).argmax())
     return {"dt": problems.dt, "off": controls[:, i] - problems.controls[i],
             "ends": states[:, i, -1], "target_state": problems.target_states[i]}
+
+
+def _one_landing():
+    """For the GIF of chapter 11: a network's plan as it is and corrected, and the optimum."""
+    problem = powered_descent()
+    start = torch.tensor([[1500.0, 0, 1500, 40, 40, -70, 1905]], dtype=torch.float64)
+    rest = torch.zeros_like(start)
+    plan = pretrained("laboratory/powered_descent_mlp", MLP).solve(start, rest)
+    corrected = correct(problem.teacher.system, start, plan, 8)
+    return {"system": problem.teacher.system, "start": start[0], "flights": {
+        "network, as it is": (plan[0], plots.LOOKS["a guess"]),
+        "network, corrected": (corrected[0], plots.LOOKS["network"]),
+        "optimum": (problem.teacher.solve(start, rest)[0], plots.OPTIMUM)}}
 
 
 def tagged_pictures(path):

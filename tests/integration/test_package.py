@@ -63,7 +63,7 @@ def test_the_shipped_networks_the_styles_and_the_notebooks_are_found(run, instal
             "print(len([*places.shipped('notebooks').glob('*.ipynb')]), places.__file__)")
     parameters, here, notebooks, library = run("-c", code).split()
     assert int(parameters) > 500_000 and not os.listdir(here)
-    assert int(notebooks) == 10 and library.startswith(str(installed))
+    assert int(notebooks) == 11 and library.startswith(str(installed))
 
 
 def test_the_doctor_is_content_and_data_are_made_here(run, empty):

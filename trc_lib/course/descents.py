@@ -99,6 +99,48 @@ def set_thrust(axes, craft, longest, title="length of the thrust"):
              ylim=(0, 1.15 * craft.most_thrust / KILO))
 
 
+def relaxation(craft, azimuth=-60.0):
+    """The thrusts that are possible, a ring, and with one number more a set without a hole.
+
+    The chord joins two thrusts that are possible; its middle is not. On the right it is.
+
+    Args:
+        craft: a `Craft`.
+        azimuth: degrees, where the viewer stands on the right.
+    """
+    figure = plt.figure(figsize=(11, 4.6))
+    grid = figure.add_gridspec(1, 2, width_ratios=(1, 1.25))
+    left, right = figure.add_subplot(grid[0]), figure.add_subplot(grid[1], projection="3d")
+    least, most = craft.least_thrust / KILO, craft.most_thrust / KILO
+    turn = np.linspace(0, 2 * math.pi, 73)
+    circle = np.stack([np.cos(turn), np.sin(turn)])
+    rim = np.concatenate([most * circle, least * circle[:, ::-1]], axis=1)
+    left.fill(*rim, color="#56B4E9", alpha=0.45, linewidth=0)
+    for length, name in ((most, "most"), (least, "least")):
+        left.plot(*length * circle, color="#0072B2")
+        left.text(0, length, name, ha="center", va="bottom", color="#0072B2")
+    chord = 0.8 * most * np.array([[-0.96, 0.96], [0.28, 0.28]])
+    middle = chord.mean(axis=1)
+    left.plot(*chord, "o-", color="black")
+    left.plot(*middle, **plots.CROSS | {"color": "#D55E00"})
+    left.set(xlabel="thrust sideways (kN)", ylabel="thrust upwards (kN)", aspect="equal",
+             title="a ring: the middle of two is in its hole")
+    level = np.array([[least], [most]])
+    right.plot_surface(level * circle[0], level * circle[1], level + 0 * circle[:1],
+                       color="#56B4E9", alpha=0.35, linewidth=0)
+    for length in (least, most):
+        right.plot(*length * circle, length, color="#0072B2")
+    bound = np.full(2, np.hypot(*chord[:, 0]))
+    right.plot(*chord, bound, "o-", color="black")
+    right.plot(*middle[:, None], bound[:1], **plots.CROSS | {"color": "#009E73", "marker": "o"})
+    right.set(xlabel="sideways (kN)", ylabel="upwards (kN)", zlabel="bound s (kN)",
+              title="with |thrust| ≤ s, a cone: it is inside")
+    right.view_init(elev=18, azim=azimuth)
+    right.set_box_aspect((1, 1, 0.7), zoom=1.0)
+    plt.close(figure)
+    return figure
+
+
 def landing_gif(path, system, start, flights, frames=40):
     """Write landings as an animated GIF: where the craft are, and how they push.
 
@@ -106,18 +148,17 @@ def landing_gif(path, system, start, flights, frames=40):
         path: of the file.
         system: a `Lander`.
         start: ``[7]``, of all.
-        flights: controls ``[N, 4]`` by name, each with a look in `plots.LOOKS`.
+        flights: by name, controls ``[N, 4]`` and how lines look.
         frames: how many pictures until the last one has landed.
     """
     height, reach = 1.1 * start[2].item(), 1.15 * start[:2].norm().item()
-    longest = max(controls[:, H].sum().item() for controls in flights.values())
+    longest = max(controls[:, H].sum().item() for controls, _ in flights.values())
     drawn = []
     for now in np.linspace(0, longest, frames):
         figure, left, right = panels(plt.figure(figsize=(9, 3.9)))
         set_scene(left, system.craft, reach, height)
         set_thrust(right, system.craft, longest)
-        for name, controls in flights.items():
-            look = plots.LOOKS[name]
+        for name, (controls, look) in flights.items():
             draw_flight(left, system, start, controls, height, arrows=False, alpha=0.35, **look)
             size, edges = thrust_levels(controls)
             right.stairs(size, edges, baseline=None, alpha=0.35, **look)

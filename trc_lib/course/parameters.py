@@ -18,6 +18,7 @@ CHECKS = {
     "most_cycles": functools.partial(validation.whole, at_least=8),
     "limit": validation.positive,
     "noise": functools.partial(validation.positive, or_zero=True),
+    "every": validation.positive,
 }
 
 

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 
 from trc_lib.teachers.landing import check, correct, held, safe
+from trc_lib.teachers.powered_descent import PoweredDescent
 
 ITERATIONS = 5            # of Newton's method that every network's plan gets before it is judged
 PUBLISHED = (10, 1, 5)    # m horizontal, m of altitude, m/s: a landing, in the literature
 EXCESS = 0.01             # of the optimum's fuel: what a plan may burn more
 UNSAFE = 1e6              # kg: what an unsafe plan costs beside one that is safe
+LEAST_LEFT = 1.0          # s of a plan: with less nothing is changed any more
 LAST_STEPS = 4            # of a plan: no start lies on the way so late
 TIMES = np.geomspace(0.4, 3.0, 14)  # of a time of flight, those that the polynomial law tries
 
@@ -143,6 +145,35 @@ def everywhere(network):
     return solve
 
 
+def by_polynomial(teacher):
+    """A guess for `descend` by `polynomial_law`, in whatever time suits it."""
+    law = polynomial_law(teacher)
+    return lambda measured, rest: law(measured, None)
+
+
+def by_cone_programs(teacher, reserve=0.1):
+    """A guess for `descend` from the solver, one craft after the other.
+
+    A program in the time that the old plan has left; if it has no answer, the best time is sought,
+    and if there is none either, the old plan stays.
+    """
+    craft = teacher.craft
+    program = PoweredDescent(dataclasses.replace(
+        craft, dry_mass=craft.dry_mass / 2, most_thrust=(1 - reserve) * craft.most_thrust),
+        teacher.horizon, "constant")
+
+    def guess(measured, rest):
+        made = rest.clone()
+        for i in (rest[:, 0, 3] * teacher.horizon > LEAST_LEFT).nonzero()[:, 0].tolist():
+            landing = program.solve(measured[i], float(rest[i, :, 3].sum()))
+            if landing.status != "optimal":
+                landing = program.best(measured[i])
+            if landing.status == "optimal":
+                made[i] = held(landing)
+        return made
+    return guess
+
+
 def on_the_way(dataset, cuts=2, seed=0):
     """A dataset with states on the way besides: what is left of an optimal plan is optimal there.
 
@@ -231,7 +262,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
             measured = torch.cat([state[:, :6] * off, (believed * mass_scale / thrust_scale
                                                        )[:, None]], dim=1)
             rest = rest_of(plan, elapsed)
-            going = rest[:, 0, 3] * plan.shape[1] > 1.0  # with a second left nothing is changed
+            going = rest[:, 0, 3] * plan.shape[1] > LEAST_LEFT
             guessed = guess(measured, rest)
             new, least = rest, torch.full_like(elapsed, torch.inf)
             sound, fit = going & False, going & False

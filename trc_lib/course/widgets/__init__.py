@@ -1,7 +1,7 @@
 """The pictures of the course with controls: each function makes one widget."""
 
 from trc_lib.course.widgets.error_map import error_map
-from trc_lib.course.widgets.landing import landing
+from trc_lib.course.widgets.landing import landing, relaxation
 from trc_lib.course.widgets.microscope import microscope
 from trc_lib.course.widgets.phase_plane import phase_plane
 from trc_lib.course.widgets.shell import live_picture
@@ -13,4 +13,4 @@ from trc_lib.course.widgets.steering import (
 )
 
 __all__ = ["dataset_browser", "error_map", "landing", "live_picture", "microscope", "phase_plane",
-           "playground", "teacher_explorer", "time_machine"]
+           "playground", "relaxation", "teacher_explorer", "time_machine"]

@@ -1,6 +1,7 @@
 """The landing explorer: the optimum and a network's plan from any start, and their correction."""
 
 import functools
+import io
 
 import torch
 from matplotlib.figure import Figure
@@ -11,7 +12,7 @@ from trc_lib.course.widgets.canvas import Canvas
 from trc_lib.course.widgets.shell import Shell, check_teacher, counter, own_copy, slider
 from trc_lib.data.sampling import box
 from trc_lib.problems import Problem
-from trc_lib.systems.lander import H, Lander
+from trc_lib.systems.lander import Craft, H, Lander
 from trc_lib.teachers.landing import check, correct, safe
 
 MOST_ITERATIONS = 10
@@ -109,6 +110,27 @@ class Descent:
         return f"{said};  network{after}: {verdict}"
 
 
+def _view_slider():
+    view = counter("view (degrees)", 360, value=300)
+    view.step = VIEWS
+    return view
+
+
+def relaxation(craft):
+    """The widget: the ring of thrusts, and the cone that replaces it, to be turned.
+
+    Args:
+        craft: a `Craft`.
+    """
+    def draw(azimuth):
+        stream = io.BytesIO()
+        descents.relaxation(craft, azimuth).savefig(stream, format="png")
+        return stream.getvalue()
+
+    validation.instance("craft", craft, Craft)
+    return Shell(draw, {"azimuth": _view_slider()})
+
+
 def landing(model, problem):
     """The widget: sliders for the start, the iterations of Newton's method and the view.
 
@@ -126,7 +148,5 @@ def landing(model, problem):
         if low < high:
             starts[f"start_{i}"] = slider(low + 0.75 * (high - low), low, high, (high - low) / 50,
                                           f"start {label}")
-    view = counter("view (degrees)", 360, value=300)
-    view.step = VIEWS
     return Shell(descent.draw, starts | {"iterations": counter("iterations", MOST_ITERATIONS),
-                                         "azimuth": view})
+                                         "azimuth": _view_slider()})
