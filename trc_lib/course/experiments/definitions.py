@@ -32,7 +32,7 @@ FIGURES = {  # those that may decide, from the `Metrics` as a dict; the smaller 
     "control_mse": lambda metrics: metrics["control_mse"],
     "final_error": lambda metrics: metrics["final_error_mean"],
     "cost_gap": lambda metrics: max(metrics["cost_ratio"] - 1, ROUNDING),
-    "failed": lambda metrics: metrics["failed"]}
+    "rejected": lambda metrics: metrics["rejected"]}
 DEFAULTS = {"epochs": 10, "patience": 1000, "cycle_weight": 0.1}  # no early stopping
 
 
@@ -278,9 +278,9 @@ _LANDING_PROPOSAL = {"part": "proposal", "epochs": 150, "batch_size": 128}
 _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_weight": 1.0}
 
 POWERED_DESCENT = Study(
-    "powered_descent", "powered_descent", "failed", num_train=3_000, num_validation=300,
-    num_test=1_000, shipped=("mlp", "mlp_on_the_way", "recursive"), judge=landing.judge,
-    corrections=corrections.of_powered_descent("mlp", "recursive", "one_call"),
+    "powered_descent", "powered_descent", "rejected", num_train=3_000, num_validation=300,
+    num_test=1_000, shipped=("learned_gain", "mlp", "mlp_on_the_way", "recursive"), judge=landing.judge,
+    corrections=corrections.of_powered_descent("mlp", "recursive", "one_call", "learned_gain"),
     variants=(
         Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 480, "batch_size": 128},)),
         Variant("mlp_on_the_way", "MLP, also from states on the way", mlp,

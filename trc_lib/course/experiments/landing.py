@@ -21,7 +21,7 @@ def judge(dataset, controls, iterations=ITERATIONS):
     """The figures of plans for a landing, after some ``iterations`` of Newton's method.
 
     Returns:
-        shares of the plans: ``"failed"``, that are not safe or burn over 1 % more fuel than the
+        shares of the plans: ``"rejected"``, that are not safe or burn over 1 % more fuel than the
         optimum (no smaller than half a plan, so that it has a logarithm); ``"unsafe"``; and
         ``"landed"``, by the criterion of the literature, before Newton's method.
         ``"fuel_excess"``, the mean of the safe plans, 0 if none is, and ``"fuel_excess_p99"``; the
@@ -38,8 +38,8 @@ def judge(dataset, controls, iterations=ITERATIONS):
     sound, optimum = safe(report), system.fuel(dataset.controls)
     excess = report["fuel"] / optimum - 1
     of_safe = excess[sound].numpy() if bool(sound.any()) else np.zeros(1)
-    failed = 1 - float((sound & (excess <= EXCESS)).double().mean())
-    figures = {"landed": float(arrived.double().mean()), "failed": max(failed, 0.5 / len(sound)),
+    rejected = 1 - float((sound & (excess <= EXCESS)).double().mean())
+    figures = {"landed": float(arrived.double().mean()), "rejected": max(rejected, 0.5 / len(sound)),
                "unsafe": 1 - float(sound.double().mean()),
                "fuel_excess": float(of_safe.mean()),
                "fuel_excess_p99": float(np.quantile(of_safe, 0.99)),

@@ -5,14 +5,16 @@ from trc_lib.course.experiments.front import mean_of, on_the_front
 
 UNITS = {"control_mse": "control MSE ((m/s²)²)", "final_error": "mean final error",
          "cost_gap": "cost over the optimum, relative",
-         "failed": "share of plans that fail"}  # of the figures that may decide
+         "rejected": "share of plans that are rejected"}  # of the figures that may decide
 COLUMNS = {  # heading, a number of a run, and how it is printed
     "train s": ("train_seconds", "{:.0f}"), "control MSE": ("control_mse", "{:.1e}"),
     "terminal": ("terminal_error", "{:.1e}"), "excess": ("excess_energy", "{:.1e}"),
     "cost gap": ("cost_gap", "{:.4%}"), "final error": ("final_error_mean", "{:.1e}"),
     "p99": ("final_error_p99", "{:.1e}"), "max": ("final_error_max", "{:.1e}"),
-    "success": ("success_rate", "{:.2%}"), "failed": ("failed", "{:.2%}"),
-    "unsafe": ("unsafe", "{:.2%}"), "more fuel": ("fuel_excess", "{:.2%}")}
+    "success": ("success_rate", "{:.2%}"), "landed": ("landed", "{:.1%}"),
+    "unsafe": ("unsafe", "{:.2%}"), "rejected": ("rejected", "{:.2%}"),
+    "more fuel": ("fuel_excess", "{:.2%}"), "its p99": ("fuel_excess_p99", "{:.1%}")}
+OF_LANDINGS = ("train s", "landed", "unsafe", "rejected", "more fuel", "its p99")  # one unit each
 
 
 def table(results, names=None):
@@ -24,8 +26,8 @@ def table(results, names=None):
     """
     variants = results["variants"]
     names = list(variants) if names is None else list(names)
-    heads = [head for head, (figure, _) in COLUMNS.items()
-             if any(variants[name]["mean"].get(figure) is not None for name in names)]
+    heads = [head for head in (OF_LANDINGS if results["figure"] == "rejected" else COLUMNS)
+             if any(variants[name]["mean"].get(COLUMNS[head][0]) is not None for name in names)]
     width = max(len(variants[name]["label"]) for name in names) + 1
     lines = [" " * width + "".join(
         f"{f'[{head}]' if COLUMNS[head][0] == results['figure'] else head:>12s}"

@@ -37,6 +37,8 @@ TUNING_SEEDS = (100, 101)         # of the runs that try learning rates, and rep
 SEEDS = (0, 1, 2, 3, 4)           # of the runs in the table
 TEST_SEED = 2 * EVAL_SEED         # of the test problems, which are used for nothing else
 SLOW = 5.0                        # s: sets that take longer to make are kept
+OF_A_RUN = {"parameters", "multiply_adds", "train_seconds", "before", "validation", "cycles",
+            "cycle_improves", "failed"}  # what is kept of a run besides its figures
 FAILED = 1e9                      # the figures of a run whose loss was no longer finite
 
 
@@ -293,7 +295,11 @@ def figures_of(study, dataset, controls):
     """The `Metrics` of controls as a dict, with the figure that decides."""
     metrics = dataclasses.asdict(measure(dataset, controls))
     if study.judge is not None:
-        metrics |= study.judge(dataset, controls)
+        judged = study.judge(dataset, controls)
+        if taken := judged.keys() & (metrics.keys() | OF_A_RUN):
+            raise ValueError(f"judge gives {', '.join(sorted(taken))}, which is the name of "
+                             "something else that is kept of a run; choose another")
+        metrics |= judged
     return metrics | {study.figure: FIGURES[study.figure](metrics)}
 
 

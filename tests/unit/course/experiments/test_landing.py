@@ -17,19 +17,19 @@ def problems():
 
 def test_the_optimum_passes_and_what_is_wrong_with_others_is_counted(problems):
     judged = landing.judge(problems, problems.controls)
-    assert judged["failed"] == 0.5 / 16 and judged["unsafe"] == 0 and judged["landed"] == 1
+    assert judged["rejected"] == 0.5 / 16 and judged["unsafe"] == 0 and judged["landed"] == 1
     assert abs(judged["fuel_excess"]) < 1e-3
     wasteful = problems.controls.clone()
     wasteful[:4] = correct(problems.system, problems.initial_states[:4], problems.system.within(
         problems.controls[:4] * torch.tensor([1.0, 1.0, 1.0, 1.4])), 8)
     judged = landing.judge(problems, wasteful, iterations=0)
-    assert judged["failed"] == pytest.approx(4 / 16)
+    assert judged["rejected"] == pytest.approx(4 / 16)
     short = problems.controls.clone()
     short[:8, :, 3] *= 0.9
     judged = landing.judge(problems, short, iterations=0)
-    assert judged["unsafe"] == judged["failed"] == 0.5 and judged["position_p99"] > 10
+    assert judged["unsafe"] == judged["rejected"] == 0.5 and judged["position_p99"] > 10
     nowhere = landing.judge(problems, short * torch.nan, iterations=0)
-    assert nowhere["failed"] == 1 and nowhere["fuel_excess"] == 0
+    assert nowhere["rejected"] == 1 and nowhere["fuel_excess"] == 0
 
 
 def test_most_guesses_of_the_polynomial_law_land_after_newtons_method(problems):
