@@ -279,7 +279,8 @@ _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_wei
 
 POWERED_DESCENT = Study(
     "powered_descent", "powered_descent", "rejected", num_train=3_000, num_validation=300,
-    num_test=1_000, shipped=("learned_gain", "mlp", "mlp_on_the_way", "recursive"), judge=landing.judge,
+    num_test=1_000, shipped=("learned_gain", "mlp", "mlp_on_the_way", "recursive"),
+    judge=landing.judge,
     corrections=corrections.of_powered_descent("mlp", "recursive", "one_call", "learned_gain"),
     variants=(
         Variant("mlp", "MLP, equal parameters", mlp, ({"epochs": 480, "batch_size": 128},)),
@@ -292,6 +293,4 @@ POWERED_DESCENT = Study(
                 (_LANDING_PROPOSAL | {"epochs": 300}, _LANDING_CYCLES | {"epochs": 60})),
     ))
 
-# Those with results in data/results. POWERED_DESCENT has none yet; the command line takes it as
-# --study trc_lib.course.experiments.definitions:POWERED_DESCENT.
-STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL)}
+STUDIES = {study.name: study for study in (RECURSION, BOUNDED, VAN_DER_POL, POWERED_DESCENT)}

@@ -39,7 +39,8 @@ def judge(dataset, controls, iterations=ITERATIONS):
     excess = report["fuel"] / optimum - 1
     of_safe = excess[sound].numpy() if bool(sound.any()) else np.zeros(1)
     rejected = 1 - float((sound & (excess <= EXCESS)).double().mean())
-    figures = {"landed": float(arrived.double().mean()), "rejected": max(rejected, 0.5 / len(sound)),
+    figures = {"landed": float(arrived.double().mean()),
+               "rejected": max(rejected, 0.5 / len(sound)),
                "unsafe": 1 - float(sound.double().mean()),
                "fuel_excess": float(of_safe.mean()),
                "fuel_excess_p99": float(np.quantile(of_safe, 0.99)),
@@ -235,9 +236,10 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
         dt: s of a step of the simulation.
 
     Returns:
-        dict of ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"`` (kg), ``"low"`` (m
-        below the glide slope on the way), each ``[n]``; ``"refused"``, the share of guesses that
-        were not safe; and ``"paths"``, ``[n, steps, 3]``, which stand still after landing.
+        dict of ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"`` (kg), ``"lowest"``
+        (m, the least altitude on the way), ``"low"`` (m below the glide slope), each ``[n]``;
+        ``"refused"``, the share of guesses that were not safe; and ``"paths"``, ``[n, steps, 3]``,
+        which stand still after landing.
     """
     draw = torch.Generator().manual_seed(seed)
     n, craft = len(x0), system.craft
@@ -251,6 +253,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
     believed = x0[:, 6].clone()       # kg, from the fuel that was asked for
     elapsed, flown, asked, refused = torch.zeros(n, dtype=torch.float64), 0.0, 0, 0
     paths, low = [state[:, :3].clone()], torch.zeros(n, dtype=torch.float64)
+    lowest = state[:, 2].clone()
     steep = np.tan(np.radians(craft.glide_slope or 0.0))
     # what it weighs by its accelerometer is no measure of its fuel
     light = dataclasses.replace(craft, dry_mass=craft.dry_mass / 2)
@@ -293,10 +296,12 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
         believed = believed - craft.burn_rate * size * span[:, 0]
         elapsed, flown = elapsed + dt, flown + dt
         low = torch.maximum(low, steep * state[:, :2].norm(dim=1) - state[:, 2])
+        lowest = torch.minimum(lowest, state[:, 2])
         paths.append(state[:, :3].clone())
     return {"miss": state[:, :2].norm(dim=1), "altitude": state[:, 2],
             "speed": state[:, 3:6].norm(dim=1), "fuel": x0[:, 6] * mass_scale - state[:, 6],
-            "low": low, "refused": refused / max(asked, 1), "paths": torch.stack(paths, dim=1)}
+            "lowest": lowest, "low": low, "refused": refused / max(asked, 1),
+            "paths": torch.stack(paths, dim=1)}
 
 
 def _impulse(plan, times):
@@ -307,6 +312,10 @@ def _impulse(plan, times):
 
 
 def landed(report):
-    """Which of the flights of `descend` landed, by the criterion of the literature."""
+    """Which flights landed, by the criterion of the literature.
+
+    Those of `descend` must not have been below the ground on the way, either.
+    """
+    over = report.get("lowest", report["altitude"]) > -PUBLISHED[1]
     return ((report["miss"] < PUBLISHED[0]) & (report["altitude"].abs() < PUBLISHED[1])
-            & (report["speed"] < PUBLISHED[2]))
+            & (report["speed"] < PUBLISHED[2]) & over)

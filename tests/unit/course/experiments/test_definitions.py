@@ -126,7 +126,7 @@ def test_a_plain_network_gets_the_parameters_of_the_recursive_one(study):
 KINDS = {"single_latent": SingleLatent, "last_gradient": LastCycleGradient, "no_carry": NoCarry,
          "one_call": OneCall, "one_call_six": OneCall, "learned_gain": LearnedGain,
          "corrector": Corrector, "corrector_unshared": Corrector, "mlp": MLP, "mlp_parameters": MLP,
-         "mlp_cost": MLP}
+         "mlp_cost": MLP, "mlp_on_the_way": MLP}
 
 
 @each_study
