@@ -70,12 +70,12 @@ def _one_refinement(job):
 def _one_landing():
     """For the GIF of chapter 11: a network's plan as it is and corrected, and the optimum."""
     problem = powered_descent()
-    start = torch.tensor([[1500.0, 0, 1500, 40, 40, -70, 1905]], dtype=torch.float64)
-    rest = torch.zeros_like(start)
+    start = torch.tensor([[2400.0, 0, 1200, 40, 50, -60, 1820]], dtype=torch.float64)
+    rest = torch.tensor([[0.0] * 6 + [problem.teacher.craft.dry_mass]], dtype=torch.float64)
     plan = pretrained("laboratory/powered_descent_mlp", MLP).solve(start, rest)
     corrected = correct(problem.teacher.system, start, plan, 8)
     return {"system": problem.teacher.system, "start": start[0], "flights": {
-        "network, as it is": (plan[0], plots.LOOKS["a guess"]),
+        "network, as it is": (plan[0], plots.LOOKS["a guess"] | {"linestyle": "-"}),
         "network, corrected": (corrected[0], plots.LOOKS["network"]),
         "optimum": (problem.teacher.solve(start, rest)[0], plots.OPTIMUM)}}
 
