@@ -267,7 +267,9 @@ def test_the_stored_front_has_a_point_for_every_network_and_every_number_of_iter
                 assert value == pytest.approx(run[figure], rel=1e-2, abs=slack)
     for correction in study.corrections:
         if {(correction.start, 0), (correction.name, 0)} <= points.keys():
-            assert points[correction.name, 0]["runs"] == points[correction.start, 0]["runs"]
+            pairs = zip(*(points[name, 0]["runs"] for name in (correction.name, correction.start)))
+            for ours, theirs in pairs:  # a network's answer in float32, and put into its limits
+                assert ours == pytest.approx(theirs, rel=1e-4)
 
 
 @each_study

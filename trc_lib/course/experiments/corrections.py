@@ -286,5 +286,7 @@ def of_powered_descent(*networks):
             for start in ("polynomial law", "nearest neighbour", *networks))
     return (*ours, Correction("cone_programs", "cone programs, in search of the time", "nothing",
                               None, landing.cone_programs, (1,)),
-            Correction("mlp_cone_program", "mlp + one cone program in its time", "mlp", None,
-                       landing.one_cone_program, (1,)))
+            *(Correction(f"{start.replace(' ', '_')}_cone_program",
+                         f"{start} + one cone program in its time", start, None,
+                         landing.one_cone_program, (1,))
+              for start in ("polynomial law", "nearest neighbour", "mlp")))

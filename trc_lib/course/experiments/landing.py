@@ -55,7 +55,8 @@ def polynomial_law(teacher, train_set=None):
     """A guess without learning: accelerations linear in time that land, in the best of 14 times.
 
     The time is the one with the least fuel among those whose thrusts leave their limits least.
-    Source: the guidance of the Apollo lunar module; Klumpp (1974), Apollo lunar descent guidance.
+    Source: Cherry (1964), A general, explicit, optimizing guidance law for rocket-propelled
+    spaceflight. The guidance of the Apollo lunar module has one power of time more.
     """
     system, N = teacher.system, teacher.horizon
     craft = system.craft
@@ -214,7 +215,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
 
     Every craft has a thrust and a mass that are off by up to ``spread``, drifts in a constant
     horizontal wind, and measures position and velocity with errors in proportion. It weighs itself:
-    what its accelerometer says after the first plan corrects the mass that it plans with. A new
+    the ratio of thrust and mass that it plans with is exact after the first plan. A new
     plan is a guess, corrected by Newton's method; what is left of the old plan, corrected, is
     another. `check` looks at both from where the craft believes to be. Both leave some of the
     thrust in reserve; of those that are safe the one with less fuel is flown. If none is, the old
@@ -237,7 +238,8 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
 
     Returns:
         dict of ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"`` (kg), ``"lowest"``
-        (m, the least altitude on the way), ``"low"`` (m below the glide slope), each ``[n]``;
+        (m, the least altitude on the way), ``"low"`` (m below the glide slope), ``"left"`` (kg of
+        fuel; negative if the tanks were empty before), each ``[n]``;
         ``"refused"``, the share of guesses that were not safe; and ``"paths"``, ``[n, steps, 3]``,
         which stand still after landing.
     """
@@ -250,6 +252,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
     off = 1 + bias * torch.randn(n, 6, generator=draw, dtype=torch.float64)
     state, down = x0.clone(), torch.tensor([0.0, 0.0, -craft.gravity], dtype=torch.float64)
     state[:, 6] = x0[:, 6] * mass_scale
+    dry = state[:, 6] - (x0[:, 6] - craft.dry_mass)  # the tanks hold what they should
     believed = x0[:, 6].clone()       # kg, from the fuel that was asked for
     elapsed, flown, asked, refused = torch.zeros(n, dtype=torch.float64), 0.0, 0, 0
     paths, low = [state[:, :3].clone()], torch.zeros(n, dtype=torch.float64)
@@ -300,8 +303,8 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
         paths.append(state[:, :3].clone())
     return {"miss": state[:, :2].norm(dim=1), "altitude": state[:, 2],
             "speed": state[:, 3:6].norm(dim=1), "fuel": x0[:, 6] * mass_scale - state[:, 6],
-            "lowest": lowest, "low": low, "refused": refused / max(asked, 1),
-            "paths": torch.stack(paths, dim=1)}
+            "lowest": lowest, "low": low, "left": state[:, 6] - dry,
+            "refused": refused / max(asked, 1), "paths": torch.stack(paths, dim=1)}
 
 
 def _impulse(plan, times):
@@ -314,8 +317,9 @@ def _impulse(plan, times):
 def landed(report):
     """Which flights landed, by the criterion of the literature.
 
-    Those of `descend` must not have been below the ground on the way, either.
+    Those of `descend` must not have been below the ground on the way, nor out of fuel, either.
     """
     over = report.get("lowest", report["altitude"]) > -PUBLISHED[1]
+    over = over & (report["left"] >= 0) if "left" in report else over
     return ((report["miss"] < PUBLISHED[0]) & (report["altitude"].abs() < PUBLISHED[1])
             & (report["speed"] < PUBLISHED[2]) & over)
