@@ -27,7 +27,11 @@ class LinearMap:
         self.system, self.state_dim = dataset.system, dataset.system.state_dim
         problems = torch.cat([dataset.initial_states, dataset.target_states], dim=1)
         controls = dataset.controls.flatten(1)
-        self.weights = torch.linalg.lstsq(problems, controls).solution  # [2 state_dim, N m]
+        # the smallest weights, also where a component of the problems never changes
+        size = problems.norm(dim=0)
+        size = size.where(size > 0, 1.0)
+        inverse = torch.linalg.pinv(problems / size, rtol=1e-10) / size[:, None]
+        self.weights = inverse @ controls                               # [2 state_dim, N m]
         self.shape = tuple(dataset.controls.shape[1:])
 
     @property

@@ -32,6 +32,25 @@ def test_the_linear_map_is_the_least_squares_fit_clamped_to_the_limits():
     np.testing.assert_allclose(found[..., 0], expected.clip(-1, 1), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-6, 1e6])
+def test_the_linear_map_stands_components_that_never_change(unit):
+    """Such as the altitude of a target; the answer is the same in any unit of one of the others."""
+    class Problems:
+        system = DoubleIntegrator()
+
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 6, generator=rng, dtype=torch.float64) * torch.tensor(
+        [1000.0, 0.0, 70.0, 1.0, 0.0, 0.0]) + torch.tensor([0.0, 0, 0, 0, 1505, 0])
+    controls = x @ torch.randn(6, 8, generator=rng, dtype=torch.float64) + 3
+    units = torch.tensor([1.0, 1, unit, 1, 1, 1], dtype=torch.float64)
+    data = Problems()
+    data.initial_states, data.target_states = (x * units).split(3, dim=1)
+    data.controls = controls[:, :, None]
+    problems = torch.cat([data.initial_states, data.target_states], dim=1)
+    fitted = problems @ LinearMap(data).weights
+    assert float((fitted - controls).abs().max()) < 1e-6 * float(controls.abs().max())
+
+
 def test_an_mlp_is_its_formula_and_keeps_its_units(dataset):
     model = MLP(MLPConfig(width=7, depth=2), seed=3)
     model.set_scaling(dataset)
