@@ -17,7 +17,7 @@ from tests import ROOT
 from trc_lib.__main__ import main
 from trc_lib.course import doctor, install
 
-BARE = {"playwright", "pre-commit", "onnx", "cvxpy", "nbval", "pytest-xdist", "ruff"}
+BARE = {"playwright", "pre-commit", "onnx", "osqp", "nbval", "pytest-xdist", "ruff"}
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_it_finds_a_damaged_network(damaged_course, damage):
 def test_it_finds_a_damaged_notebook(damaged_course, text):
     (damaged_course / "notebooks" / "05_evaluation.ipynb").write_text(text)
     _, passed, found, remedy = doctor._notebooks()
-    assert not passed and found.startswith("9 of 10")
+    assert not passed and found.startswith("10 of 11")
     assert "05_evaluation.ipynb" in remedy or "again" in remedy
 
 

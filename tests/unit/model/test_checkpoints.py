@@ -22,7 +22,8 @@ def test_every_shipped_checkpoint_is_read(path):
                                             ("learned_gain", LearnedGain)) if part in path.name),
                    TinyRecursiveControl)
     model = network.load(path)
-    x0, xT = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    n = model.config.state_dim
+    x0, xT = torch.rand(2, 3, n, generator=torch.Generator().manual_seed(0))
     assert bool(torch.isfinite(model(x0, xT)["controls"]).all()) and model.recipe["best_epoch"]
 
 

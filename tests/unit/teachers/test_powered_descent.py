@@ -52,6 +52,34 @@ def test_the_best_time_of_flight_is_that_of_the_literature(name, start, time, fu
         assert there.status == "infeasible" or there.fuel > landing.fuel
 
 
+def test_a_toolbox_that_holds_accelerations_needs_more_and_as_much_with_short_steps():
+    """It prints 373.72 kg for steps of 1 s; its limits hold at the beginning of each."""
+    craft, start, time = CRAFTS["all"], np.array(STARTS["all"]), 75.0
+
+    def held(N):
+        h, burn, mass = time / N, craft.burn_rate, start[6]
+        u, s, z = cvxpy.Variable((N, 3)), cvxpy.Variable(N), cvxpy.Variable(N + 1)
+        r, v = cvxpy.Variable((N + 1, 3)), cvxpy.Variable((N + 1, 3))  # km, 100 m/s
+        z0 = np.log(mass - burn * craft.most_thrust * np.linspace(0, time, N + 1))
+        d, pull = (z - z0)[:-1], u - np.array([[0, 0, craft.gravity]])
+        rules = [r[0] == start[:3] / 1e3, v[0] == start[3:6] / 100, z[0] == np.log(mass),
+                 r[N] == 0, v[N] == 0, v[1:] == v[:-1] + h / 100 * pull,
+                 r[1:] == r[:-1] + h / 10 * v[:-1] + h**2 / 2e3 * pull,
+                 z[1:] == z[:-1] - burn * h * s, cvxpy.norm(u, axis=1) <= s, d >= 0,
+                 s <= cvxpy.multiply(craft.most_thrust * np.exp(-z0[:-1]), 1 - d),
+                 s >= cvxpy.multiply(craft.least_thrust * np.exp(-z0[:-1]), 1 - d + d**2 / 2),
+                 u[:, 2] >= np.cos(np.radians(craft.pointing)) * s,
+                 cvxpy.norm(v, axis=1) <= craft.most_speed / 100,
+                 r[:, 2] >= np.tan(np.radians(4)) * cvxpy.norm(r[:, :2], axis=1)]
+        problem = cvxpy.Problem(cvxpy.Maximize(z[N]), rules)
+        problem.solve(cvxpy.CLARABEL, tol_gap_abs=1e-10, tol_gap_rel=1e-10, tol_feas=1e-10)
+        return mass - np.exp(problem.value)
+
+    ours = solved("all", 75, time).fuel
+    assert held(75) == pytest.approx(373.72, abs=0.2)
+    assert ours < held(300) < held(75) and held(300) == pytest.approx(ours, abs=0.15)
+
+
 def test_a_start_that_needs_more_fuel_than_there_is_is_proved_infeasible():
     start = (2000, 0, 1500, 100, 40, -75, 1905)
     problem = PoweredDescent(CRAFTS["slope"], 78)
