@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.integrate
 
+from tests.unit.teachers.flying import fly
 from trc_lib.systems import Craft
-from trc_lib.teachers.powered_descent import PoweredDescent, fly
+from trc_lib.teachers.powered_descent import PoweredDescent
 
 cvxpy = pytest.importorskip("cvxpy")
 
@@ -316,8 +317,6 @@ def test_problems_that_make_no_sense_are_refused():
         problem.solve(START, -1)
     with pytest.raises(ValueError, match="horizon"):
         PoweredDescent(horizon=1)
-    with pytest.raises(ValueError, match="landing is infeasible"):
-        fly(Craft(), problem.solve(START, 20))
 
 
 @pytest.mark.parametrize("start", [(0, 0, 1, 0, 0, -300, 1905), (2000, 0, -10, 0, 0, 0, 1905),
