@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trc_lib
 from trc_lib import io, validation
+from trc_lib.course import experiments
 from trc_lib.course.batch.engines import Local, Slurm
 from trc_lib.course.batch.job import NotebookFailed
 from trc_lib.course.batch.runner import run_course
@@ -231,15 +232,7 @@ def sweep(options):
     if not options.only:
         io.write_json(root() / "data" / "results" / f"{study.name}.json", table)
         ship(out, study)
-    heads = ("mean error", 12), ("spread", 10), ("largest", 10), ("success", 9), ("seconds", 9)
-    print(" " * 48 + "".join(f"{head:>{width}s}" for head, width in heads))
-    for row in table["variants"].values():
-        mean, spread = row["mean"], row["spread"]
-        figures = "   every run failed" if not mean else (
-            f"{mean['final_error_mean']:12.2g}{spread['final_error_mean']:10.1g}"
-            f"{mean['final_error_max']:10.2g}{mean['success_rate']:9.2%}"
-            f"{mean['train_seconds']:9.1f}")
-        print(f"{row['label']:48s}{figures}")
+    print(experiments.table(table))
 
 
 def lab(options):

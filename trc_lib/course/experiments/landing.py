@@ -11,6 +11,7 @@ from trc_lib.teachers.powered_descent import PoweredDescent
 ITERATIONS = 5            # of Newton's method that every network's plan gets before it is judged
 PUBLISHED = (10, 1, 5)    # m horizontal, m of altitude, m/s: a landing, in the literature
 EXCESS = 0.01             # of the optimum's fuel: what a plan may burn more
+RESERVE = 0.1             # of the largest thrust: what new plans do without, if they can
 UNSAFE = 1e6              # kg: what an unsafe plan costs beside one that is safe
 LEAST_LEFT = 1.0          # s of a plan: with less nothing is changed any more
 LAST_STEPS = 4            # of a plan: no start lies on the way so late
@@ -30,8 +31,6 @@ def judge(dataset, controls, iterations=ITERATIONS):
     """
     system, x0 = dataset.system, dataset.initial_states
     end = system.rollout_unchecked(x0, controls)[:, -1]
-    arrived = landed({"miss": end[:, :2].norm(dim=1), "altitude": end[:, 2],
-                      "speed": end[:, 3:6].norm(dim=1)})
     if iterations:
         controls = correct(system, x0, controls, iterations)
     report = check(system, x0, controls)
@@ -39,7 +38,7 @@ def judge(dataset, controls, iterations=ITERATIONS):
     excess = report["fuel"] / optimum - 1
     of_safe = excess[sound].numpy() if bool(sound.any()) else np.zeros(1)
     rejected = 1 - float((sound & (excess <= EXCESS)).double().mean())
-    figures = {"landed": float(arrived.double().mean()),
+    figures = {"landed": float(arrived(end).double().mean()),
                "rejected": max(rejected, 0.5 / len(sound)),
                "unsafe": 1 - float(sound.double().mean()),
                "fuel_excess": float(of_safe.mean()),
@@ -47,6 +46,12 @@ def judge(dataset, controls, iterations=ITERATIONS):
                "low_max": float(report["low"].nan_to_num(1e9).max())}
     return figures | {f"{name}_p99": float(np.quantile(report[name].nan_to_num(1e9).numpy(), 0.99))
                       for name in ("low", "position")}
+
+
+def arrived(end):
+    """Which flights that end in these states, ``[n, 7]``, landed by the literature's criterion."""
+    return ((end[:, :2].norm(dim=1) < PUBLISHED[0]) & (end[:, 2].abs() < PUBLISHED[1])
+            & (end[:, 3:6].norm(dim=1) < PUBLISHED[2]))
 
 
 # ---------------------------------------------------------------- guesses and corrections
@@ -135,16 +140,16 @@ def downrange(x0):
     return start, turn
 
 
-def everywhere(network):
-    """A guess for any start, from a network that knows starts downrange that drift to one side."""
-    def solve(x0):
-        start, turn = downrange(x0)
-        rest = torch.zeros_like(start)
-        rest[:, 6] = network.system.craft.dry_mass
-        controls = network.solve(start, rest)
+def by_network(network):
+    """A guess for `descend`, from a network that knows starts downrange that drift to one side."""
+    def guess(measured, rest):
+        start, turn = downrange(measured)
+        target = torch.zeros_like(start)
+        target[:, 6] = network.system.craft.dry_mass
+        controls = network.solve(start, target)
         controls[..., :2] = controls[..., :2] @ turn
         return controls
-    return solve
+    return guess
 
 
 def by_polynomial(teacher):
@@ -153,16 +158,13 @@ def by_polynomial(teacher):
     return lambda measured, rest: law(measured, None)
 
 
-def by_cone_programs(teacher, reserve=0.1):
+def by_cone_programs(teacher, reserve=RESERVE):
     """A guess for `descend` from the solver, one craft after the other.
 
     A program in the time that the old plan has left; if it has no answer, the best time is sought,
     and if there is none either, the old plan stays.
     """
-    craft = teacher.craft
-    program = PoweredDescent(dataclasses.replace(
-        craft, dry_mass=craft.dry_mass / 2, most_thrust=(1 - reserve) * craft.most_thrust),
-        teacher.horizon, "constant")
+    program = PoweredDescent(_of_a_pilot(teacher.craft, reserve), teacher.horizon, "constant")
 
     def guess(measured, rest):
         made = rest.clone()
@@ -209,18 +211,24 @@ def rest_of(controls, elapsed):
     return torch.cat([thrust, (left / N)[..., None].expand(-1, N, 1)], dim=-1)
 
 
-def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, wind=0.05,
+def _of_a_pilot(craft, reserve):
+    """The craft with less thrust, and any mass: what a pilot weighs is no measure of its fuel."""
+    return dataclasses.replace(craft, dry_mass=craft.dry_mass / 2,
+                               most_thrust=(1 - reserve) * craft.most_thrust)
+
+
+def descend(system, x0, plan, guess=None, every=5.0, reserve=RESERVE, spread=0.05, wind=0.05,
             bias=0.005, seed=0, dt=0.1):
     """Fly plans on craft that are not as they should be, and plan anew on the way.
 
     Every craft has a thrust and a mass that are off by up to ``spread``, drifts in a constant
     horizontal wind, and measures position and velocity with errors in proportion. It weighs itself:
-    the ratio of thrust and mass that it plans with is exact after the first plan. A new
-    plan is a guess, corrected by Newton's method; what is left of the old plan, corrected, is
-    another. `check` looks at both from where the craft believes to be. Both leave some of the
-    thrust in reserve; of those that are safe the one with less fuel is flown. If none is, the old
-    plan may use the reserve, and then the guess; and if that is not safe either, whatever misses
-    least is flown.
+    the ratio of thrust and mass that it plans with is exact after the first plan. A new plan is a
+    guess, corrected by Newton's method; what is left of the old plan, corrected, is another.
+    `check` looks at both from where the craft believes to be. Both leave some of the thrust in
+    reserve; of those that are safe the one with less fuel is flown. If none is, the old plan may
+    use the reserve, and then the guess; and if that is not safe either, whatever misses least is
+    flown.
 
     Args:
         system: a `Lander`.
@@ -237,9 +245,10 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
         dt: s of a step of the simulation.
 
     Returns:
-        dict of ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"`` (kg), ``"lowest"``
-        (m, the least altitude on the way), ``"low"`` (m below the glide slope), ``"left"`` (kg of
-        fuel; negative if the tanks were empty before), each ``[n]``;
+        dict of ``"landed"``, by the criterion of the literature, without having been out of fuel
+        or below the ground; ``"miss"`` (m), ``"altitude"`` (m), ``"speed"`` (m/s), ``"fuel"``
+        (kg); ``"lowest"`` (m, the least altitude on the way), ``"low"`` (m below the glide slope),
+        ``"left"`` (kg of fuel, negative if it was burnt before the end), each ``[n]``;
         ``"refused"``, the share of guesses that were not safe; and ``"paths"``, ``[n, steps, 3]``,
         which stand still after landing.
     """
@@ -258,10 +267,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
     paths, low = [state[:, :3].clone()], torch.zeros(n, dtype=torch.float64)
     lowest = state[:, 2].clone()
     steep = np.tan(np.radians(craft.glide_slope or 0.0))
-    # what it weighs by its accelerometer is no measure of its fuel
-    light = dataclasses.replace(craft, dry_mass=craft.dry_mass / 2)
-    spare = dataclasses.replace(light, most_thrust=(1 - reserve) * craft.most_thrust)
-    pilots = [type(system)(each) for each in (spare, light)]
+    careful, bold = (type(system)(_of_a_pilot(craft, kept)) for kept in (reserve, 0.0))
     while bool((elapsed < plan[..., 3].sum(dim=1)).any()):
         if guess is not None and flown >= every:
             flown = 0.0
@@ -272,8 +278,7 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
             guessed = guess(measured, rest)
             new, least = rest, torch.full_like(elapsed, torch.inf)
             sound, fit = going & False, going & False
-            for pilot, sources in ((pilots[0], (rest, guessed)), *(
-                    (pilots[-1], (source,)) for source in (rest, guessed))):
+            for pilot, sources in ((careful, (rest, guessed)), (bold, (rest,)), (bold, (guessed,))):
                 done = sound
                 for source in sources:
                     made = correct(pilot, measured, source, ITERATIONS)
@@ -301,9 +306,11 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=0.1, spread=0.05, w
         low = torch.maximum(low, steep * state[:, :2].norm(dim=1) - state[:, 2])
         lowest = torch.minimum(lowest, state[:, 2])
         paths.append(state[:, :3].clone())
-    return {"miss": state[:, :2].norm(dim=1), "altitude": state[:, 2],
+    left = state[:, 6] - dry
+    return {"landed": arrived(state) & (lowest > -PUBLISHED[1]) & (left >= 0),
+            "miss": state[:, :2].norm(dim=1), "altitude": state[:, 2],
             "speed": state[:, 3:6].norm(dim=1), "fuel": x0[:, 6] * mass_scale - state[:, 6],
-            "lowest": lowest, "low": low, "left": state[:, 6] - dry,
+            "lowest": lowest, "low": low, "left": left,
             "refused": refused / max(asked, 1), "paths": torch.stack(paths, dim=1)}
 
 
@@ -312,14 +319,3 @@ def _impulse(plan, times):
     h, N = plan[:, :1, None, 3], plan.shape[1]
     spent = (times[..., None] - h * torch.arange(N).to(h)).clamp(min=0).minimum(h)  # s, each step
     return spent @ plan[..., :3]
-
-
-def landed(report):
-    """Which flights landed, by the criterion of the literature.
-
-    Those of `descend` must not have been below the ground on the way, nor out of fuel, either.
-    """
-    over = report.get("lowest", report["altitude"]) > -PUBLISHED[1]
-    over = over & (report["left"] >= 0) if "left" in report else over
-    return ((report["miss"] < PUBLISHED[0]) & (report["altitude"].abs() < PUBLISHED[1])
-            & (report["speed"] < PUBLISHED[2]) & over)

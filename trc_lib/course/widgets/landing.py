@@ -13,7 +13,7 @@ from trc_lib.course.widgets.shell import Shell, check_teacher, counter, own_copy
 from trc_lib.data.sampling import box
 from trc_lib.problems import Problem
 from trc_lib.systems.lander import Craft, H, Lander
-from trc_lib.teachers.landing import check, correct, safe
+from trc_lib.teachers.landing import STRICT, check, correct, safe
 
 MOST_ITERATIONS = 10
 VIEWS = 30      # degrees between two views
@@ -32,8 +32,7 @@ class Descent:
 
     def __init__(self, model, problem):
         self.teacher = validation.instance("problem", problem, Problem).teacher
-        self.system = validation.instance("problem.teacher.system", self.teacher.system,
-                                                  Lander)
+        self.system = validation.instance("problem.teacher.system", self.teacher.system, Lander)
         check_teacher(self.teacher, model)
         self.model = own_copy(model)
         _, self.low, self.high = box("state_range", problem.state_range, self.system.state_dim)
@@ -91,16 +90,17 @@ class Descent:
 
     def text(self, x0, optimum, plan, iterations):
         """What the picture shows, in words."""
-        report = {name: value.item() for name, value in check(self.system, x0, plan).items()}
+        checked = check(self.system, x0, plan)
+        report = {name: value.item() for name, value in checked.items()}
         fuel = report["fuel"]
         said, more = "the teacher finds no landing from here", ""
         if optimum is not None:
             least = self.system.fuel(optimum).item()
             said = f"optimum {least:.1f} kg in {optimum[0, :, H].sum():.1f} s"
             more = f" ({100 * (fuel / least - 1):+.1f} %)"
-        if bool(safe(check(self.system, x0, plan))):
+        if bool(safe(checked)):
             verdict = f"safe, {fuel:.1f} kg{more}"
-        elif report["position"] > 1 or report["speed"] > 0.5:
+        elif report["position"] > STRICT[0] or report["speed"] > STRICT[1]:
             verdict = f"misses by {report['position']:.0f} m and {report['speed']:.1f} m/s"
         elif report["low"] > 0:
             verdict = f"{report['low']:.1f} m below the glide slope"

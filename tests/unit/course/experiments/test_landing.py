@@ -58,7 +58,7 @@ class Recorder:
 
 def test_a_start_anywhere_is_turned_into_the_frame_and_the_answer_back(problems):
     network = Recorder(problems.system)
-    guess = landing.everywhere(network)
+    guess = landing.by_network(network)
     for angle in (0.3, 2.0, -1.2, math.pi):
         for side in (1.0, -1.0):
             start = torch.tensor([[800.0, 0, 1500, 20, 7, -50, 1900]], dtype=torch.float64)
@@ -67,11 +67,11 @@ def test_a_start_anywhere_is_turned_into_the_frame_and_the_answer_back(problems)
                                  [math.sin(angle), math.cos(angle)]], dtype=torch.float64)
             turned = start.clone()
             turned[0, :2], turned[0, 3:5] = turn @ start[0, :2], turn @ start[0, 3:5]
-            answer = guess(turned)
+            answer = guess(turned, None)
             assert torch.allclose(network.asked, torch.tensor(
                 [[800.0, 0, 1500, 20, 7, -50, 1900]]).double())
             assert torch.allclose(answer[0, 0, :2], turn @ torch.tensor([800.0, 7 * side]).double())
-    assert bool(guess(torch.zeros(1, 7).double()).isfinite().all())  # right above the target
+    assert bool(guess(torch.zeros(1, 7).double(), None).isfinite().all())  # right above the target
 
 
 def test_the_rest_of_a_plan_pushes_and_lasts_as_what_is_left(problems):
@@ -86,15 +86,15 @@ def test_the_rest_of_a_plan_pushes_and_lasts_as_what_is_left(problems):
 def test_a_craft_as_it_should_be_lands_in_open_loop_and_one_that_is_not_does_not(problems):
     args = problems.system, problems.initial_states, problems.controls
     calm = landing.descend(*args, spread=0.0, wind=0.0, bias=0.0, dt=0.02)
-    assert bool(landing.landed(calm).all()) and float(calm["miss"].max()) < 1
+    assert bool(calm["landed"].all()) and float(calm["miss"].max()) < 1
     fuel = problems.system.fuel(problems.controls)
     assert torch.allclose(calm["fuel"], fuel, rtol=1e-3)
     anew = landing.descend(*args, lambda x, rest: rest, spread=0.0, wind=0.0, bias=0.0, dt=0.02,
                            every=3.0, reserve=0.0)  # those that have landed stay where they are
-    assert bool(landing.landed(anew).all())
+    assert bool(anew["landed"].all())
     assert torch.allclose(anew["fuel"], fuel, rtol=5e-3)
     rough = landing.descend(*args, seed=1)
-    assert float(landing.landed(rough).double().mean()) < 0.2
+    assert float(rough["landed"].double().mean()) < 0.2
     again = landing.descend(*args, seed=1)
     assert torch.equal(rough["miss"], again["miss"])
 
@@ -106,7 +106,7 @@ def test_planning_anew_brings_more_home_and_a_bad_guess_never_flies(problems):
     anew = landing.descend(*args, lambda x, rest: rest, **small)
     assert float(anew["miss"].median()) < 0.5 * float(alone["miss"].median())
     spared = landing.descend(*args, lambda x, rest: rest, **small | {"reserve": 0.0})
-    assert landing.landed(anew).sum() > landing.landed(spared).sum()  # thrust in reserve saves some
+    assert anew["landed"].sum() > spared["landed"].sum()  # thrust in reserve saves some
     nonsense = landing.descend(*args, lambda x, rest: torch.full_like(rest, 1e3), **small)
     assert nonsense["refused"] > 0.5
     assert float(nonsense["miss"].median()) < 0.5 * float(alone["miss"].median())
@@ -125,3 +125,41 @@ def test_what_is_left_of_an_optimal_plan_is_a_lesson(problems):
     optimum = problems.teacher.solve(start[:6][solved], problems.target_states[:6][solved])
     excess = system.fuel(more.controls[n:n + 6][solved]) / system.fuel(optimum) - 1
     assert int(solved.sum()) >= 5 and float(excess.abs().max()) < 0.01
+
+
+def test_the_solver_and_the_polynomial_law_guess_for_what_is_left_of_a_flight(problems):
+    elapsed = 0.2 * problems.controls[..., 3].sum(dim=1)
+    rest, system = landing.rest_of(problems.controls, elapsed), problems.system
+    there = system.rollout(problems.initial_states, problems.controls)[:, 4]  # 4 of 20 steps
+    exact = landing.by_cone_programs(problems.teacher, reserve=0.0)(there, rest)
+    assert torch.allclose(system.fuel(exact), system.fuel(rest), rtol=0.02)  # it was optimal
+    assert bool(safe(check(system, there, correct(system, there, exact, 2))).all())
+    sparing = landing.by_cone_programs(problems.teacher, reserve=0.05)(there[:4], rest[:4])
+    most = sparing[..., :3].norm(dim=-1).amax(dim=1)
+    assert float(most.max()) < 0.951 * system.craft.most_thrust
+    done = rest.clone()
+    done[..., 3] = 0.9 * landing.LEAST_LEFT / 20
+    assert torch.equal(landing.by_cone_programs(problems.teacher)(there, done), done)
+    low = there.clone()
+    low[:, 2], low[:, 5] = 1.0, -300.0  # nobody lands from there: the old plan stays
+    assert torch.equal(landing.by_cone_programs(problems.teacher)(low[:2], rest[:2]), rest[:2])
+    law = landing.by_polynomial(problems.teacher)(there, rest)
+    assert torch.equal(law, landing.polynomial_law(problems.teacher)(there, None))
+    assert float(safe(check(system, there, correct(system, there, law, 8))).double().mean()) > 0.6
+
+
+def test_a_flight_below_the_ground_or_beyond_its_fuel_has_not_landed(problems):
+    system, x0 = problems.system, problems.initial_states[:4]
+    calm = {"spread": 0.0, "wind": 0.0, "bias": 0.0, "dt": 0.02}
+    good = landing.descend(system, x0, problems.controls[:4], **calm)
+    assert bool(good["landed"].all()) and float(good["left"].min()) > 0
+    heavy = x0.clone()
+    heavy[:, 6] = system.craft.dry_mass + 1.0  # next to no fuel, and lighter than planned
+    plan = correct(system, heavy, problems.controls[:4], 8)
+    empty = landing.descend(system, heavy, plan, **calm)
+    assert float(empty["left"].max()) < 0 and not bool(empty["landed"].any())
+    assert bool(landing.arrived(torch.zeros(1, 7).double())) and not bool(landing.arrived(x0).any())
+    deep = x0.clone()
+    deep[:, 2] = -5.0                          # begins below the ground
+    risen = landing.descend(system, deep, correct(system, deep, problems.controls[:4], 8), **calm)
+    assert float(risen["lowest"].max()) <= -5 and not bool(risen["landed"].any())

@@ -35,7 +35,7 @@ from trc_lib.course.experiments.runs import (
     next_rate,
     run_variant,
 )
-from trc_lib.data import EVAL_SEED
+from trc_lib.data import EVAL_SEED, generate_dataset
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.model.baselines import MLP
 from trc_lib.problems import PROBLEMS
@@ -589,3 +589,13 @@ def test_the_networks_of_a_variant_are_those_of_the_chosen_rate_and_none_where_o
     assert failed is None and not first.training
     for model, seed in ((first, 20), (third, 22)):
         assert torch.equal(model.encoder[0].weight, ONE.network(teacher, seed).encoder[0].weight)
+
+
+def test_a_judge_may_not_take_a_name_that_a_run_has():
+    """One that gave "failed" marked every run as failed."""
+    problems = generate_dataset(4, seed=0)
+    for name in ("failed", "cycles", "control_mse"):
+        study = dataclasses.replace(STUDIES["sweep"],
+                                    judge=lambda data, plans, name=name: {name: 0.1})
+        with pytest.raises(ValueError, match=f"judge gives {name}, which is the name of"):
+            runs.figures_of(study, problems, problems.controls)
