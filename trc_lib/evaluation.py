@@ -66,14 +66,14 @@ def decompose_error(system: LinearSystem, controls: ArrayLike, optimal_controls:
                for name, value in (("controls", controls), ("optimal_controls", optimal_controls)))
     validation.same_kind("controls", u, u.shape, "optimal_controls", best, best.shape)
     difference = (u - best).flatten(-2)                                   # [..., N * control_dim]
-    basis = _row_space(system.controllability_matrix(u.shape[-2])).to(difference)
+    basis = row_space(system.controllability_matrix(u.shape[-2])).to(difference)
     in_row_space = difference @ basis.T @ basis
     parts = [part.square().sum(dim=-1) for part in (in_row_space, difference - in_row_space)]
     validation.result("their square", torch.stack(parts), "controls or optimal_controls are")
     return tuple(parts)
 
 
-def _row_space(C):
+def row_space(C: Float[Tensor, "rows columns"]) -> Float[Tensor, "rank columns"]:
     """An orthonormal basis of the row space of C, in rows, whatever its rank and its units."""
     scaled = C / C.norm(dim=1, keepdim=True).clamp(min=torch.finfo(C.dtype).tiny)
     _, sizes, rows = torch.linalg.svd(scaled, full_matrices=False)

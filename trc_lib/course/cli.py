@@ -34,6 +34,7 @@ from trc_lib.training.ranks import this_rank
 
 DEFAULT_PROBLEM = "double_integrator"
 STORE, BEST_MODEL = "lqr_dataset", "best_model.pt"  # a folder of shards, a checkpoint
+FORMATS = {"onnx": ".onnx", "web": ".trcw"}  # of an exported network, and how its file is called
 
 
 def generate(options):
@@ -177,13 +178,21 @@ def evaluate_command(options):
 
 
 def export_command(options):
-    """Write a checkpoint as an ONNX file, and check that ONNX Runtime gives the same controls."""
+    """Write a checkpoint for runtimes without PyTorch: ONNX, which is checked, or web pages."""
+    model = _network(options)
+    out = options.out or Path("data/training") / f"model{FORMATS[options.format]}"
+    if options.format == "web":
+        from trc_lib.web import export_web
+
+        if options.H_cycles is not None:
+            raise ValueError("--H-cycles is for --format onnx; a web page runs as many as it likes")
+        print(f"Exported to {out}, {export_web(model, out) / 1e6:.2f} MB")
+        return
     from trc_lib.export import export_onnx  # here, since ONNX is an optional dependency
 
-    model = _network(options)
-    difference = export_onnx(model, options.out, options.H_cycles)
-    size = options.out.stat().st_size / 1e6
-    print(f"Exported to {options.out}, {size:.2f} MB; controls equal within {difference:.0e}")
+    difference = export_onnx(model, out, options.H_cycles)
+    size = out.stat().st_size / 1e6
+    print(f"Exported to {out}, {size:.2f} MB; controls equal within {difference:.0e}")
 
 
 def course(options):
@@ -342,8 +351,11 @@ def parser():
     add_problem(add)
     add("--checkpoint", type=Path, default=Path("data/training/best_model.pt"),
         help="what `train` saved")
-    add("--out", type=Path, default=Path("data/training/model.onnx"), help="the file to write")
-    add("--H-cycles", type=int, help="cycles to run; those of the checkpoint if not given")
+    add("--format", choices=tuple(FORMATS), default="onnx", help="onnx: for ONNX Runtime; web: for "
+        "the JavaScript modules in trc_lib/web")
+    add("--out", type=Path, help="the file to write; data/training/model.onnx or .trcw if not "
+        "given")
+    add("--H-cycles", type=int, help="onnx: cycles to run; those of the checkpoint if not given")
 
     add = command("course", course)
     add("--lane", choices=tuple(PRESETS), default="cpu", help="how much of it to run: smoke to see "

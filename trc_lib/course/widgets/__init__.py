@@ -9,8 +9,8 @@ from trc_lib.course.widgets.steering import (
     dataset_browser,
     playground,
     teacher_explorer,
-    time_machine,
 )
+from trc_lib.course.widgets.time_machine import time_machine
 
 __all__ = ["dataset_browser", "error_map", "landing", "live_picture", "microscope", "phase_plane",
            "playground", "relaxation", "teacher_explorer", "time_machine"]

@@ -9,16 +9,11 @@ import torch
 from trc_lib.course import plots
 from trc_lib.course.widgets.scene import SteeringScene
 from trc_lib.course.widgets.shell import (
-    UNSOLVED,
     Shell,
     button,
-    check_teacher,
     choice,
     counter,
-    is_cart,
-    own_copy,
     slider,
-    state_box,
     state_sliders,
 )
 from trc_lib.data.sampling import box
@@ -151,52 +146,3 @@ def dataset_browser(dataset, shown=(0, 1)):
 
     return Shell(draw, {"order": choice(list(orders), "order"),
                         "place": counter("place", len(dataset) - 1)})
-
-
-def time_machine(model, snapshots, teacher=None, state_range=None, shown=(0, 1)):
-    """The widget: the network of any epoch of a training, by cycle, start and target.
-
-    Args:
-        model: a network of the kind that was trained.
-        snapshots: ``{epoch: weights}``, as `load_snapshots` returns them.
-        teacher: gives the optimum; none is drawn if None, except for a cart without limits.
-        state_range: the box of the sliders, as in `Sampler`; may be None for a cart.
-        shown: as in `dataset_browser`.
-
-    Raises:
-        ValueError: if the teacher is for another system or horizon, or the box is missing.
-    """
-    model, system, horizon = own_copy(model), model.system, model.config.horizon
-    if teacher is None and is_cart(system) and system.control_limit is None:
-        teacher = MinimumEnergyController(system, horizon)
-    if teacher is not None:
-        check_teacher(teacher, model)
-    low, high = state_box(system, state_range, BOX if is_cart(system) else None)
-    names = ("network",) if teacher is None else ("network", "optimum")
-    scene = SteeringScene(system, {name: plots.LOOKS[name] for name in names}, horizon * system.dt,
-                          shown=shown, box=(low, high))
-
-    @functools.lru_cache(maxsize=128)
-    @torch.no_grad()
-    def cycles(problem, epoch):
-        model.load_state_dict(snapshots[epoch])
-        x0, xT = torch.tensor([problem]).split(system.state_dim, dim=1)
-        return model(x0, xT)["cycle_controls"][:, 0].double()
-
-    def draw(epoch, cycle, **states):
-        problem = tuple(states.values())
-        x0, xT = torch.tensor(problem, dtype=torch.float64).split(system.state_dim)
-        controls, solved = {"network": cycles(problem, epoch)[cycle]}, True
-        if teacher is not None:
-            controls["optimum"], solved = teacher.try_solve(x0, xT)            # NaN is not drawn
-        error = final_error(system, x0, xT, controls["network"]).item()
-        text = (f"after epoch {epoch}, {f'cycle {cycle}' if cycle else 'first proposal'}: "
-                f"ends {plots.rounded(error, max(map(abs, problem)))} from the target")
-        return scene.draw(system, x0, controls, xT, text + ("" if solved else UNSOLVED))
-
-    epoch = choice(sorted(snapshots), "after epoch")
-    epoch.value = max(snapshots)
-    cycle = counter("H cycle", model.config.H_cycles)
-    target = (low + high) / 2
-    target[0] += 0.2 * (high - low)[0]
-    return Shell(draw, {"epoch": epoch, "cycle": cycle} | state_sliders(system, low, high, target))

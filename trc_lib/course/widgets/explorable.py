@@ -1,0 +1,108 @@
+"""Widgets that compute in the browser: the JavaScript modules in ``live``, by anywidget."""
+
+import functools
+import io
+import math
+import pathlib
+import re
+
+import anywidget
+import numpy as np
+import torch
+import traitlets
+
+from trc_lib import web
+
+LIVE = pathlib.Path(__file__).parent / "live"
+LARGEST = 700_000  # bytes of a network that is kept in a notebook; a larger one is sent if asked
+
+_IMPORT = re.compile(r'^import \{ (.*?) \} from "(.*?)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?:async )?(?:const|let|function|class) (\w+)", re.MULTILINE)
+
+
+@functools.cache
+def bundle(path: pathlib.Path) -> str:
+    """A module and all that it imports as one: widgets are single modules."""
+    order = []
+
+    def visit(module):
+        text = module.read_text(encoding="utf-8")
+        for _, name in _IMPORT.findall(text):
+            visit((module.parent / name).resolve())
+        if module not in order:
+            order.append(module)
+
+    visit(path.resolve())
+    *needed, widget = order
+    return "".join(f"const {_name(module)} = (() => {{\n{_without_imports(module)}"
+                   f"return {{ {', '.join(_exports(module))} }};\n}})();\n"
+                   for module in needed) + _without_imports(widget)
+
+
+def _exports(module):
+    return dict.fromkeys(_EXPORT.findall(module.read_text(encoding="utf-8")))
+
+
+def _without_imports(module):
+    """A module's text with what it imports taken from constants; only a widget's export stays."""
+    text = _IMPORT.sub(lambda found: f"const {{ {found[1]} }} = "
+                       f"{_name(module.parent / found[2])};\n",
+                       module.read_text(encoding="utf-8"))
+    return re.sub("^export (?!default)", "", text, flags=re.MULTILINE)
+
+
+def _name(module):
+    return f"module_{module.resolve().stem}"
+
+
+class Explorable(anywidget.AnyWidget):
+    """A widget that computes in the browser; its static picture stands beside it.
+
+    Args:
+        picture: a function without arguments that gives a matplotlib `Figure`.
+        traits: values of traits.
+    """
+
+    _css = (LIVE / "stage.css").read_text(encoding="utf-8")
+    about = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, picture, **traits):
+        self.picture = picture
+        super().__init__(**traits)
+
+    def _repr_mimebundle_(self, **options):
+        stream = io.BytesIO()
+        self.picture().savefig(stream, format="png")
+        data, *metadata = super()._repr_mimebundle_(**options)
+        return data | {"image/png": stream.getvalue(), "text/plain": repr(self)}, *metadata
+
+    def checked_state(self, proposal, state_dim):
+        """A proposed state, if it is one; see traitlets' `validate`."""
+        name, value = proposal["trait"].name, [float(each) for each in proposal["value"]]
+        if len(value) != state_dim or not all(map(math.isfinite, value)):
+            raise traitlets.TraitError(f"{name}={value} is not accepted; "
+                                       f"needs {state_dim} finite numbers")
+        return value
+
+    def checked_whole(self, proposal, low, high):
+        """A proposed whole number, if it is from ``low`` to ``high``."""
+        name, value = proposal["trait"].name, proposal["value"]
+        if not low <= value <= high:
+            raise traitlets.TraitError(f"{name}={value} is not accepted; "
+                                       f"needs a whole number from {low} to {high}")
+        return value
+
+    def __repr__(self):
+        return f"{type(self).__name__}: {self.summary()}"
+
+
+def numbers(*values: torch.Tensor) -> bytes:
+    """Rows of float64 numbers, little-endian, of tensors with the same first dimension."""
+    rows = [value.detach().cpu().double().flatten(1).numpy() for value in values]
+    return np.concatenate(rows, axis=1).astype("<f8").tobytes()
+
+
+def network_traits(model: object) -> tuple[bytes, bytes]:
+    """A network in the page's format: what is kept in the notebook, and all of it."""
+    contents = web.network(model)
+    return (contents if len(contents) <= LARGEST else b""), contents
