@@ -10,6 +10,7 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
+from PIL import Image
 
 from trc_lib import web
 
@@ -17,6 +18,7 @@ LIVE = pathlib.Path(__file__).parent / "live"
 LARGEST = 700_000  # bytes of a network that is kept in a notebook; a larger one is sent if asked
 
 _IMPORT = re.compile(r'^import \{ (.*?) \} from "(.*?)";\n', re.MULTILINE)
+_COMMENT = re.compile(r"^ *(?://.*\n|/\*\*.*\*/\n|/\*\*\n(?: *\*.*\n)+)?(?: +)?", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?:async )?(?:const|let|function|class) (\w+)", re.MULTILINE)
 
 
@@ -48,11 +50,22 @@ def _without_imports(module):
     text = _IMPORT.sub(lambda found: f"const {{ {found[1]} }} = "
                        f"{_name(module.parent / found[2])};\n",
                        module.read_text(encoding="utf-8"))
-    return re.sub("^export (?!default)", "", text, flags=re.MULTILINE)
+    text = re.sub("^export (?!default)", "", text, flags=re.MULTILINE)
+    return _COMMENT.sub("", text)  # every widget in a notebook holds its module
 
 
 def _name(module):
     return f"module_{module.resolve().stem}"
+
+
+def small_png(figure: object) -> bytes:
+    """A matplotlib `Figure` as PNG in 256 colours, a third of the size."""
+    stream, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(stream, format="png")
+    picture = Image.open(stream).convert("RGB")
+    picture.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        small, format="PNG", optimize=True)
+    return small.getvalue()
 
 
 class Explorable(anywidget.AnyWidget):
@@ -71,10 +84,8 @@ class Explorable(anywidget.AnyWidget):
         super().__init__(**traits)
 
     def _repr_mimebundle_(self, **options):
-        stream = io.BytesIO()
-        self.picture().savefig(stream, format="png")
         data, *metadata = super()._repr_mimebundle_(**options)
-        return data | {"image/png": stream.getvalue(), "text/plain": repr(self)}, *metadata
+        return data | {"image/png": small_png(self.picture()), "text/plain": repr(self)}, *metadata
 
     def checked_state(self, proposal, state_dim):
         """A proposed state, if it is one; see traitlets' `validate`."""

@@ -128,7 +128,8 @@ def relaxation(craft):
         return stream.getvalue()
 
     validation.instance("craft", craft, Craft)
-    return Shell(draw, {"azimuth": _view_slider()})
+    return Shell("The thrusts that are possible, and the cone that replaces them",
+                 draw, {"azimuth": _view_slider()})
 
 
 def landing(model, problem):
@@ -148,5 +149,5 @@ def landing(model, problem):
         if low < high:
             starts[f"start_{i}"] = slider(low + 0.75 * (high - low), low, high, (high - low) / 50,
                                           f"start {label}")
-    return Shell(descent.draw, starts | {"iterations": counter("iterations", MOST_ITERATIONS),
-                                         "azimuth": _view_slider()})
+    return Shell("A landing: the optimum, and a network's plan", descent.draw, starts | {
+        "iterations": counter("iterations", MOST_ITERATIONS), "azimuth": _view_slider()})

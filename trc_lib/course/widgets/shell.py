@@ -16,19 +16,23 @@ UNSOLVED = ", for which the teacher has no answer"  # the end of a text
 
 
 class Picture(ipywidgets.Image):
-    """A PNG, as wide as there is room; its repr, which notebooks store, leaves out the bytes."""
+    """A PNG, as wide as there is room; its repr, which notebooks store, says what it is."""
 
-    def __init__(self):
+    def __init__(self, words="a picture that is drawn while the notebook runs"):
         super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self.words = words
 
     def __repr__(self):
-        return "Picture()"
+        return self.words
 
 
 class Shell(ipywidgets.VBox):
     """Controls above a picture that follows them.
 
+    The picture as it is first stands beside it in the notebook, for where no kernel runs.
+
     Args:
+        words: what is shown.
         draw: a function from the controls' values, by name, to PNG bytes.
         controls: ipywidgets by the names of ``draw``'s arguments.
         extra: widgets beside the controls that ``draw`` does not take, such as buttons.
@@ -37,8 +41,8 @@ class Shell(ipywidgets.VBox):
     # JupyterLab runs callbacks in several threads; matplotlib and `one_thread` stand only one.
     drawing = threading.RLock()
 
-    def __init__(self, draw, controls, extra=()):
-        self.draw, self.controls, self.waiting = draw, controls, False
+    def __init__(self, words, draw, controls, extra=()):
+        self.words, self.draw, self.controls, self.waiting = words, draw, controls, False
         self.picture, self.trouble = Picture(), ipywidgets.HTML()
         for control in controls.values():
             control.style.description_width = "initial"  # as wide as the text
@@ -47,6 +51,14 @@ class Shell(ipywidgets.VBox):
                               layout=ipywidgets.Layout(flex_flow="row wrap"))
         super().__init__([row, self.picture, self.trouble])
         self.redraw()
+
+    def __repr__(self):
+        names = ", ".join(control.description for control in self.controls.values())
+        return f"{self.words}; while the notebook runs it follows its controls: {names}"
+
+    def _repr_mimebundle_(self, **options):
+        data = super()._repr_mimebundle_(**options)
+        return data | {"image/png": self.picture.value, "text/plain": repr(self)}
 
     def values(self):
         """The controls' values by name."""
