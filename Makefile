@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench compare bench-store bench-widgets check-gpu torture sweep long publish lab doctor store clean
+.PHONY: help course test test-fast test-browser test-slurm test-oldest test-newest bench compare bench-store bench-widgets check-gpu torture sweep long publish lab site doctor store clean
 
 PYTHON ?= python3
 TORCH = auto
@@ -87,6 +87,9 @@ publish: .venv/ready-test  ## for maintainers: run the course if need be, and wr
 lab: .venv/ready     ## open the course in JupyterLab, in copies of your own in my_course
 	$(BIN)/python -m trc_lib lab
 
+site: .venv/ready-test  ## build the course as an offline website in site/ (links to its files on GitHub: make site REPOSITORY=https://github.com/OWNER/NAME)
+	$(BIN)/python -m docs.site.build site $(if $(REPOSITORY),--repository $(REPOSITORY))
+
 doctor: .venv/ready  ## check that all that the course needs is here
 	$(BIN)/python -m trc_lib doctor
 
@@ -94,7 +97,7 @@ store: .venv/ready-test  ## restart and run all notebooks, and store their outpu
 	cd notebooks && ../$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False *.ipynb solutions/*.ipynb
 
 clean:               ## remove all that was made here, but for your copies in my_course: the environments, the runs, the generated data, the tools' caches
-	rm -rf .venv .venv-* .cache runs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .cache runs site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find data -mindepth 1 -maxdepth 1 ! -name README.md ! -name pretrained ! -name results -exec rm -rf {} +
 	find . -path ./my_course -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 

@@ -30,7 +30,7 @@ SOLUTIONS = sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb"))
 DOCUMENTS = sorted(path.relative_to(ROOT).as_posix() for folder in (".", "docs", "data")
                    for path in (ROOT / folder).glob("*.md"))
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
-EXTRAS = ("test", "browser", "solvers", "export", "dev")
+EXTRAS = ("test", "browser", "solvers", "export", "site", "dev")
 
 
 def _read(name):

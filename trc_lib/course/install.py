@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 VENV = ROOT / ".venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLDEST, NEWEST = (3, 11), (3, 13)  # the Pythons that the course was tried with
-EXTRAS = "[test,browser,export,dev]"
+EXTRAS = "[test,browser,export,site,dev]"
 PYTORCH = "https://download.pytorch.org/whl"
 
 # What failed, by what venv and pip print; the first that is found is the cause.

@@ -11,7 +11,7 @@ function crc32(bytes) {
 }
 
 /** float32 numbers: deflated, and before that their first bytes stood together, their second ones, ... */
-async function unpacked(bytes) {
+export async function unpacked(bytes) {
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const apart = new Uint8Array(await new Response(stream).arrayBuffer()), count = apart.length / 4;
   const together = new Uint8Array(apart.length);

@@ -44,6 +44,9 @@ export default { async render({ model, el }) {
     return seen;
   };
 
+  const roam = [...samples.values()].flatMap((row) => rollout(net.step, row.subarray(0, n), row.subarray(2 * n), m))
+    .concat([...samples.values()].map((row) => row.subarray(n, 2 * n)));
+  const home = places.map((i) => [Math.min(box[0][i], ...column(roam, i)), Math.max(box[1][i], ...column(roam, i))]);
   const phase = in_plane ? new Panel("where the controls lead", ...shown.map((i) => system.labels[i]), { square: true })
     : new Panel("where the controls lead", "time (s)", system.labels[0]);
   const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], { height: m > 1 ? 170 : 240 }));
@@ -88,7 +91,7 @@ export default { async render({ model, el }) {
 
     const run = (kind, rows, look, name) => ({ kind, look, name, x: in_plane ? column(rows, shown[0]) : edges, y: column(rows, shown[in_plane ? 1 : 0]) });
     const lead = states.slice(0, depth + 1).flat().concat(best ?? [], [xT]);
-    const ends = places.map((i) => reach(column(lead, i), [box[0][i], box[1][i]]));
+    const ends = places.map((i, k) => reach(column(lead, i), home[k]));
     phase.limits(...(in_plane ? ends : [[0, 1.03 * horizon * dt], ends[0]]));
     phase.draw([...states.slice(0, at).map((each) => run("line", each, "earlier", "earlier cycles")),
       run("line", states[at], "network", "network"), ...(best ? [run("line", best, "optimum", "optimum")] : []),

@@ -30,9 +30,13 @@ export function said(value, digits = 3) {
 /** Round steps for an axis: about ``count`` of them between two ends. */
 function ticks(low, high, count) {
   const rough = (high - low) / Math.max(count, 1), power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999);
-  const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  const steps = [10, 5, 2, 1, 0.5].map((factor) => factor * power);
+  const by = (step) => {
+    const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
+    return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  };
+  const at = steps.findLastIndex((each) => each >= rough * 0.999), made = by(steps[at]);
+  return made.length > 1 || at + 1 === steps.length ? made : by(steps[at + 1]); // one number is no scale
 }
 
 function decades(low, high, count) {
@@ -57,8 +61,8 @@ export function reach(values, least = [0, 0]) {
  * cross, ring, band (an interval of x), rule (a line across at x) and level (at y). Names make the legend.
  */
 export class Panel {
-  constructor(title, xlabel, ylabel, { height = 240, log = false, square = false, xnames = null, tallest = 340 } = {}) {
-    Object.assign(this, { height, log, xnames, tallest, marks: [], shapes: [], handles: [], x: [0, 1], y: [0, 1] });
+  constructor(title, xlabel, ylabel, { height = 240, log = false, square = false, xnames = null, tallest = 340, left = 54 } = {}) {
+    Object.assign(this, { height, log, xnames, tallest, room: left, marks: [], shapes: [], handles: [], x: [0, 1], y: [0, 1] });
     this.plot = svg("g");
     this.axes = svg("g", { class: "trc-axes" });
     this.svg = svg("svg", { role: "img", height }, this.axes, this.plot);
@@ -76,7 +80,7 @@ export class Panel {
   resize(width) {
     if (width < 40 || Math.abs(width - this.width) < 1) return;
     if (this.square) this.height = Math.min(Math.max(0.82 * width, 220), this.tallest);
-    const left = 54, right = 12, top = 8, bottom = 38;
+    const left = this.room, right = 12, top = 8, bottom = 38;
     Object.assign(this, { width, left, top, inner: [width - left - right, this.height - top - bottom] });
     this.svg.setAttribute("width", width);
     this.svg.setAttribute("height", this.height);
@@ -84,8 +88,9 @@ export class Panel {
     this.draw(this.marks);
   }
 
+  /** The ends of the axes; they stay while a handle is dragged, so that it stays under the finger. */
   limits(x, y) {
-    if (`${x},${y}` !== `${this.x},${this.y}`) Object.assign(this, { x, y, drawn: null });
+    if (!this.held && `${x},${y}` !== `${this.x},${this.y}`) Object.assign(this, { x, y, drawn: null });
   }
 
   px(value) {
@@ -223,6 +228,7 @@ export class Panel {
     const button = h("button", { class: `trc-handle ${look}`, type: "button" });
     const inside = (place) => place.map((each, i) => Math.min(Math.max(each, box[0][i]), box[1][i]));
     const moved = (event) => {
+      this.held = true;
       const frame = this.svg.getBoundingClientRect();
       set(inside(this.place(event.clientX - frame.left, event.clientY - frame.top)));
     };
@@ -233,7 +239,12 @@ export class Panel {
       button.addEventListener("pointermove", moved);
     });
     for (const end of ["pointerup", "pointercancel"]) {
-      button.addEventListener(end, () => button.removeEventListener("pointermove", moved));
+      button.addEventListener(end, () => {
+        button.removeEventListener("pointermove", moved);
+        if (!this.held) return;
+        this.held = false;
+        set(get()); // the axes may follow now
+      });
     }
     button.addEventListener("keydown", (event) => {
       const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
