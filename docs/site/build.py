@@ -6,6 +6,7 @@ HTML: its stored picture, which explorables.js replaces by the living widget if 
 
 import argparse
 import base64
+import functools
 import hashlib
 import html
 import json
@@ -18,6 +19,9 @@ import tempfile
 
 from sphinx.cmd.build import build_main
 
+from trc_lib import web
+from trc_lib.model import TinyRecursiveControl
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FRONT = "07_a_loop_that_looks"  # the front page shows the first explorable of this chapter
@@ -25,6 +29,18 @@ VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 FIRST_PICTURE = re.compile(r"^!\[[^]]*\]\([^)]*\)\n+(\*[^*]+\*\n)?", re.M)  # and its caption
 STILL = "This picture follows its controls only in JupyterLab: <code>make lab</code>"
+
+
+@functools.cache
+def large_networks():
+    """The course's networks that are too large for a notebook, in a page's format by their digest.
+
+    A notebook that shows one names it; its page loads it from a file beside it.
+    """
+    files = sorted((ROOT / "data" / "pretrained").glob("*.pt"))
+    models = [TinyRecursiveControl.create_two_level_medium(),
+              *(TinyRecursiveControl.load(path) for path in files)]
+    return {web.digest(each): each for each in map(web.network, models)}
 
 
 class Explorables:
@@ -91,6 +107,9 @@ class Explorables:
             "buffers": [{"path": each["path"],
                          "file": self._write(base64.b64decode(each["data"]), "bin")}
                         for each in self.models[name].get("buffers", [])]}
+        large = large_networks().get(state.get("about", {}).get("network"))
+        if large and ["network"] not in [each["path"] for each in loaded["buffers"]]:
+            loaded["buffers"].append({"path": ["network"], "file": self._write(large, "bin")})
         (self.folder / f"{name}.json").write_text(json.dumps(loaded), encoding="utf-8")
 
     def _write(self, content, suffix):
@@ -159,7 +178,7 @@ def build(site, root=ROOT, repository=""):
     """Build the website anew.
 
     Args:
-        site: the folder to write; what is there is replaced.
+        site: the folder to write; what is there is replaced, if all went well.
         root: the course's folder.
         repository: where its files are on GitHub, "https://github.com/OWNER/NAME"; without it,
             links to files that are no pages become plain text.
@@ -170,29 +189,30 @@ def build(site, root=ROOT, repository=""):
     Raises:
         ValueError: if the folder holds something else.
     """
-    if site.exists():
-        if any(site.iterdir()) and not (site / "explorables").is_dir():
-            raise ValueError(f"{site} is not empty, and no website of this course: not replaced")
-        shutil.rmtree(site)
-    site.mkdir(parents=True)
+    if site.exists() and any(site.iterdir()) and not (site / "explorables").is_dir():
+        raise ValueError(f"{site} is not empty, and no website of this course: not replaced")
     chapters = sorted((root / "notebooks").glob("[0-9]*.ipynb"))
     solutions = sorted((root / "notebooks" / "solutions").glob("[0-9]*.ipynb"))
     documents = [path for pattern in ("docs/*.md", "CONTRIBUTING.md", "CHANGELOG.md")
                  for path in sorted(root.glob(pattern))]
     with tempfile.TemporaryDirectory() as folder:
-        source = pathlib.Path(folder) / "pages"
+        source, made = pathlib.Path(folder) / "pages", pathlib.Path(folder) / "made" / "site"
         shutil.copytree(root / "figures", source / "figures")
         for path in documents:
             (source / path.relative_to(root)).parent.mkdir(exist_ok=True)
             shutil.copy(path, source / path.relative_to(root))
         for path in chapters + solutions:
-            convert(path, source / path.relative_to(root), len(chapters), site)
+            convert(path, source / path.relative_to(root), len(chapters), made)
         parts = {"Chapters": chapters, "Solutions": solutions, "More": documents}
         pages = {caption: [path.relative_to(root).with_suffix("").as_posix() for path in paths]
                  for caption, paths in parts.items()}
-        (source / "index.md").write_text(front_page(root, pages, site), encoding="utf-8")
-        return build_main(["-q", "-W", "--keep-going", "-c", str(HERE), "-d", f"{folder}/trees",
-                           "-D", f"repository={repository}", str(source), str(site)])
+        (source / "index.md").write_text(front_page(root, pages, made), encoding="utf-8")
+        code = build_main(["-q", "-W", "--keep-going", "-c", str(HERE), "-d", f"{folder}/trees",
+                           "-D", f"repository={repository}", str(source), str(made)])
+        if code == 0:
+            shutil.rmtree(site, ignore_errors=True)
+            shutil.copytree(made, site)
+        return code
 
 
 def main():

@@ -104,10 +104,31 @@ class Notebook:
         """The widgets of this course: boxes with controls and a picture."""
         return self.page.locator(".jp-OutputArea-output .widget-vbox:has(> img.widget-image)").all()
 
+    def explorables(self):
+        """Those that compute in the page, all drawn."""
+        self.page.wait_for_timeout(500)
+        found = self.page.locator(".jp-OutputArea-output section.trc").all()
+        for one in found:
+            one.scroll_into_view_if_needed()
+            one.and_(self.page.locator("[data-drawn]")).wait_for(timeout=20_000)
+        return found
+
     def save(self):
         """Save the notebook; whether nothing is left unsaved."""
         self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         return not self.page.evaluate("window.jupyterapp.shell.currentWidget.context.model.dirty")
+
+
+def drawn_after(section, act, timeout=3000):
+    """Do something; whether the explorable drew itself anew, and without an error."""
+    before = section.get_attribute("data-drawn")
+    act()
+    section.page.wait_for_timeout(30)
+    deadline = time.monotonic() + timeout / 1000
+    while section.get_attribute("data-drawn") == before and time.monotonic() < deadline:
+        section.page.wait_for_timeout(30)
+    assert "trc-failed" not in section.get_attribute("class"), section.locator(".trc-says").inner_text()
+    return section.get_attribute("data-drawn") != before
 
 
 def picture_after(shell, act, timeout=8000):

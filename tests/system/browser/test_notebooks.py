@@ -35,23 +35,42 @@ def _keys(control):
     return None, []
 
 
+WORKED = {"input[type=range]": ["End", "Home", "ArrowRight"], "select": ["ArrowDown"],
+          ".trc-handle": ["ArrowRight", "ArrowLeft", "ArrowUp"], ".trc-button": ["Enter"]}
+
+
+def _work(section, keyboard):
+    """Work every control of an explorable by its keys."""
+    for kind, keys in WORKED.items():
+        for control in section.locator(kind).all():
+            if not control.is_visible():
+                continue
+            drawn = []
+            for key in keys:
+                control.focus()
+                drawn.append(lab.drawn_after(section, lambda key=key: keyboard.press(key), 1500 if kind != ".trc-button" else 300))
+            name = control.get_attribute("aria-label") or control.get_attribute("id") or control.inner_text()
+            assert any(drawn) or kind == ".trc-button", f"{name}: nothing changed after {', '.join(keys)}"
+
+
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
     browser, address, log = made
     notebook = lab.Notebook(browser, address, name)
     try:
-        shells = notebook.shells()
-        assert shells, "no widget is shown"
+        shells, explorables = notebook.shells(), notebook.explorables()
+        assert shells or explorables, "no widget is shown"
+        for number, section in enumerate(explorables):
+            _work(section, notebook.page.keyboard)
+            section.screenshot(path=lab.SCREENSHOTS / f"{name}_live_{number}.png")
         for number, shell in enumerate(shells):
             shell.scroll_into_view_if_needed()
             for control in shell.locator("> .widget-hbox > .jupyter-widgets").all():
                 target, keys = _keys(control)
                 for key in keys:
                     target.focus()
-                    label = control.inner_text()
-                    follows = shells[0] if "in the microscope" in label else shell
-                    changed = lab.picture_after(follows, lambda key=key: notebook.page.keyboard.press(key))
-                    assert changed is not None, f"{label!r}: nothing changed after {key}"
+                    changed = lab.picture_after(shell, lambda key=key: notebook.page.keyboard.press(key))
+                    assert changed is not None, f"{control.inner_text()!r}: nothing changed after {key}"
             assert shell.locator("> .widget-html").inner_text().strip() == "", "the widget shows an error"
             assert shell.bounding_box()["width"] <= 1300
             shell.screenshot(path=lab.SCREENSHOTS / f"{name}_{number}.png")
@@ -90,17 +109,17 @@ def test_the_welcome_page_opens_as_a_page_and_leads_to_a_trusted_chapter(made):
         page.close()
 
 
-def test_the_layout_holds_at_a_thousand_pixels(made):
+def test_a_slider_of_ipywidgets_steps_through_the_cycles_of_the_microscope(made):
     browser, address, _ = made
-    notebook = lab.Notebook(browser, address, "05_evaluation", width=1000)
+    notebook = lab.Notebook(browser, address, "03_model", width=1000)
     try:
-        for number, shell in enumerate(notebook.shells()):
-            shell.scroll_into_view_if_needed()
-            box = shell.bounding_box()
-            assert box["x"] >= 0 and box["x"] + box["width"] <= 1000
-            for control in shell.locator("> .widget-hbox > .jupyter-widgets").all():
-                inside = control.bounding_box()
-                assert inside["x"] + inside["width"] <= 1000
-            shell.screenshot(path=lab.SCREENSHOTS / f"narrow_{number}.png")
+        (scope,) = notebook.explorables()
+        slider = notebook.page.locator(".jp-OutputArea-output .widget-hslider .noUi-handle").first
+        for press, said in (("ArrowRight", "After cycle 1, "), ("ArrowRight", "After cycle 2, "), ("Home", "First proposal, ")):
+            slider.focus()
+            assert lab.drawn_after(scope, lambda press=press: notebook.page.keyboard.press(press))
+            assert scope.locator(".trc-says").inner_text().startswith(said)
+        box = scope.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 1000
     finally:
         notebook.page.close()

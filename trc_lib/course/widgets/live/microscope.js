@@ -140,7 +140,8 @@ export default { async render({ model, el }) {
     for (const [name, strip] of Object.entries(strips)) strip.describe(`The ${net.config.latent_dim} numbers of ${name} over time, as colours.`);
     const where = at === 0 ? "First proposal" : `After cycle ${at}${at > trained ? `, trained for ${trained}` : ""}`;
     const unknown = optimum ? "" : law ? " The target cannot be reached within the limits." : " The optimum is not known here.";
-    return `${where}, ${get("switch")}: these controls end ${said(errors[at])} from the target.${unknown}`;
+    const went = at ? ` In this cycle z_H moved ${said(distance(z_H[at], z_H[at - 1]))}.` : "";
+    return `${where}, ${get("switch")}: these controls end ${said(errors[at])} from the target.${went}${unknown}`;
   };
 
   const panels = h("div", { class: "trc-panels" }, phase.element, stacked(inputs), stacked(off), ...(end ? [end.element] : []), ruler.element,

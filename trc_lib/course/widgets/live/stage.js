@@ -3,6 +3,7 @@
 /** An element with properties and children. */
 export function h(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
+  if (["button", "input", "select"].includes(tag)) made.dataset.lmSuppressShortcuts = "true"; // JupyterLab's, for the same keys
   for (const [name, value] of Object.entries(properties)) {
     if (name.startsWith("on")) made.addEventListener(name.slice(2), value);
     else made.setAttribute(name, value);
@@ -274,7 +275,7 @@ function swatch({ kind, look, name, color }) {
   const band = kind === "band" ? svg("rect", { x: 0, y: 1, width: 18, height: 10, class: `trc-mark ${look} trc-band` }) : null;
   const line = svg("path", { class: `trc-mark ${look} trc-${kind}`, d: d ?? "M0 6H20" });
   if (color) line.style.stroke = color;
-  return h("span", {}, svg("svg", { width: 22, height: 12, "aria-hidden": "true" }, band ?? line), name);
+  return h("span", {}, svg("svg", { width: d ? 13 : 22, height: 12, "aria-hidden": "true" }, band ?? line), name);
 }
 
 /** Values as colours, from blue (``-range``) over the paper's colour to red: rows of a latent over time. */
@@ -377,7 +378,7 @@ export function player(last, get, set) {
  */
 export function frame(el, name, draw, ...children) {
   const sentence = h("p", { class: "trc-says" }), aloud = h("p", { class: "trc-aloud", role: "status" });
-  const root = h("section", { class: "trc", "aria-label": name, "data-lm-suppress-shortcuts": "true" },
+  const root = h("section", { class: "trc", "aria-label": name },
     ...children.slice(0, 1), sentence, aloud, ...children.slice(1));
   let waiting = false, later = null;
   const now = () => {
