@@ -53,7 +53,7 @@ test-oldest test-newest: | .cache/tmp
 	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests/unit
 	.venv-$@/bin/python -m pytest -n 2 --dist worksteal tests/integration
 
-bench-widgets: .venv/ready-test  ## measure from key press to new picture in a real browser
+bench-widgets: .venv/ready-test  ## measure from a finger's move to the new picture, and one refinement in JavaScript, in a real browser
 	$(BIN)/python -m tests.benchmarks.bench_widgets
 
 bench: .venv/ready-test  ## measure teacher, training and inference, each against its rivals (about 10 minutes, on a quiet machine)

@@ -10,7 +10,7 @@ import trc_lib
 ROOT = pathlib.Path(trc_lib.__file__).parent
 FLOORS = {"validation": 0, "io": 1, "rebuild": 1, "scan": 1, "systems": 2, "costs": 3,
           "evaluation": 3, "teachers": 4, "data": 5, "model": 5, "training": 6, "problems": 7,
-          "export": 7, "course": 8}
+          "export": 7, "web": 7, "course": 8}
 MODULES = sorted(path for path in ROOT.rglob("*.py")
                  if path.parent != ROOT or path.stem not in ("__init__", "__main__"))
 

@@ -80,9 +80,9 @@ def _imported(folder):
 
 
 @pytest.mark.parametrize(("folder", "extras"), [
-    ("trc_lib", ("export", "solvers")), ("tests", EXTRAS)])
+    ("trc_lib", ("export", "solvers")), ("tests", EXTRAS), ("docs", ("site",))])
 def test_whatever_is_imported_is_a_dependency(folder, extras):
-    ours = {"trc_lib", "tests", *sys.stdlib_module_names}
+    ours = {"trc_lib", "tests", "docs", *sys.stdlib_module_names}
     names = {"PIL": "pillow", "yaml": "pyyaml", "IPython": "ipywidgets", "traitlets": "ipywidgets",
              "nbformat": "papermill", "nbclient": "papermill"}  # the last four come with them
     declared = {canonicalize_name(requirement.name) for requirement in _requirements(*extras)}

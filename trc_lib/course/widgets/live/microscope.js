@@ -30,9 +30,10 @@ export default { async render({ model, el }) {
 
   let seen = {};
   const see = () => {
-    const [x0, xT, change] = [get("start"), get("target"), get("switch")], key = String([x0, xT, change]);
+    const depth = phase.held ? Math.max(trained, get("H_cycle")) : H_cycles; // fast while it is dragged, all after that
+    const [x0, xT, change] = [get("start"), get("target"), get("switch")], key = String([x0, xT, change, depth]);
     if (seen.key !== key) {
-      const trace = refine(net, Float64Array.from(x0), Float64Array.from(xT), H_cycles, change, about.other);
+      const trace = refine(net, Float64Array.from(x0), Float64Array.from(xT), depth, change, about.other);
       const states = trace.controls.map((u) => rollout(net.step, x0, u, m));
       seen = { key, ...trace, states, errors: states.map((each) => distance(each[horizon], xT)) };
     }
@@ -125,7 +126,7 @@ export default { async render({ model, el }) {
       end.describe(`End of cycle ${at}: ${shown.map((i, k) => `${names[i][0]} off by ${said(miss[at][k])}${names[i][1]}`).join(", ")}.`);
     }
 
-    const cycles = times(H_cycles + 1, 1), levels = sizes.flat().filter((each) => each > 0 && Number.isFinite(each)).map(Math.log10);
+    const cycles = times(controls.length, 1), levels = sizes.flat().filter((each) => each > 0 && Number.isFinite(each)).map(Math.log10);
     const top = Math.ceil(Math.max(...levels, -1)), [first, second] = ruler_rows ? ["terminal error", "excess energy"] : ["final error", "|u − u*|²"];
     ruler.limits([-0.3, H_cycles + 0.3], [Math.max(Math.floor(Math.min(...levels, top - 1)), top - 12), top]);
     ruler.draw([{ kind: "band", look: "", name: "as deep as trained", x: [-0.3, trained + 0.2] },
@@ -133,9 +134,9 @@ export default { async render({ model, el }) {
       { kind: "line", look: "second", name: optimum ? second : "", x: cycles, y: column(sizes, 1) }, { kind: "rule", look: "now", x: at }]);
     ruler.describe(`After cycle ${at}: ${first} ${said(sizes[at][0])}, ${second} ${said(sizes[at][1])}.`);
 
-    strips.z_H.draw(z_H);
+    strips.z_H.draw(z_H, H_cycles + 1);
     strips.z_H.mark(at);
-    strips.z_L.draw(z_L);
+    strips.z_L.draw(z_L, H_cycles * L_cycles + 1);
     strips.z_L.mark(moment);
     for (const [name, strip] of Object.entries(strips)) strip.describe(`The ${net.config.latent_dim} numbers of ${name} over time, as colours.`);
     const where = at === 0 ? "First proposal" : `After cycle ${at}${at > trained ? `, trained for ${trained}` : ""}`;

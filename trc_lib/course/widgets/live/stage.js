@@ -233,11 +233,19 @@ export class Panel {
       const frame = this.svg.getBoundingClientRect();
       set(inside(this.place(event.clientX - frame.left, event.clientY - frame.top)));
     };
-    button.addEventListener("pointerdown", (event) => {
-      event.preventDefault();
+    const grab = (pointer) => {
       button.focus();
-      button.setPointerCapture(event.pointerId);
+      button.setPointerCapture(pointer);
       button.addEventListener("pointermove", moved);
+    };
+    button.addEventListener("pointerdown", (event) => { // handles overlap: the nearest is meant
+      event.preventDefault();
+      const away = ({ middle: [x, y] }) => Math.hypot(event.clientX - x, event.clientY - y);
+      const middles = this.handles.filter((each) => each.button.offsetParent).map((each) => {
+        const box = each.button.getBoundingClientRect();
+        return { grab: each.grab, middle: [box.x + box.width / 2, box.y + box.height / 2] };
+      });
+      middles.reduce((best, each) => (away(each) < away(best) ? each : best)).grab(event.pointerId);
     });
     for (const end of ["pointerup", "pointercancel"]) {
       button.addEventListener(end, () => {
@@ -261,7 +269,7 @@ export class Panel {
       button.setAttribute("aria-label", `${name}: ${words()}; drag, or press arrow keys`);
     };
     this.area.append(button);
-    this.handles.push({ move });
+    this.handles.push({ move, grab, button });
     move();
     return button;
   }
@@ -291,12 +299,12 @@ export class Strip {
       h("div", { class: "trc-below" }, xlabel));
   }
 
-  /** ``columns``: one array of values for each moment. */
-  draw(columns) {
-    const width = columns.length, height = columns[0].length, { canvas, range } = this;
+  /** ``columns``: one array of values for each moment; there is room for ``width`` of them. */
+  draw(columns, width) {
+    const height = columns[0].length, { canvas, range } = this;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
     const context = canvas.getContext("2d"), image = context.createImageData(width, height);
-    for (let i = 0; i < width; i++) {
+    for (let i = 0; i < columns.length; i++) {
       for (let j = 0; j < height; j++) {
         const share = Math.min(Math.max(columns[i][j] / range, -1), 1), pale = 1 - Math.abs(share);
         const strong = share < 0 ? [33, 102, 172] : [178, 24, 43];
@@ -416,13 +424,4 @@ export function shared(model, redraw) {
     },
     follow: (...names) => names.forEach((name) => model.on(`change:${name}`, redraw)),
   };
-}
-
-/** While something is dragged in a panel, places keep to the axes of its beginning: axes that grow would carry it away. */
-export function steady(panel) {
-  let held = null;
-  panel.area.addEventListener("pointerdown", () => { held = { x: panel.x, y: panel.y }; }, true);
-  for (const end of ["pointerup", "pointercancel"]) panel.area.addEventListener(end, () => { held = null; });
-  panel.place = (px, py) => Panel.prototype.place.call(Object.assign(Object.create(panel), held), px, py);
-  return panel;
 }
