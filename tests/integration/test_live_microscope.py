@@ -8,8 +8,8 @@ import pytest
 import torch
 import traitlets
 
+from tests.integration.other_systems import CASES, Guess, Pendulum, network
 from tests.integration.test_web import in_node
-from tests.integration.test_widgets_of_other_systems import CASES, _network
 from trc_lib import web
 from trc_lib.course import widgets
 from trc_lib.course.interventions import SWITCHES, refine
@@ -54,7 +54,7 @@ def test_it_opens_on_the_worst_sample_with_its_own_numbers(scope, model, problem
 def test_samples_of_any_size_are_sent_to_the_bit(name):
     teacher, box = CASES[name]()
     data = generate_dataset(12, 0, teacher, box)
-    scope = widgets.microscope(_network(teacher, data), data, 2)
+    scope = widgets.microscope(network(teacher, data), data, 2)
     n, width = data.system.state_dim, data.horizon * data.system.control_dim
     rows = np.frombuffer(scope.samples, "<f8").reshape(-1, 2 * n + width)
     numbers = scope.about["samples"]
@@ -153,7 +153,7 @@ def test_a_dataset_of_another_system_is_refused(problems):
     with pytest.raises(ValueError, match="dataset was made for another system"):
         widgets.microscope(model, problems)
     with pytest.raises(ValueError, match="shown="):
-        widgets.microscope(_network(MinimumEnergyController(), problems), problems, shown=(0, 2))
+        widgets.microscope(network(MinimumEnergyController(), problems), problems, shown=(0, 2))
 
 
 # ---------------------------------------------------------------- the numbers of the page
@@ -194,8 +194,8 @@ def test_every_switch_and_both_parts_of_the_mistake_are_pythons(model, problems,
 
 
 def _machine(teacher, box, data, **changes):
-    model = _network(teacher, data)
-    other = _network(teacher)
+    model = network(teacher, data)
+    other = network(teacher)
     snapshots = {0: other.state_dict(), 3: model.state_dict()}
     return model, other, widgets.time_machine(model, snapshots, **{
         "teacher": teacher, "state_range": box} | changes)
@@ -209,9 +209,9 @@ def test_the_time_machine_holds_every_epoch_and_cycle_of_every_start(name):
     controls = np.frombuffer(machine.controls, "<f4").reshape(
         2, c.H_cycles + 1, len(starts), c.horizon, c.control_dim)
     target = torch.tensor(machine.target, dtype=torch.float64).expand_as(starts)
-    for found, network in zip(controls, (other, model)):
+    for found, one in zip(controls, (other, model)):
         with torch.no_grad():
-            right = network(starts, target)["cycle_controls"]
+            right = one(starts, target)["cycle_controls"]
         np.testing.assert_allclose(found, right, rtol=1e-4, atol=1e-5 * float(right.abs().max()))
     optima = np.frombuffer(machine.optima, "<f8").reshape(len(starts), c.horizon, -1)
     np.testing.assert_allclose(optima, teacher.try_solve(starts, target)[0])
@@ -232,3 +232,45 @@ def test_the_time_machine_refuses_what_it_does_not_have():
     alone = widgets.time_machine(model, {1: model.state_dict()}, state_range=box)
     assert np.isnan(np.frombuffer(alone.optima, "<f8")).all()
     assert alone._repr_mimebundle_()[0]["image/png"].startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("shown", [(4, 2), (0, 5)])
+def test_the_components_of_the_phase_plane_can_be_chosen(shown):
+    teacher, box = CASES["quadrotor"]()
+    data = generate_dataset(4, 0, teacher, box)
+    model = network(teacher, data)
+    scope = widgets.microscope(model, data, 2, shown=shown)
+    machine = widgets.time_machine(model, {1: model.state_dict()}, teacher, box, shown)
+    assert scope.about["shown"] == machine.about["shown"] == list(shown)
+    starts = np.array(machine.about["starts"])
+    moved = np.flatnonzero(np.ptp(starts, axis=0))
+    np.testing.assert_array_equal(moved, sorted(shown))
+    axes = scope.draw().axes[-1]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == tuple(
+        teacher.system.state_labels[i] for i in shown)
+
+
+def test_what_a_widget_cannot_show_is_refused_in_words():
+    (pendulum, box), (quadrotor, _) = CASES["pendulum"](), CASES["quadrotor"]()
+    model = network(pendulum)
+    weights = {1: model.state_dict()}
+    with pytest.raises(ValueError, match=r"state_range=None is not accepted .*; give the box"):
+        widgets.time_machine(model, weights)
+    with pytest.raises(ValueError, match=r"state_range=\[1.0, 2.0, 3.0\] is not accepted; give"):
+        widgets.time_machine(model, weights, state_range=[1.0, 2.0, 3.0])
+    with pytest.raises(ValueError, match="teacher is for another system"):
+        widgets.time_machine(model, weights, quadrotor, box)
+    with pytest.raises(ValueError, match="teacher has horizon=7; the model needs 20"):
+        widgets.time_machine(model, weights, Guess(Pendulum(), 7, 0.0, 1.0), box)
+    with pytest.raises(ValueError, match="dataset"):
+        widgets.microscope(model, generate_dataset(4))
+
+
+def test_widgets_leave_the_network_as_it_was(problems):
+    model = TinyRecursiveControl.create_two_level_small(block_hidden=16, head_hidden=16).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    other = TinyRecursiveControl.create_two_level_small(block_hidden=16, head_hidden=16, seed=1)
+    widgets.microscope(model, problems, H_cycles=2).draw()
+    widgets.time_machine(model, {1: other.state_dict(), 2: other.state_dict()}).draw()
+    assert model.training and not model.block._forward_hooks
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

@@ -83,8 +83,9 @@ def _imported(folder):
     ("trc_lib", ("export", "solvers")), ("tests", EXTRAS), ("docs", ("site",))])
 def test_whatever_is_imported_is_a_dependency(folder, extras):
     ours = {"trc_lib", "tests", "docs", *sys.stdlib_module_names}
+    # The last five come with what they stand for.
     names = {"PIL": "pillow", "yaml": "pyyaml", "IPython": "ipywidgets", "traitlets": "ipywidgets",
-             "nbformat": "papermill", "nbclient": "papermill"}  # the last four come with them
+             "nbformat": "papermill", "nbclient": "papermill", "docutils": "sphinx"}
     declared = {canonicalize_name(requirement.name) for requirement in _requirements(*extras)}
     imported = {names.get(name, name) for name in set(_imported(folder)) - ours}
     assert {canonicalize_name(name) for name in imported} <= declared

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from tests.integration.test_widgets_of_other_systems import CASES, _network
+from tests.integration.other_systems import CASES, network
 from tests.system.browser import lab
 from tests.system.browser.page import outside, settled, shown
 from trc_lib import problems
@@ -133,9 +133,9 @@ def test_by_touch_on_a_phone(browser, tmp_path):
 def test_microscope_and_time_machine_of_any_size_and_unit_stay_within_their_axes(browser, name, tmp_path):
     teacher, box = CASES[name]()
     data = generate_dataset(12, 0, teacher, box)
-    model = _network(teacher, data)
+    model = network(teacher, data)
     for widget in (widgets.microscope(model, data, H_cycles=4),
-                   widgets.time_machine(model, {0: _network(teacher).state_dict(), 2: model.state_dict()}, teacher, box)):
+                   widgets.time_machine(model, {0: network(teacher).state_dict(), 2: model.state_dict()}, teacher, box)):
         with shown(browser, widget, tmp_path) as page:
             for slider in page.locator(".trc input[type=range]").all():
                 for key in ("Home", "End"):

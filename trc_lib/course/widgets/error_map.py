@@ -1,88 +1,114 @@
 """The error map: final errors over the two components of the start, the worst of them marked."""
 
-import numpy as np
+import math
+
 import torch
-from matplotlib.figure import Figure
+import traitlets
 
 from trc_lib import validation
 from trc_lib.course import plots
-from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.shell import (
-    Shell,
-    button,
-    is_cart,
-    own_copy,
-    state_box,
-    state_sliders,
-)
+from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, network_traits
+from trc_lib.course.widgets.shell import is_cart, own_copy, state_box
 from trc_lib.evaluation import final_error
 from trc_lib.systems import SUCCESS
+from trc_lib.training.compute import one_thread
 
 BOX = 2.5  # half the side of the training box of the course's cart; the map is twice as wide
+MORE = 3   # cycles beyond the trained depth
 
 
-class ErrorMap:
-    """The map for one target."""
+class ErrorMap(Explorable):
+    """The widget that `error_map` makes.
 
-    def __init__(self, model, points=15, state_range=None, success=SUCCESS):
-        self.model, points = own_copy(model), validation.whole("points", points, at_least=3)
-        self.system = model.system
+    Attributes:
+        target: two numbers.
+        H_cycle: the errors are those after so many cycles.
+        scope: the `Microscope` in which starts are opened; None if there is none.
+    """
+
+    _esm = bundle(LIVE / "map.js")
+    network = traitlets.Bytes().tag(sync=True)
+    target = traitlets.List(traitlets.Float()).tag(sync=True)
+    H_cycle = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, model, scope=None, points=15, state_range=None, success=SUCCESS):
+        self.model, self.scope = own_copy(model), scope
+        self.points = validation.whole("points", points, at_least=3)
+        self.system = self.model.system
         plots.two_states(self.system)
-        self.low, self.high = state_box(self.system, state_range,
-                                        BOX if is_cart(self.system) else None)
-        half, middle = (self.high - self.low) / 2, (self.high + self.low) / 2      # [2]
-        unit = torch.linspace(-2, 2, points, dtype=torch.float64)
-        grid = torch.stack(torch.meshgrid(unit, unit, indexing="xy"), dim=-1)      # [v, p, 2]
-        self.starts, self.inside = middle + half * grid, (grid.abs() <= 1).all(dim=-1)
-        figure = Figure(figsize=(7.6, 5.4), layout="constrained")
-        axes = figure.subplots()
-        reach = 2 * half * (1 + 1 / (points - 1))
-        ends = torch.stack([middle - reach, middle + reach], dim=1).flatten()
-        image = axes.imshow(np.ones((points, points)), origin="lower", cmap="cividis",
-                            extent=ends.tolist(), norm=plots.error_colors(success),
-                            interpolation="nearest",
-                            aspect="equal" if half[0] == half[1] else "auto")
-        (left, bottom), (right, top) = self.low.tolist(), self.high.tolist()
-        box, = axes.plot([left, right, right, left, left], [bottom, bottom, top, top, bottom],
-                         "--", color="white", linewidth=1.5, label="training box")
-        target, = axes.plot([], [], label="target", **plots.CROSS | {"color": "white"})
-        worst, = axes.plot([], [], "o", color="red", markerfacecolor="none", markeredgewidth=2,
-                           markersize=9, label="the five worst in the box")
-        figure.legend(loc="outside lower center", ncols=3, **plots.ON_MAP)
-        axes.set(**dict(zip(("xlabel", "ylabel"),
-                            (f"start {label}" for label in self.system.state_labels))))
-        axes.grid(False)
-        figure.colorbar(image, label="|x_N − x_T|", extend="both")
-        self.canvas = Canvas(figure, {"image": image, "box": box, "target": target, "worst": worst})
+        self.success = validation.positive("success", success)
+        usual = BOX if is_cart(self.system) else None
+        self.low, self.high = low, high = state_box(self.system, state_range, usual)
+        kept, self.contents = network_traits(self.model)
+        trained = self.model.config.H_cycles
+        self.H_cycles = trained + MORE
+        first = (low + high) / 2
+        first[0] += 0.2 * (high - low)[0]
+        about = {"box": [low.tolist(), high.tolist()], "points": self.points, "trained": trained,
+                 "success": self.success, "H_cycles": self.H_cycles, "scope": scope is not None}
+        super().__init__(self.draw, about=about, network=kept, H_cycle=trained,
+                         target=[float(f"{each:.6g}") for each in first.tolist()])
+        self.on_msg(self._answer)
 
-    def errors(self, target):
-        """Final errors over the starts, ``[velocities, positions]``, for a target [p, v]."""
-        target = torch.tensor(target, dtype=torch.float64)
-        controls = self.model.solve(self.starts, target)
-        return final_error(self.system, self.starts, target, controls)
+    @traitlets.validate("target")
+    def _state(self, proposal):
+        value = [float(each) for each in proposal["value"]]
+        if len(value) != 2 or not all(map(math.isfinite, value)):
+            raise traitlets.TraitError(f"target={value} is not accepted; needs 2 finite numbers")
+        return value
 
-    def worst_starts(self, errors, count=5):
-        """The starts in the training box with the largest errors, ``[count, 2]``, worst first."""
-        count = min(count, int(self.inside.sum()))
-        worst = errors.where(self.inside, 0).flatten().topk(count).indices
-        return self.starts.flatten(0, 1)[worst]
+    @traitlets.validate("H_cycle")
+    def _cycle(self, proposal):
+        if not 0 <= proposal["value"] <= self.H_cycles:
+            raise traitlets.TraitError(f"H_cycle={proposal['value']} is not accepted; "
+                                       f"needs a whole number from 0 to {self.H_cycles}")
+        return proposal["value"]
 
-    def draw(self, target_0, target_1):
-        """The picture for a target, as PNG bytes."""
-        target, moving = (target_0, target_1), self.canvas.moving
-        errors, sizes = self.errors(target), (self.high - self.low).tolist()
-        moving["image"].set_data(errors.numpy())
-        moving["target"].set_data([target_0], [target_1])
-        moving["worst"].set_data(*self.worst_starts(errors).T.numpy())
-        place = ", ".join(plots.rounded(value, size, 1) for value, size in zip(target, sizes))
-        inside, outside = (plots.rounded(errors[part].max(), max(sizes), 3)
-                           for part in (self.inside, ~self.inside))
-        return self.canvas.png(f"target [{place}]: largest error inside the box {inside}, "
-                               f"outside {outside}")
+    def starts(self, points=None):
+        """The starts of the map ``[points, points, 2]``, velocities down, positions across."""
+        unit = torch.linspace(-2, 2, points or self.points, dtype=torch.float64)
+        grid = torch.stack(torch.meshgrid(unit, unit, indexing="xy"), dim=-1)
+        return (self.high + self.low) / 2 + (self.high - self.low) / 2 * grid
+
+    def errors(self, starts):
+        """Final errors from ``starts`` for the target, after the chosen cycle."""
+        x0 = starts.reshape(-1, 2)
+        xT = torch.tensor(self.target, dtype=torch.float64).expand_as(x0)
+        with one_thread(), torch.no_grad():
+            controls = self.model(x0, xT, self.H_cycle)["controls"].double()
+        return final_error(self.system, x0, xT, controls).reshape(starts.shape[:-1])
+
+    def open_start(self, start, target):
+        """Show a problem in the microscope, from its first proposal on."""
+        with self.scope.hold_trait_notifications():
+            self.scope.H_cycle = self.scope.L_step = 0
+            self.scope.start, self.scope.target = list(start), list(target)
+
+    def _answer(self, _, content, buffers):
+        """What the page asks for: a network that is too large to be kept, or to open a start."""
+        if content.get("ask") == "network":
+            self.send({"number": content["number"]}, [self.contents])
+        elif content.get("ask") == "open" and self.scope is not None:
+            self.open_start(content["start"], content["target"])
+            self.send({"number": content["number"]})
+
+    def draw(self):
+        """The static picture."""
+        starts = self.starts()
+        box = torch.stack([self.low, self.high], dim=1).tolist()
+        place = ", ".join(plots.rounded(value, size, 1) for value, size
+                          in zip(self.target, (self.high - self.low).tolist()))
+        return plots.error_map(starts[0, :, 0], starts[:, 0, 1], self.errors(starts), self.target,
+                               box=box, title=f"final error by start, target [{place}]",
+                               system=self.system, success=self.success)
+
+    def summary(self):
+        return (f"how far from a target a network ends, from {self.points} x {self.points} starts "
+                "over twice the training box")
 
 
 def error_map(model, scope=None, points=15, state_range=None, success=SUCCESS):
-    """The widget: the target on sliders; a button opens the worst start in a `microscope`.
+    """The widget: drag the target; a button opens the worst start in a `microscope`.
 
     Args:
         model: a `TinyRecursiveControl` for a system with two states.
@@ -93,19 +119,7 @@ def error_map(model, scope=None, points=15, state_range=None, success=SUCCESS):
             it to ten times.
 
     Raises:
-        ValueError: if the system has not two states, or the box is missing.
+        ValueError: if the system has not two states, the box is missing, or a web page cannot
+            compute with the network or its system.
     """
-    chart = ErrorMap(model, points, state_range, success)
-
-    def open_worst():
-        target = shell.values()
-        worst = chart.worst_starts(chart.errors(tuple(target.values())))[0]
-        scope.set(start_0=worst[0].item(), start_1=worst[1].item(), **target)
-
-    first = (chart.low + chart.high) / 2
-    first[0] += 0.2 * (chart.high - chart.low)[0]
-    sliders = state_sliders(chart.system, chart.low, chart.high, first)
-    shell = Shell(chart.draw, {f"target_{i}": sliders[f"target_{i}"] for i in (0, 1)},
-                  () if scope is None else
-                  (button("open the worst in the microscope", open_worst, "260px"),))
-    return shell
+    return ErrorMap(model, scope, points, state_range, success)

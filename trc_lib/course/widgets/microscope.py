@@ -47,7 +47,8 @@ class Microscope(Explorable):
         offered = self.order[torch.linspace(0, len(self.order) - 1, count).long()]
         low, high = self._box()
         about = {
-            "network": web.digest(self.contents), "shown": list(shown), "box": [low.tolist(), high.tolist()], "H_cycles": self.H_cycles,
+            "network": web.digest(self.contents), "shown": list(shown),
+            "box": [low.tolist(), high.tolist()], "H_cycles": self.H_cycles,
             "trained": min(model.config.H_cycles, self.H_cycles), "law": web.law(teacher),
             "other": self._other(low, high), "samples": offered.tolist()}
         super().__init__(

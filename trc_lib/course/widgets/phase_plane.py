@@ -1,26 +1,28 @@
 """The phase-plane explorer: optimum, network and free motion of an oscillator from any start."""
 
+import math
+import zlib
+
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+import traitlets
 
-from trc_lib import validation
+from trc_lib import validation, web
 from trc_lib.course import plots
-from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.shell import (
-    Shell,
-    check_teacher,
-    cycle_player,
-    own_copy,
-    slider,
-    state_box,
-)
+from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, network_traits
+from trc_lib.course.widgets.shell import check_teacher, own_copy, state_box
 from trc_lib.evaluation import final_error
 from trc_lib.systems import VanDerPol
+from trc_lib.teachers.teacher import QuadraticCostTeacher, Teacher
+from trc_lib.training.compute import one_thread
 
 BOX = 2.0  # half the side of the square of starts of the course's oscillator
 SETTLING = 60  # seconds until free motion is on the limit cycle, and longer than one round of it
 MOST_STEPS = 2_000  # for as long
+ROOM = 690_000  # bytes of network and optima: with all else below 1 MB in a notebook
+FEWEST = 5  # starts along a side of the grid, however long the optima are
+MOST_SHOWN = 300  # states of the limit cycle in the page
 
 
 def limit_cycle(system, start=(2.0, 0.0)):
@@ -33,14 +35,6 @@ def limit_cycle(system, start=(2.0, 0.0)):
     return states[upwards[0]:upwards[1] + 2] if len(upwards) > 1 else states[-1:]
 
 
-def _ends(low, high, values):
-    """``low`` and ``high``, or further apart where the finite ``values`` need it."""
-    values, margin = values[np.isfinite(values)], 0.05 * (high - low)
-    least, largest = values.min(initial=low), values.max(initial=high)
-    return (low if least == low else least - margin,
-            high if largest == high else largest + margin)
-
-
 def has_limit_cycle(system, cycle, start):
     """Whether ``cycle`` is one, and free motion from half of its ``start`` ends on the same."""
     if len(cycle) == 1 or not np.isfinite(cycle).all():
@@ -49,110 +43,176 @@ def has_limit_cycle(system, cycle, start):
     return bool((abs(sizes[0] - sizes[1]) < 0.05 * sizes[0]).all())
 
 
-class PhasePlane:
-    """The picture for a start on a grid; all starts are solved beforehand, for speed."""
+class PhasePlane(Explorable):
+    """The widget that `phase_plane` makes.
+
+    Attributes:
+        start: two numbers; the optimum is known to the page for starts of the grid, and for others
+            as long as the notebook runs.
+        H_cycle: the cycle that is shown.
+        points: starts along a side of the grid; fewer than asked for if the network is large.
+    """
+
+    _esm = bundle(LIVE / "plane.js")
+    network = traitlets.Bytes().tag(sync=True)
+    optima = traitlets.Bytes().tag(sync=True)
+    start = traitlets.List(traitlets.Float()).tag(sync=True)
+    H_cycle = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, model, teacher, points=21, H_cycles=6, state_range=None):
-        self.points = points = validation.whole("points", points, at_least=2)
+        points = validation.whole("points", points, at_least=2)
+        self.H_cycles = validation.whole("H_cycles", H_cycles)
         check_teacher(teacher, model)
-        model = own_copy(model)
-        self.system = system = model.system
+        self.model, self.teacher = own_copy(model), teacher
+        self.system = system = self.model.system
         plots.two_states(system)
         if system.control_dim != 1:
             raise ValueError(f"system={system!r} has {system.control_dim} controls; "
                              "this picture needs 1")
         usual = BOX if isinstance(system, VanDerPol) else None
-        self.low, self.high = state_box(system, state_range, usual)
-        starts = torch.cartesian_prod(*(                                      # [points**2, 2]
-            torch.linspace(float(low), float(high), points, dtype=torch.float64)
-            for low, high in zip(self.low, self.high)))
-        targets = torch.zeros_like(starts)
-        optimum, _ = teacher.try_solve(starts, targets)                       # NaN if unsolved
-        with torch.no_grad():                                    # [H + 1, points**2, N, 1]
-            cycles = model(starts, targets, H_cycles)["cycle_controls"].double()
-        least = teacher.cost(starts, targets, optimum)
-        self.gaps = teacher.cost(starts, targets, cycles) / least - 1         # [H + 1, points**2]
-        self.errors = final_error(system, starts, targets, cycles)
-        self.controls = {"no push at all": torch.zeros_like(optimum)[None], "network": cycles,
-                         "optimum": optimum[None]}
-        self.states = {name: system.rollout_unchecked(starts, controls)
-                       for name, controls in self.controls.items()}
-        self.size = float(torch.maximum(self.low.abs(), self.high.abs()).max())
-
-        figure = Figure(figsize=(11, 4.8), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        moving, middle, half = {}, (self.low + self.high) / 2, (self.high - self.low) / 2
-        runs = [self.states[name].flatten(0, 2).numpy() for name in ("network", "optimum")]
-        corner = torch.stack([self.high[0], torch.zeros_like(self.high[0])])
+        self.low, self.high = low, high = state_box(system, state_range, usual)
+        kept, self.contents = network_traits(self.model)
+        law = web.law(teacher)
+        self.points, optima = ((points, b"") if law else
+                               self._packed(points, ROOM - len(kept)))
+        corner = torch.stack([high[0], torch.zeros_like(high[0])])
         cycle = limit_cycle(system, corner)
-        if has_limit_cycle(system, cycle, corner):
-            left.plot(*cycle.T, color="0.8", linewidth=6, zorder=0, label="limit cycle")
-            runs.append(cycle)
-        for name in self.controls:
+        if not has_limit_cycle(system, cycle, corner):
+            cycle = cycle[:0]
+        self.cycle = cycle[:: max(len(cycle) // MOST_SHOWN, 1)]
+        about = {"box": [low.tolist(), high.tolist()], "points": self.points, "law": law,
+                 "view": self._view(), "cycle": self.cycle.tolist(), "cost": _cost(teacher),
+                 "H_cycles": self.H_cycles, "trained": min(self.model.config.H_cycles,
+                                                           self.H_cycles)}
+        super().__init__(self.draw, about=about, network=kept, optima=optima,
+                         start=self.starts()[round(0.75 * (self.points - 1)) * (self.points + 1)]
+                         .tolist())
+        self.on_msg(self._answer)
+
+    def starts(self):
+        """The starts of the grid ``[points**2, 2]``."""
+        return torch.cartesian_prod(*(
+            torch.linspace(float(low), float(high), self.points, dtype=torch.float64)
+            for low, high in zip(self.low, self.high)))
+
+    def _packed(self, points, room):
+        """The largest grid up to ``points`` a side whose optima fit into ``room`` bytes, and these.
+
+        They are float32 numbers in the format of the weights in ``web/files.js``, NaN if unsolved;
+        of their 24 bits only the first 16, which is finer than any picture.
+        """
+        self.points = points
+        while True:
+            starts = self.starts()
+            with one_thread():
+                controls, _ = self.teacher.try_solve(starts, torch.zeros_like(starts))
+            numbers = controls.cpu().numpy().astype("<f4").ravel().view("<u4") & 0xFFFFFF00
+            packed = zlib.compress(numbers.view(np.uint8).reshape(-1, 4).T.tobytes(), 9)
+            if len(packed) <= room or self.points <= FEWEST:
+                return self.points, packed
+            fewer = math.floor(self.points * math.sqrt(max(room, 0) / len(packed)))
+            # By an even number, so that the middle of an odd grid stays on it.
+            self.points -= max((self.points - fewer + 1) // 2 * 2, 2)
+            self.points = max(self.points, FEWEST)
+
+    def _view(self):
+        """The ends of the axes: the box with room, and the limit cycle."""
+        middle, half = (self.low + self.high) / 2, (self.high - self.low) / 2
+        room = torch.tensor([1.3, 1.6]) * half
+        cycle = torch.as_tensor(self.cycle.reshape(-1, 2))
+        return [torch.cat([cycle, (middle - room)[None]]).amin(dim=0).tolist(),
+                torch.cat([cycle, (middle + room)[None]]).amax(dim=0).tolist()]
+
+    @traitlets.validate("start")
+    def _state(self, proposal):
+        value = [float(each) for each in proposal["value"]]
+        if len(value) != 2 or not all(map(math.isfinite, value)):
+            raise traitlets.TraitError(f"start={value} is not accepted; needs 2 finite numbers")
+        return value
+
+    @traitlets.validate("H_cycle")
+    def _cycle(self, proposal):
+        if not 0 <= proposal["value"] <= self.H_cycles:
+            raise traitlets.TraitError(f"H_cycle={proposal['value']} is not accepted; "
+                                       f"needs a whole number from 0 to {self.H_cycles}")
+        return proposal["value"]
+
+    def _answer(self, _, content, buffers):
+        """What the page asks for: a network that is too large to be kept, and optima."""
+        if content.get("ask") == "network":
+            self.send({"number": content["number"]}, [self.contents])
+        elif content.get("ask") == "optimum":
+            controls, solved = self.optimum(content["start"])
+            self.send({"number": content["number"],
+                       "controls": controls.flatten().tolist() if solved else None})
+
+    def optimum(self, start):
+        """The teacher's controls ``[N, 1]``, and whether there are any."""
+        start = torch.tensor(start, dtype=torch.float64)
+        with one_thread():
+            controls, solved = self.teacher.try_solve(start, torch.zeros_like(start))
+        return controls, bool(solved)
+
+    def draw(self):
+        """The static picture: the start after the cycle of the trained depth."""
+        system, x0 = self.system, torch.tensor(self.start, dtype=torch.float64)
+        depth = min(self.model.config.H_cycles, self.H_cycles)
+        with torch.no_grad():
+            network = self.model(x0[None], torch.zeros_like(x0)[None], depth)["controls"][0]
+        optimum, solved = self.optimum(self.start)
+        runs = {"no push at all": torch.zeros_like(optimum), "network": network.double()}
+        runs |= {"optimum": optimum} if solved else {}
+        figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8))
+        if len(self.cycle):
+            left.plot(*self.cycle.T, color="0.8", linewidth=6, label="limit cycle")
+        for name, controls in runs.items():
             look = {"linewidth": 2.4} | plots.LOOKS[name]
-            moving["states", name], = left.plot([], [], label=name, **look)
-        moving["start"], = left.plot([], [], "o", color="black", markersize=8, zorder=6)
-        left.plot(0, 0, **plots.CROSS)
-        room, runs = torch.tensor([1.6, 2.0]) * half, np.concatenate(runs)
-        xlim, ylim = map(_ends, (middle - room).tolist(), (middle + room).tolist(), runs.T)
-        plots.label_phase_plane(left, system, "where it goes (dot: start, cross: rest)",
-                                xlim=xlim, ylim=ylim)
-        left.legend(loc="upper right", fontsize="small")
-        for name in ("network", "optimum"):
-            moving["controls", name] = plots.draw_controls(
-                right, system.dt, torch.zeros(teacher.horizon), **plots.LOOKS[name])
-        plots.label_controls(right, system, "what pushes it", ylim=self._control_axis())
-        self.canvas = Canvas(figure, moving)
-
-    def _control_axis(self):
-        """The limits of the control, or where there is none what the runs need, and a margin."""
-        values = torch.cat([self.controls[name].flatten() for name in ("network", "optimum")])
-        values = values[values.isfinite()]
-        low, high = (float(bound) if bound.isfinite() else 0.0 for bound in self.system.bounds)
-        low, high = min(low, float(values.min())), max(high, float(values.max()))
-        margin = 0.05 * (high - low)
-        return low - margin, high + margin
-
-    def index(self, *start):
-        """The number of the start on the grid that is nearest to ``start``, two numbers."""
-        share = (torch.tensor(start) - self.low) / (self.high - self.low)
-        row, column = (share * (self.points - 1)).round().clamp(0, self.points - 1).int().tolist()
-        return row * self.points + column
-
-    def draw(self, start_0, start_1, cycle):
-        """The picture after ``cycle`` cycles from the nearest start of the grid, as PNG bytes."""
-        i, moving = self.index(start_0, start_1), self.canvas.moving
-        for name, controls in self.controls.items():
-            h = cycle if name == "network" else 0
-            moving["states", name].set_data(*self.states[name][h, i].T)
+            left.plot(*system.rollout_unchecked(x0, controls).T, label=name, **look)
             if name != "no push at all":
-                moving["controls", name].set_data(*plots.levels(self.system.dt, controls[h, i]))
-        moving["start"].set_data(*self.states["network"][0, i, :1].T)
-        gap, error = self.gaps[cycle, i], self.errors[cycle, i]
-        cost = (f"costs {100 * gap:.3f} % more than the optimum" if gap.isfinite()
-                else "no optimum to compare with")
-        error = plots.rounded(error, self.size)
-        return self.canvas.png(f"after cycle {cycle}: {cost}, ends {error} from rest")
+                plots.draw_controls(right, system.dt, controls, label=name, **look)
+        left.plot(*x0, "o", color="black", markersize=8)
+        left.plot(0, 0, **plots.CROSS)
+        low, high = self.about["view"]
+        plots.label_phase_plane(left, system, "where it goes (dot: start, cross: rest)",
+                                xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+        left.legend(loc="upper right", fontsize="small")
+        miss = final_error(system, x0, torch.zeros_like(x0), network.double())
+        size = float(torch.maximum(self.low.abs(), self.high.abs()).max())
+        plots.label_controls(right, system, f"after cycle {depth}: ends "
+                                            f"{plots.rounded(miss, size, 2)} from rest")
+        plt.close(figure)
+        return figure
+
+    def summary(self):
+        return (f"optimum, network through {self.H_cycles} cycles and free motion from any start; "
+                f"{self.points} x {self.points} starts have an optimum in the page")
+
+
+def _cost(teacher):
+    """What a teacher minimises, for the page; None if that is a cost of its own."""
+    own = type(teacher).cost
+    if own is Teacher.cost:
+        return {"kind": "energy"}
+    if own is QuadraticCostTeacher.cost:
+        return {"kind": "quadratic"} | {name: getattr(teacher.quadratic_cost, name).tolist()
+                                        for name in ("Q", "R", "Q_final")}
+    return None
 
 
 def phase_plane(model, teacher, points=21, H_cycles=6, state_range=None):
-    """The widget: sliders for the start and the cycle; the target is the origin.
+    """The widget: drag the start, play through the cycles; the target is the origin.
 
     Args:
         model: a `TinyRecursiveControl` of a system with two states and one control.
         teacher: gives the optimum.
-        points: starts along each side of the grid.
+        points: starts along each side of the grid whose optimum is kept in the notebook; fewer if
+            these and the network would be larger than 1 MB.
         H_cycles: how many cycles to run.
         state_range: the box of the starts, as in `Sampler`; may be None for a `VanDerPol`.
 
     Raises:
         ValueError: if the teacher has another system or horizon than the model, the system has
-            other sizes, or the box is missing.
+            other sizes, the box is missing, or a web page cannot compute with the network or its
+            system.
     """
-    plane = PhasePlane(model, teacher, points, H_cycles, state_range)
-    cycle, play = cycle_player(H_cycles)
-    starts = {f"start_{i}": slider(float(low + 0.75 * (high - low)), float(low), float(high),
-                                   float(high - low) / (points - 1), f"start {label}")
-              for i, (low, high, label) in enumerate(zip(plane.low, plane.high,
-                                                         plane.system.state_labels))}
-    return Shell(plane.draw, starts | {"cycle": cycle}, (play,))
+    return PhasePlane(model, teacher, points, H_cycles, state_range)

@@ -120,49 +120,6 @@ def counter(description, high, value=0, low=0):
     return ipywidgets.IntSlider(value=value, min=low, max=high, description=description)
 
 
-def cycle_player(H_cycles):
-    """A slider for a cycle, and a button that plays through all."""
-    cycle = counter("H cycle", H_cycles)
-    play = ipywidgets.Play(max=H_cycles, interval=700, description="play the cycles")
-    ipywidgets.jslink((play, "value"), (cycle, "value"))
-    return cycle, play
-
-
-def choice(options, description):
-    """A slider over words; JupyterLab's shortcuts take the keys of a drop-down list."""
-    return ipywidgets.SelectionSlider(options=options, value=options[0], description=description,
-                                      layout=ipywidgets.Layout(width="310px"))
-
-
-def button(description, act, width=None):
-    """A button that calls ``act``, a function without arguments."""
-    made = ipywidgets.Button(description=description, layout=ipywidgets.Layout(width=width))
-    made.on_click(lambda _: act())
-    return made
-
-
-def state_sliders(system, low, high, target, start=None):
-    """Sliders for all components of start and target, ``start_0``, ..., ``target_0``, ...
-
-    Args:
-        system: a `System`, which names its states.
-        low, high: ``[state_dim]``, the ends of the sliders.
-        target: ``[state_dim]``, the first target.
-        start: ``[state_dim]``, the first start; in the middle if None.
-    """
-    start = (low + high) / 2 if start is None else start
-    return {f"{kind}_{i}": slider(float(f"{values[i]:.6g}"), float(low[i]), float(high[i]),
-                                  _step(float(high[i] - low[i])), f"{kind} {label}")
-            for kind, values in (("start", start), ("target", target))
-            for i, label in enumerate(system.state_labels)}
-
-
-def _step(span):
-    """The largest of ..., 0.1, 0.2, 0.5, 1, ... that is at most a fiftieth of ``span``."""
-    power = 10.0 ** math.floor(math.log10(span / 50 * 1.000001))
-    return next(factor * power for factor in (5, 2, 1) if factor * power <= span / 50 * 1.000001)
-
-
 def is_cart(system):
     """Whether a system is the course's cart, also one read from a file."""
     return (system.state_dim, system.control_dim) == (2, 1) and system.same_as(

@@ -3,6 +3,7 @@
 import { TinyRecursiveControl } from "../../../web/recursion.js";
 import { read_network } from "../../../web/files.js";
 import { bounded_minimum_energy, linear_law } from "../../../web/laws.js";
+import { said } from "./stage.js";
 
 export const distance = (x, y) => Math.hypot(...x.map((each, i) => each - y[i]));
 export const column = (rows, i) => Array.from(rows, (row) => row[i]);
@@ -100,8 +101,17 @@ export function wider(values, [low, high]) {
   let far = 0, half = (high - low) / 2 || Math.abs(middle) || 1;
   for (const value of values) if (Number.isFinite(value)) far = Math.max(far, Math.abs(value - middle));
   while (half < far) half *= 2;
-  return [middle - 1.04 * half, middle + 1.04 * half];
+  return [middle - 1.08 * half, middle + 1.08 * half];
 }
+
+/** A state in words, "position 1 m, velocity 0 m/s"; ``names`` are `plain` labels. */
+export const place_in_words = (state, names) => state.map((each, i) => `${names[i][0]} ${said(each)}${names[i][1]}`).join(", ");
+
+/** Labels of the first two states as they are off: "position off (m)". */
+export const off_labels = (names) => names.slice(0, 2).map(([name, unit]) => `${name} off${unit && ` (${unit.trim()})`}`);
+
+/** A place where a handle was dropped, in steps of 0.05: round numbers can be hit. */
+export const snapped = (place) => place.map((each) => Math.round(20 * each) / 20);
 
 /** The course's cart: A, B, and its step of ``dt`` seconds. */
 export function cart(dt) {
@@ -138,7 +148,9 @@ export function filler({ order, coarse, together, values_of, show, later = reque
     const began = performance.now();
     let longest = 0;
     do {
-      if (at?.question !== wanted && (!at || at.known >= coarse)) at = { question: wanted, values: new Array(order.length), known: 0 };
+      if (at?.question !== wanted && (!at || at.known >= coarse)) {
+        at = { question: wanted, values: new Array(order.length), known: 0 };
+      }
       const started = performance.now(), cells = order.slice(at.known, at.known + together);
       const found = values_of(at.question, cells);
       cells.forEach((cell, i) => { at.values[cell] = found[i]; });
