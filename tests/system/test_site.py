@@ -4,19 +4,16 @@
 """
 
 import base64
-import contextlib
 import dataclasses
-import functools
 import html.parser
-import http.server
 import json
 import os
 import re
-import threading
 import urllib.parse
 import zlib
 
 import pytest
+import torch
 
 pytest.importorskip("playwright", reason="make test installs playwright")
 pytest.importorskip("myst_nb", reason="make test installs Sphinx and its extensions")
@@ -26,6 +23,8 @@ from playwright.sync_api import sync_playwright
 from docs.site.build import STATE, STILL, VIEW, build
 from tests import ROOT
 from tests.system.browser import lab
+from tests.system.browser.page import served, settled
+from trc_lib.model import TinyRecursiveControl
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")  # Sphinx's, of its extensions
 ALONE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
@@ -49,22 +48,6 @@ function render({model, el}) { el.textContent = `sum ${model.get("sum")}`; }
 export default { initialize, render };
 """
 BROKEN = "export default { render() { throw new Error('no such thing'); } };"
-
-
-@contextlib.contextmanager
-def served(folder):
-    """The address of a server of a folder."""
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *words):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -347,3 +330,41 @@ def test_next_and_previous_lead_through_the_chapters(address, page):
         page.wait_for_url(f"**/{chapter}.html")
     page.locator(".prev-next-footer .left-prev").click()
     page.wait_for_url("**/01_teacher.html")
+
+
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_explorable_of_a_chapter_lives_without_a_kernel(name, address, page):
+    page.goto(f"{address}/notebooks/{name}.html")
+    for one in page.locator(".explorable").all():
+        one.scroll_into_view_if_needed()
+        one.locator("section.trc[data-drawn]").wait_for(timeout=20_000)
+        assert page.locator(".explorable.failed, .trc-failed").count() == 0
+        assert not one.locator("xpath=..").locator("> img").is_visible()  # the still picture made room
+
+
+def test_the_microscope_of_the_front_page_is_dragged_and_says_what_pytorch_says(address, page):
+    page.goto(f"{address}/index.html")
+    page.locator("section.trc[data-drawn]").wait_for(timeout=20_000)
+    assert page.locator("section.trc").bounding_box()["y"] < 900  # in the first screen
+    handle = page.locator(".trc-handle.start")
+    handle.scroll_into_view_if_needed()
+    before, box = settled(page), handle.bounding_box()
+    page.mouse.move(box["x"] + 22, box["y"] + 22)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 62, box["y"] - 18, steps=4)
+    page.mouse.up()
+    page.get_by_label("H cycle").focus()
+    page.keyboard.press("ArrowRight")
+    assert settled(page) != before and "After cycle 1" in settled(page)
+    place = page.locator(".trc-handle").evaluate_all("all => all.map((each) => each.getAttribute('aria-label'))")
+    (start, target) = ([float(number.replace("−", "-")) for number in re.findall(r"(−?[\d.]+) m", each)] for each in place)
+    model = TinyRecursiveControl.load(ROOT / "data/pretrained/laboratory/proportional_root.pt")
+    states = (torch.tensor([state], dtype=torch.float64) for state in (start, target))
+    controls = model.predict(*(state.float() for state in states), 1)["controls"][0].double()
+    end = model.system.rollout(torch.tensor(start, dtype=torch.float64), controls)[-1]
+    error = (end - torch.tensor(target, dtype=torch.float64)).norm().item()
+    said_error = float(re.search(r"end ([\d.]+)", settled(page))[1])
+    assert said_error == pytest.approx(error, abs=0.004)  # the places are said to three digits

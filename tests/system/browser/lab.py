@@ -131,6 +131,24 @@ def drawn_after(section, act, timeout=3000):
     return section.get_attribute("data-drawn") != before
 
 
+WORKED = {"input[type=range]": ["End", "Home", "ArrowRight"], "select": ["ArrowDown"],
+          ".trc-handle": ["ArrowRight", "ArrowLeft", "ArrowUp"], ".trc-button": ["Enter"]}
+
+
+def work(section, keyboard):
+    """Work every control of an explorable by its keys."""
+    for kind, keys in WORKED.items():
+        for control in section.locator(kind).all():
+            if not control.is_visible():
+                continue
+            drawn = []
+            for key in keys:
+                control.focus()
+                drawn.append(drawn_after(section, lambda key=key: keyboard.press(key), 1500 if kind != ".trc-button" else 300))
+            name = control.get_attribute("aria-label") or control.get_attribute("id") or control.inner_text()
+            assert any(drawn) or kind == ".trc-button", f"{name}: nothing changed after {', '.join(keys)}"
+
+
 def picture_after(shell, act, timeout=8000):
     """Do something, wait for the shell's picture to change, and return the milliseconds from the key to the new picture."""
     image = shell.locator("> img.widget-image").element_handle()

@@ -13,7 +13,7 @@ from trc_lib.course import widgets
 from trc_lib.course.interventions import SWITCHES, refine
 from trc_lib.data import generate_dataset
 from trc_lib.evaluation import final_error
-from trc_lib.model import TinyRecursiveControl
+from trc_lib.model import FinalError, Proportional, TinyRecursiveControl
 
 LABORATORY = lab.ROOT / "data/pretrained/laboratory"
 SHIPPED = {"proportional_root": problems.double_integrator, "bounded_pretrained_mse": problems.bounded_inputs,
@@ -174,17 +174,62 @@ def test_a_large_network_without_a_kernel_is_said_in_words(browser, tmp_path):
 
 NAMES = """() => [...document.querySelectorAll('.trc button, .trc input, .trc select, .trc [role=img]')].filter((each) =>
   !(each.getAttribute('aria-label') || each.labels?.length || each.textContent.trim())).map((each) => each.outerHTML)"""
+# The contrast of each text and line with what is behind it (WCAG 2): text needs 4.5, lines 3.
+CONTRASTS = """() => {
+  const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+  const rgb = (color) => { canvas.fillStyle = '#000'; canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
+  const light = (color) => rgb(color).slice(0, 3).map((each) => each / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const paper = getComputedStyle(document.querySelector('.trc')).backgroundColor;
+  const ratio = (color) => { const [a, b] = [light(color), light(paper)].sort((x, y) => y - x); return (a + 0.05) / (b + 0.05); };
+  const texts = [...document.querySelectorAll('.trc p, .trc label, .trc output, .trc-title, .trc-legend, .trc-group-name')].map((each) => ratio(getComputedStyle(each).color));
+  const lines = [...document.querySelectorAll('.trc-mark.network, .trc-mark.optimum, .trc-mark.second')].map((each) => getComputedStyle(each).stroke)
+    .filter((stroke) => stroke !== 'none').map(ratio);
+  return [Math.min(...texts), Math.min(4.5, ...lines)];
+}"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1000, 1440])
-def test_everything_has_a_name_and_fits(browser, theme, width, tmp_path):
-    model, data = _shipped("proportional_root")
-    with shown(browser, widgets.microscope(model, data), tmp_path, width, theme) as page:
-        page.evaluate("window.model.set('H_cycle', 2)")
+@pytest.fixture(scope="module")
+def explorables():
+    """Each of them by name, as the course shows it."""
+    (cart, carts), (bounded, bounds) = map(_shipped, ("proportional_root", "bounded_pretrained_mse"))
+    (oscillator, swings) = _shipped("van_der_pol_gradient")
+    snapshots = {epoch: _half_trained(cart, share) for epoch, share in ((0, 0.0), (1, 0.5), (10, 1.0))}
+    return {"microscope": widgets.microscope(cart, carts), "bounded": widgets.microscope(bounded, bounds),
+            "oscillator": widgets.microscope(oscillator, swings), "steer": widgets.playground(), "teacher": widgets.teacher_explorer(),
+            "dataset": widgets.dataset_browser(generate_dataset(300, seed=1)), "epochs": widgets.time_machine(cart, snapshots),
+            "map": widgets.error_map(cart), "pieces": widgets.bounded_pieces(bounds.teacher),
+            "plane": widgets.phase_plane(oscillator, swings.teacher)}
+
+
+def _half_trained(model, share):
+    """Weights between those of an untrained network and those of ``model``."""
+    fresh = TinyRecursiveControl(model.config, model.system, 1, Proportional(FinalError(model.system))).state_dict()
+    return {name: fresh[name] + share * (value - fresh[name]) for name, value in model.state_dict().items()}
+
+
+SHOWN = ("microscope", "bounded", "oscillator", "steer", "teacher", "dataset", "epochs", "map", "pieces", "plane")
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_everything_has_a_name_fits_and_can_be_read(browser, explorables, name, tmp_path):
+    for width, theme in ((360, "light"), (1000, "dark"), (1440, "light")):
+        with shown(browser, explorables[name], tmp_path, width, theme) as page:
+            page.evaluate("window.model.get('H_cycle') === undefined || window.model.set('H_cycle', 2)")
+            page.wait_for_timeout(600 if name in ("map", "pieces") else 50)
+            settled(page)
+            assert page.evaluate(NAMES) == [] and outside(page) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            sizes = page.locator(".trc-axes text").evaluate_all("all => all.map((each) => parseFloat(getComputedStyle(each).fontSize))")
+            assert min(sizes) >= 11
+            text, lines = page.evaluate(CONTRASTS)
+            assert text >= 4.5 and lines >= 3
+            page.screenshot(path=lab.SCREENSHOTS / f"{name}_{theme}_{width}.png", full_page=True)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_every_control_works_by_the_keyboard_and_nothing_leaves_its_axes(browser, explorables, name, tmp_path):
+    with shown(browser, explorables[name], tmp_path) as page:
+        lab.work(page.locator("section.trc"), page.keyboard)
         settled(page)
-        assert page.evaluate(NAMES) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        sizes = page.locator(".trc-axes text").evaluate_all("all => all.map((each) => parseFloat(getComputedStyle(each).fontSize))")
-        assert min(sizes) >= 11
-        page.screenshot(path=lab.SCREENSHOTS / f"microscope_{theme}_{width}.png", full_page=True)
+        assert outside(page) == []

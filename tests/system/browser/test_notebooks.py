@@ -35,24 +35,6 @@ def _keys(control):
     return None, []
 
 
-WORKED = {"input[type=range]": ["End", "Home", "ArrowRight"], "select": ["ArrowDown"],
-          ".trc-handle": ["ArrowRight", "ArrowLeft", "ArrowUp"], ".trc-button": ["Enter"]}
-
-
-def _work(section, keyboard):
-    """Work every control of an explorable by its keys."""
-    for kind, keys in WORKED.items():
-        for control in section.locator(kind).all():
-            if not control.is_visible():
-                continue
-            drawn = []
-            for key in keys:
-                control.focus()
-                drawn.append(lab.drawn_after(section, lambda key=key: keyboard.press(key), 1500 if kind != ".trc-button" else 300))
-            name = control.get_attribute("aria-label") or control.get_attribute("id") or control.inner_text()
-            assert any(drawn) or kind == ".trc-button", f"{name}: nothing changed after {', '.join(keys)}"
-
-
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
     browser, address, log = made
@@ -61,7 +43,7 @@ def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
         shells, explorables = notebook.shells(), notebook.explorables()
         assert shells or explorables, "no widget is shown"
         for number, section in enumerate(explorables):
-            _work(section, notebook.page.keyboard)
+            lab.work(section, notebook.page.keyboard)
             section.screenshot(path=lab.SCREENSHOTS / f"{name}_live_{number}.png")
         for number, shell in enumerate(shells):
             shell.scroll_into_view_if_needed()

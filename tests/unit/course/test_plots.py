@@ -73,10 +73,12 @@ def test_a_refinement_names_its_cycles_and_of_many_the_first_and_the_last(cycles
     assert named == [*names, "optimum"]
 
 
-def test_later_cycles_are_darker_and_thicker():
+def test_every_cycle_can_be_seen_on_white_and_later_ones_are_darker_and_thicker():
     looks = [plots.cycle_look(cycle, 3) for cycle in range(4)]
-    brightness = [np.dot(look["color"][:3], [0.299, 0.587, 0.114]) for look in looks]
-    assert (np.diff(brightness) < -0.1).all()
+    colors = np.array([look["color"][:3] for look in looks])
+    linear = np.where(colors <= 0.03928, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    contrast = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)  # with white, as WCAG 2 has it
+    assert contrast[0] >= 3 and (contrast[1:] / contrast[:-1] > 1.4).all()
     assert (np.diff([look["linewidth"] for look in looks]) > 0.2).all()
 
 
