@@ -118,7 +118,7 @@ def test_a_notebook_keeps_a_small_network_and_asks_for_a_large_one(model, proble
     large, sent = widgets.microscope(medium, problems), []
     assert large.network == b""
     monkeypatch.setattr(large, "send", lambda *message: sent.append(message))
-    large._answer(large, {"ask": "network", "number": 7}, [])
+    large._hear(large, {"ask": "network", "number": 7}, [])
     assert sent == [({"number": 7}, [web.network(medium)])]
 
 
@@ -142,7 +142,7 @@ def test_optima_are_told_where_the_page_has_no_law(monkeypatch):
     assert scope.about["law"] is None
     monkeypatch.setattr(scope, "send", lambda content, buffers=None: sent.append(content))
     asked = {"ask": "optimum", "number": 1, "start": [0.5, 0.25], "target": [0, 0]}
-    scope._answer(scope, asked, [])
+    scope._hear(scope, asked, [])
     expected = problem.teacher.solve([0.5, 0.25], [0.0, 0.0])
     np.testing.assert_allclose(sent[0]["controls"], expected.flatten(), atol=1e-12)
 

@@ -80,19 +80,19 @@ def browser(path):
 
 
 class Notebook:
-    """A notebook in JupyterLab in a page, with all its cells run."""
+    """A notebook in JupyterLab in a page, with all its cells run, or as it is stored."""
 
-    def __init__(self, made, address, name, width=1300):
+    def __init__(self, made, address, name, width=1300, run=True):
         self.page, self.errors, self.name = made.new_page(viewport={"width": width, "height": 1000}), [], name
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(f"{address.replace('README.md', f'{name}.ipynb')}&reset", wait_until="domcontentloaded")
         self.page.wait_for_selector(".jp-Notebook", timeout=60_000)
-        self.page.evaluate("""async () => {
+        self.page.evaluate("""async (run) => {
             const app = window.jupyterapp; await app.restored;
             while (!(app.shell.currentWidget && app.shell.currentWidget.context)) await new Promise(r => setTimeout(r, 50));
             await app.shell.currentWidget.context.ready; await app.shell.currentWidget.sessionContext.ready;
             if (!app.shell.leftCollapsed) await app.commands.execute('application:toggle-left-area');
-            await app.commands.execute('notebook:run-all-cells'); }""")
+            if (run) await app.commands.execute('notebook:run-all-cells'); }""", run)
 
     def failed_outputs(self):
         """What the page shows of errors and of the standard error stream."""

@@ -105,3 +105,23 @@ def test_a_slider_of_ipywidgets_steps_through_the_cycles_of_the_microscope(made)
         assert box["x"] >= 0 and box["x"] + box["width"] <= 1000
     finally:
         notebook.page.close()
+
+
+def test_the_explorables_of_a_stored_notebook_live_before_any_cell_is_run_also_in_the_dark(made):
+    browser, address, _ = made
+    notebook = lab.Notebook(browser, address, "08_bounded_inputs", run=False)
+    try:
+        notebook.page.locator("section.trc[data-drawn]").nth(1).wait_for(timeout=20_000)
+        scope, pieces = notebook.explorables()
+        notebook.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        for section in (scope, pieces):
+            before = section.locator(".trc-says").inner_text()
+            section.locator(".trc-handle").first.focus()
+            assert lab.drawn_after(section, lambda: notebook.page.keyboard.press("ArrowRight"))
+            assert section.locator(".trc-says").inner_text() != before
+        notebook.page.wait_for_function("getComputedStyle(document.querySelector('.trc')).backgroundColor === 'rgb(21, 24, 28)'")
+        scope.screenshot(path=lab.SCREENSHOTS / "stored_dark.png")
+        assert notebook.errors == []
+    finally:
+        notebook.page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+        notebook.page.close()

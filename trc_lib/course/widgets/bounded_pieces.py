@@ -55,10 +55,7 @@ class BoundedPieces(Explorable):
 
     @traitlets.validate("start", "target")
     def _states(self, proposal):
-        name, value = proposal["trait"].name, [float(each) for each in proposal["value"]]
-        if len(value) != 2 or not all(map(math.isfinite, value)):
-            raise traitlets.TraitError(f"{name}={value} is not accepted; needs 2 finite numbers")
-        return value
+        return self.checked_state(proposal, 2)
 
     def active(self, starts, target):
         """Which controls are at a limit, -1 the lower, 1 the upper, 0 none, and what is in reach.

@@ -1,13 +1,12 @@
 """The error map: final errors over the two components of the start, the worst of them marked."""
 
-import math
 
 import torch
 import traitlets
 
-from trc_lib import validation
+from trc_lib import validation, web
 from trc_lib.course import plots
-from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, network_traits
+from trc_lib.course.widgets.explorable import LIVE, WithNetwork, bundle
 from trc_lib.course.widgets.shell import is_cart, own_copy, state_box
 from trc_lib.evaluation import final_error
 from trc_lib.systems import SUCCESS
@@ -17,7 +16,7 @@ BOX = 2.5  # half the side of the training box of the course's cart; the map is 
 MORE = 3   # cycles beyond the trained depth
 
 
-class ErrorMap(Explorable):
+class ErrorMap(WithNetwork):
     """The widget that `error_map` makes.
 
     Attributes:
@@ -27,7 +26,6 @@ class ErrorMap(Explorable):
     """
 
     _esm = bundle(LIVE / "map.js")
-    network = traitlets.Bytes().tag(sync=True)
     target = traitlets.List(traitlets.Float()).tag(sync=True)
     H_cycle = traitlets.Int(0).tag(sync=True)
 
@@ -39,30 +37,22 @@ class ErrorMap(Explorable):
         self.success = validation.positive("success", success)
         usual = BOX if is_cart(self.system) else None
         self.low, self.high = low, high = state_box(self.system, state_range, usual)
-        kept, self.contents = network_traits(self.model)
         trained = self.model.config.H_cycles
         self.H_cycles = trained + MORE
         first = (low + high) / 2
         first[0] += 0.2 * (high - low)[0]
         about = {"box": [low.tolist(), high.tolist()], "points": self.points, "trained": trained,
                  "success": self.success, "H_cycles": self.H_cycles, "scope": scope is not None}
-        super().__init__(self.draw, about=about, network=kept, H_cycle=trained,
+        super().__init__(self.draw, web.network(self.model), about, H_cycle=trained,
                          target=[float(f"{each:.6g}") for each in first.tolist()])
-        self.on_msg(self._answer)
 
     @traitlets.validate("target")
     def _state(self, proposal):
-        value = [float(each) for each in proposal["value"]]
-        if len(value) != 2 or not all(map(math.isfinite, value)):
-            raise traitlets.TraitError(f"target={value} is not accepted; needs 2 finite numbers")
-        return value
+        return self.checked_state(proposal, 2)
 
     @traitlets.validate("H_cycle")
     def _cycle(self, proposal):
-        if not 0 <= proposal["value"] <= self.H_cycles:
-            raise traitlets.TraitError(f"H_cycle={proposal['value']} is not accepted; "
-                                       f"needs a whole number from 0 to {self.H_cycles}")
-        return proposal["value"]
+        return self.checked_whole(proposal, 0, self.H_cycles)
 
     def starts(self, points=None):
         """The starts of the map ``[points, points, 2]``, velocities down, positions across."""
@@ -84,13 +74,11 @@ class ErrorMap(Explorable):
             self.scope.H_cycle = self.scope.L_step = 0
             self.scope.start, self.scope.target = list(start), list(target)
 
-    def _answer(self, _, content, buffers):
-        """What the page asks for: a network that is too large to be kept, or to open a start."""
-        if content.get("ask") == "network":
-            self.send({"number": content["number"]}, [self.contents])
-        elif content.get("ask") == "open" and self.scope is not None:
-            self.open_start(content["start"], content["target"])
-            self.send({"number": content["number"]})
+    def answer(self, content):
+        if self.scope is None:
+            return None
+        self.open_start(content["start"], content["target"])
+        return {}
 
     def draw(self):
         """The static picture."""

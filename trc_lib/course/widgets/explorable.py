@@ -113,7 +113,30 @@ def numbers(*values: torch.Tensor) -> bytes:
     return np.concatenate(rows, axis=1).astype("<f8").tobytes()
 
 
-def network_traits(model: object) -> tuple[bytes, bytes]:
-    """A network in the page's format: what is kept in the notebook, and all of it."""
-    contents = web.network(model)
-    return (contents if len(contents) <= LARGEST else b""), contents
+class WithNetwork(Explorable):
+    """An explorable with a network. A small one is kept in the notebook, a large one sent if asked.
+
+    Args:
+        picture: as in `Explorable`.
+        contents: `web.network` of the network.
+        about, traits: values of traits.
+    """
+
+    network = traitlets.Bytes().tag(sync=True)
+
+    def __init__(self, picture, contents, about, **traits):
+        self.contents = contents
+        super().__init__(picture, about=about | {"network": web.digest(contents)},
+                         network=contents if len(contents) <= LARGEST else b"", **traits)
+        self.on_msg(self._hear)
+
+    def _hear(self, _, content, buffers):
+        """A question of the page, which goes back with its number and the answer."""
+        if content["ask"] == "network":
+            self.send({"number": content["number"]}, [self.contents])
+        elif (answer := self.answer(content)) is not None:
+            self.send({"number": content["number"]} | answer)
+
+    def answer(self, content: dict) -> dict | None:
+        """The answer to another question than for the network; None if there is none."""
+        return None

@@ -6,7 +6,7 @@ import traitlets
 from trc_lib import validation, web
 from trc_lib.course import plots
 from trc_lib.course.interventions import SWITCHES
-from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, network_traits, numbers
+from trc_lib.course.widgets.explorable import LIVE, WithNetwork, bundle, numbers
 from trc_lib.course.widgets.shell import own_copy, widened
 from trc_lib.data.sampling import box
 from trc_lib.evaluation import final_error
@@ -16,7 +16,7 @@ OFFERED, ROOM = 200, 20_000  # samples, and bytes for them
 TESTED = 2_000  # samples that the worst is found among
 
 
-class Microscope(Explorable):
+class Microscope(WithNetwork):
     """The widget that `microscope` makes.
 
     Attributes:
@@ -27,7 +27,6 @@ class Microscope(Explorable):
     """
 
     _esm = bundle(LIVE / "microscope.js")
-    network = traitlets.Bytes().tag(sync=True)
     samples = traitlets.Bytes().tag(sync=True)
     start = traitlets.List(traitlets.Float()).tag(sync=True)
     target = traitlets.List(traitlets.Float()).tag(sync=True)
@@ -40,23 +39,20 @@ class Microscope(Explorable):
         self.model, self.dataset, self.shown = model, dataset, shown
         system, teacher = model.system, dataset.teacher
         self.H_cycles = validation.whole("H_cycles", H_cycles)
-        kept, self.contents = network_traits(model)
         self.order = self._worst_first()
         row = 8 * (2 * system.state_dim + model.config.horizon * system.control_dim)
         count = max(min(OFFERED, ROOM // row, len(self.order)), 1)
         offered = self.order[torch.linspace(0, len(self.order) - 1, count).long()]
         low, high = self._box()
         about = {
-            "network": web.digest(self.contents), "shown": list(shown),
-            "box": [low.tolist(), high.tolist()], "H_cycles": self.H_cycles,
+            "shown": list(shown), "box": [low.tolist(), high.tolist()], "H_cycles": self.H_cycles,
             "trained": min(model.config.H_cycles, self.H_cycles), "law": web.law(teacher),
             "other": self._other(low, high), "samples": offered.tolist()}
         super().__init__(
-            self.draw, about=about, network=kept, samples=numbers(
+            self.draw, web.network(model), about, samples=numbers(
                 *(values[offered] for values in (dataset.initial_states, dataset.target_states,
                                                  dataset.controls))),
             sample=int(self.order[0]))
-        self.on_msg(self._answer)
 
     def _worst_first(self):
         some = slice(TESTED)
@@ -112,14 +108,9 @@ class Microscope(Explorable):
             if [self.start, self.target] != theirs:
                 self.sample = -1
 
-    def _answer(self, _, content, buffers):
-        """Questions of the page: for a network that is too large to be kept, and for optima."""
-        if content.get("ask") == "network":
-            self.send({"number": content["number"]}, [self.contents])
-        elif content.get("ask") == "optimum":
-            controls, solved = self.optimum(content["start"], content["target"])
-            self.send({"number": content["number"],
-                       "controls": controls.flatten().tolist() if solved else None})
+    def answer(self, content):
+        controls, solved = self.optimum(content["start"], content["target"])
+        return {"controls": controls.flatten().tolist() if solved else None}
 
     def optimum(self, start, target):
         """The teacher's controls ``[N, control_dim]``, and whether there are any."""

@@ -10,7 +10,7 @@ import traitlets
 
 from trc_lib import validation, web
 from trc_lib.course import plots
-from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, network_traits
+from trc_lib.course.widgets.explorable import LARGEST, LIVE, WithNetwork, bundle
 from trc_lib.course.widgets.shell import check_teacher, own_copy, state_box
 from trc_lib.evaluation import final_error
 from trc_lib.systems import VanDerPol
@@ -43,7 +43,7 @@ def has_limit_cycle(system, cycle, start):
     return bool((abs(sizes[0] - sizes[1]) < 0.05 * sizes[0]).all())
 
 
-class PhasePlane(Explorable):
+class PhasePlane(WithNetwork):
     """The widget that `phase_plane` makes.
 
     Attributes:
@@ -54,7 +54,6 @@ class PhasePlane(Explorable):
     """
 
     _esm = bundle(LIVE / "plane.js")
-    network = traitlets.Bytes().tag(sync=True)
     optima = traitlets.Bytes().tag(sync=True)
     start = traitlets.List(traitlets.Float()).tag(sync=True)
     H_cycle = traitlets.Int(0).tag(sync=True)
@@ -71,10 +70,9 @@ class PhasePlane(Explorable):
                              "this picture needs 1")
         usual = BOX if isinstance(system, VanDerPol) else None
         self.low, self.high = low, high = state_box(system, state_range, usual)
-        kept, self.contents = network_traits(self.model)
-        law = web.law(teacher)
-        self.points, optima = ((points, b"") if law else
-                               self._packed(points, ROOM - len(kept)))
+        contents, law = web.network(self.model), web.law(teacher)
+        room = ROOM - (len(contents) if len(contents) <= LARGEST else 0)
+        self.points, optima = (points, b"") if law else self._packed(points, room)
         corner = torch.stack([high[0], torch.zeros_like(high[0])])
         cycle = limit_cycle(system, corner)
         if not has_limit_cycle(system, cycle, corner):
@@ -84,10 +82,9 @@ class PhasePlane(Explorable):
                  "view": self._view(), "cycle": self.cycle.tolist(), "cost": _cost(teacher),
                  "H_cycles": self.H_cycles, "trained": min(self.model.config.H_cycles,
                                                            self.H_cycles)}
-        super().__init__(self.draw, about=about, network=kept, optima=optima,
+        super().__init__(self.draw, contents, about, optima=optima,
                          start=self.starts()[round(0.75 * (self.points - 1)) * (self.points + 1)]
                          .tolist())
-        self.on_msg(self._answer)
 
     def starts(self):
         """The starts of the grid ``[points**2, 2]``."""
@@ -125,26 +122,15 @@ class PhasePlane(Explorable):
 
     @traitlets.validate("start")
     def _state(self, proposal):
-        value = [float(each) for each in proposal["value"]]
-        if len(value) != 2 or not all(map(math.isfinite, value)):
-            raise traitlets.TraitError(f"start={value} is not accepted; needs 2 finite numbers")
-        return value
+        return self.checked_state(proposal, 2)
 
     @traitlets.validate("H_cycle")
     def _cycle(self, proposal):
-        if not 0 <= proposal["value"] <= self.H_cycles:
-            raise traitlets.TraitError(f"H_cycle={proposal['value']} is not accepted; "
-                                       f"needs a whole number from 0 to {self.H_cycles}")
-        return proposal["value"]
+        return self.checked_whole(proposal, 0, self.H_cycles)
 
-    def _answer(self, _, content, buffers):
-        """What the page asks for: a network that is too large to be kept, and optima."""
-        if content.get("ask") == "network":
-            self.send({"number": content["number"]}, [self.contents])
-        elif content.get("ask") == "optimum":
-            controls, solved = self.optimum(content["start"])
-            self.send({"number": content["number"],
-                       "controls": controls.flatten().tolist() if solved else None})
+    def answer(self, content):
+        controls, solved = self.optimum(content["start"])
+        return {"controls": controls.flatten().tolist() if solved else None}
 
     def optimum(self, start):
         """The teacher's controls ``[N, 1]``, and whether there are any."""
