@@ -95,8 +95,8 @@ def test_each_part_of_the_check_of_a_gpu_runs_with_the_cpu_in_its_place(part, tm
 
 NO_JUPYTER = """
 import sys
-for name in ("IPython", "ipykernel", "ipywidgets", "jupyter_client", "jupyterlab", "llvmlite",
-             "matplotlib", "nbclient", "nbformat", "papermill", "submitit"):
+for name in ("IPython", "anywidget", "ipykernel", "ipywidgets", "jupyter_client", "jupyterlab",
+             "llvmlite", "matplotlib", "nbclient", "nbformat", "papermill", "submitit"):
     sys.modules[name] = None
 from tests.benchmarks import check_gpu, gpu_record
 from trc_lib.course import doctor

@@ -59,20 +59,21 @@ def in_node(body, given):
 
 TRACES = """
 const net = new TinyRecursiveControl(await read_network(readFileSync(given.path)));
-const result = given.problems.map(([x0, xT]) => {
-  const { controls, z_H, z_L } = net.trace(floats(x0), floats(xT), given.H_cycles);
+const result = given.cycles.map((H_cycles) => given.problems.map(([x0, xT]) => {
+  const { controls, z_H, z_L } = net.trace(floats(x0), floats(xT), H_cycles);
   return [controls, z_H, z_L];
-});
+}));
 """
 
 
-def traces(model, x0, xT, H_cycles, folder):
-    """Controls and latents of each problem in Node: three arrays, the problems first."""
+def traces(model, x0, xT, cycles, folder):
+    """Controls and latents in Node: for each number of cycles three arrays, the problems first."""
     path = folder / "network.trcw"
     web.export_web(model, path)
-    found = in_node(TRACES, {"path": str(path), "H_cycles": H_cycles,
+    found = in_node(TRACES, {"path": str(path), "cycles": cycles,
                              "problems": list(zip(x0.tolist(), xT.tolist()))})
-    return [torch.tensor([each[part] for each in found], dtype=torch.float64) for part in range(3)]
+    return [[torch.tensor([each[part] for each in run], dtype=torch.float64) for part in range(3)]
+            for run in found]
 
 
 def expected(model, x0, xT, H_cycles):
@@ -100,7 +101,7 @@ def test_every_cycle_and_every_latent_is_that_of_pytorch(name, tmp_path, as_in_f
     model = TinyRecursiveControl.load(path)
     data = problem.dataset(200, seed=7)
     x0, xT = data.initial_states, data.target_states
-    found = traces(model, x0, xT, 3, tmp_path)
+    (found,) = traces(model, x0, xT, [3], tmp_path)
     controls = expected(model, x0, xT, 3)[0]
     torch.testing.assert_close(found[0], controls, rtol=0, atol=2e-5)  # float32's own: 1.3e-5
     for mine, right in zip(found, expected(model.double(), x0, xT, 3)):
@@ -152,8 +153,8 @@ def test_other_sizes_systems_units_and_feedbacks(system, feedback, tmp_path, as_
             if name.endswith("scale"):
                 value.copy_(size * (0.5 + torch.rand(value.shape, generator=generator)))
     x0, xT = size * torch.randn(2, 20, 2, generator=generator, dtype=torch.float64)
-    for cycles in (0, 1, 4):
-        found = traces(model, x0, xT, cycles, tmp_path)
+    tried = [0, 1, 4]
+    for cycles, found in zip(tried, traces(model, x0, xT, tried, tmp_path)):
         right = expected(model.double(), x0, xT, cycles)
         units = size * torch.ones(3).where(torch.arange(3) == 0, 1 / size)
         for mine, theirs, unit in zip(found, right, units.tolist()):
