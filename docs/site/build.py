@@ -20,6 +20,7 @@ import tempfile
 from sphinx.cmd.build import build_main
 
 from trc_lib import web
+from trc_lib.data import generate_dataset
 from trc_lib.model import TinyRecursiveControl
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -37,9 +38,10 @@ def large_networks():
 
     A notebook that shows one names it; its page loads it from a file beside it.
     """
+    untrained = TinyRecursiveControl.create_two_level_medium()  # chapter 3's
+    untrained.set_scaling(generate_dataset(64))
     files = sorted((ROOT / "data" / "pretrained").glob("*.pt"))
-    models = [TinyRecursiveControl.create_two_level_medium(),
-              *(TinyRecursiveControl.load(path) for path in files)]
+    models = [untrained, *(TinyRecursiveControl.load(path) for path in files)]
     return {web.digest(each): each for each in map(web.network, models)}
 
 
@@ -99,17 +101,17 @@ class Explorables:
         return next(filter(None, reversed(found)), None)
 
     def _write_model(self, name):
-        state = self.models[name]["state"]
+        state, buffers = self.models[name]["state"], {
+            tuple(each["path"]): base64.b64decode(each["data"])
+            for each in self.models[name].get("buffers", [])}
+        if buffers.get(("network",)) == b"":
+            buffers["network",] = large_networks().get(state["about"]["network"], b"")
         loaded = {
             "esm": self._write(state["_esm"].encode(), "js"),
             "css": self._write(state["_css"].encode(), "css") if state.get("_css") else None,
             "state": {key: value for key, value in state.items() if key[0] != "_"},
-            "buffers": [{"path": each["path"],
-                         "file": self._write(base64.b64decode(each["data"]), "bin")}
-                        for each in self.models[name].get("buffers", [])]}
-        large = large_networks().get(state.get("about", {}).get("network"))
-        if large and ["network"] not in [each["path"] for each in loaded["buffers"]]:
-            loaded["buffers"].append({"path": ["network"], "file": self._write(large, "bin")})
+            "buffers": [{"path": path, "file": self._write(content, "bin")}
+                        for path, content in buffers.items()]}
         (self.folder / f"{name}.json").write_text(json.dumps(loaded), encoding="utf-8")
 
     def _write(self, content, suffix):
