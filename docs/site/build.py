@@ -25,7 +25,11 @@ from trc_lib.model import TinyRecursiveControl
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-FRONT = "07_a_loop_that_looks"  # the front page shows the first explorable of this chapter
+FRONT = "08_bounded_inputs"  # the front page shows the first explorable of this chapter
+CAPTION = """
+*Drag the green start or the cross, and press play: a small network proposes controls (blue) and refines them, cycle by
+cycle. Dashed is the optimum. The acceleration is limited to ±1 m/s².*
+"""
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 FIRST_PICTURE = re.compile(r"^!\[[^]]*\]\([^)]*\)\n+(\*[^*]+\*\n)?", re.M)  # and its caption
@@ -167,7 +171,7 @@ def front_page(root, pages, site):
         explorables = Explorables(notebook, site)
         for _, output in widget_outputs(notebook):
             if explorables.is_alive(output["data"]):
-                figure = explorables.figure(output["data"], "") + "\n"
+                figure = explorables.figure(output["data"], "") + f"\n{CAPTION}"
                 text = FIRST_PICTURE.sub(lambda _, figure=figure: figure, text, count=1)
                 break
     for caption, names in pages.items():

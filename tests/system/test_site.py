@@ -118,7 +118,7 @@ def toy(tmp_path_factory):
     for name in ("notebooks", "figures"):
         (root / name).mkdir()
     (root / "README.md").write_text("# Toy\n\n![a picture](figures/a.png)\n\n*Its caption.*\n\n"
-                                    "The [chapter](notebooks/07_a_loop_that_looks.ipynb), and [code](trc_lib/io.py).\n")
+                                    "The [chapter](notebooks/08_bounded_inputs.ipynb), and [code](trc_lib/io.py).\n")
     (root / "figures" / "a.png").write_bytes(png(3, 3))
     state = {"counter": any_model(COUNTER, count=3), "bytes": any_model(BYTES, [bytes([40, 2])], network=None),
              "broken": any_model(BROKEN),
@@ -135,14 +135,14 @@ def toy(tmp_path_factory):
     notebook = {"cells": cells, "nbformat": 4, "nbformat_minor": 5,
                 "metadata": {"language_info": {"name": "python", "pygments_lexer": "ipython3"},
                              "widgets": {STATE: {"state": state, "version_major": 2, "version_minor": 0}}}}
-    (root / "notebooks" / "07_a_loop_that_looks.ipynb").write_text(json.dumps(notebook))
+    (root / "notebooks" / "08_bounded_inputs.ipynb").write_text(json.dumps(notebook))
     assert build(root / "site", root=root, repository="https://example.org/course") == 0
     with served(root / "site") as address:
         yield address
 
 
 def test_an_anywidget_works_without_a_kernel_in_both_of_its_views(toy, page):
-    page.goto(f"{toy}/notebooks/07_a_loop_that_looks.html")
+    page.goto(f"{toy}/notebooks/08_bounded_inputs.html")
     page.locator(".explorable button").nth(1).wait_for()
     first, second = page.locator(".explorable button").all()
     first.click()
@@ -152,20 +152,20 @@ def test_an_anywidget_works_without_a_kernel_in_both_of_its_views(toy, page):
 
 
 def test_an_anywidget_reads_its_binary_traits(toy, page):
-    page.goto(f"{toy}/notebooks/07_a_loop_that_looks.html")
+    page.goto(f"{toy}/notebooks/08_bounded_inputs.html")
     page.get_by_label("two bytes").scroll_into_view_if_needed()
     page.get_by_text("sum 42").wait_for()
 
 
 def test_a_widget_that_fails_leaves_its_picture_and_says_so(toy, page):
-    page.goto(f"{toy}/notebooks/07_a_loop_that_looks.html")
+    page.goto(f"{toy}/notebooks/08_bounded_inputs.html")
     page.get_by_alt_text("one that fails").scroll_into_view_if_needed()
     page.get_by_text("This picture stays still: no such thing").wait_for()
     assert page.get_by_alt_text("one that fails").is_visible()
 
 
 def test_a_widget_whose_kernel_draws_shows_its_last_picture(toy, page):
-    page.goto(f"{toy}/notebooks/07_a_loop_that_looks.html")
+    page.goto(f"{toy}/notebooks/08_bounded_inputs.html")
     assert page.locator("figure", has_text="only in JupyterLab").locator("img").count() == 1
     text = page.locator("article").inner_text()
     assert "Shell(" not in text and "training:" not in text
@@ -361,7 +361,7 @@ def test_the_microscope_of_the_front_page_is_dragged_and_says_what_pytorch_says(
     assert settled(page) != before and "After cycle 1" in settled(page)
     place = page.locator(".trc-handle").evaluate_all("all => all.map((each) => each.getAttribute('aria-label'))")
     (start, target) = ([float(number.replace("−", "-")) for number in re.findall(r"(−?[\d.]+) m", each)] for each in place)
-    model = TinyRecursiveControl.load(ROOT / "data/pretrained/laboratory/proportional_root.pt")
+    model = TinyRecursiveControl.load(ROOT / "data/pretrained/laboratory/bounded_pretrained_mse.pt")
     states = (torch.tensor([state], dtype=torch.float64) for state in (start, target))
     controls = model.predict(*(state.float() for state in states), 1)["controls"][0].double()
     end = model.system.rollout(torch.tensor(start, dtype=torch.float64), controls)[-1]

@@ -39,6 +39,15 @@ class Model {
   send() {}
 }
 
+const buffers = new Map(); // by address: widgets of a page share their networks
+
+function loadBuffer(address) {
+  if (!buffers.has(address.href)) {
+    buffers.set(address.href, load(address).then(response => response.arrayBuffer()));
+  }
+  return buffers.get(address.href);
+}
+
 async function load(address) {
   const response = await fetch(address);
   if (!response.ok) throw new Error(`${address.pathname}: ${response.status}`);
@@ -56,9 +65,9 @@ function addStyle(address) {
 }
 
 async function makeWidget(address) {
-  const {esm, css, state, buffers} = await (await load(address)).json();
-  await Promise.all(buffers.map(async ({path, file}) => {
-    const bytes = await (await load(new URL(file, address))).arrayBuffer();
+  const {esm, css, state, buffers: files} = await (await load(address)).json();
+  await Promise.all(files.map(async ({path, file}) => {
+    const bytes = await loadBuffer(new URL(file, address));
     const owner = path.slice(0, -1).reduce((part, key) => part[key], state);
     owner[path.at(-1)] = new DataView(bytes);
   }));
