@@ -73,8 +73,9 @@ export default { async render({ model, el }) {
   };
   let seen = {};
   const see = () => {
-    const start = get("start"), optimum = optimum_of(start), key = String([start, Boolean(optimum)]);
-    if (seen.key !== key) seen = { key, ...runs(net, cost, start, H_cycles, optimum) };
+    const depth = plane.held ? Math.max(trained, get("H_cycle")) : H_cycles; // fast while it is dragged, all after that
+    const start = get("start"), optimum = optimum_of(start), key = String([start, Boolean(optimum), depth]);
+    if (seen.key !== key) seen = { key, ...runs(net, cost, start, depth, optimum) };
     return seen;
   };
 
