@@ -27,8 +27,8 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 FRONT = "08_bounded_inputs"  # the front page shows the first explorable of this chapter
 CAPTION = """
-*Drag the green start or the cross, and press play: a small network proposes controls (blue) and refines them, cycle by
-cycle. Dashed is the optimum. The acceleration is limited to ±1 m/s².*
+*Drag the green start or the cross, and press play: a small network proposes controls (blue) and
+refines them, cycle by cycle. Dashed is the optimum. The acceleration is limited to ±1 m/s².*
 """
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -64,8 +64,11 @@ class Explorables:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def is_alive(self, data):
-        """Whether an output is an anywidget, which needs no kernel."""
-        return self.models.get(data[VIEW]["model_id"], {}).get("model_name") == "AnyModel"
+        """Whether an output is an anywidget, which needs no kernel, with all that it needs."""
+        model = self.models.get(data[VIEW]["model_id"], {})
+        lacks = {"encoding": "base64", "path": ["network"], "data": ""} in model.get("buffers", [])
+        return model.get("model_name") == "AnyModel" and (
+            not lacks or model["state"]["about"]["network"] in large_networks())
 
     def figure(self, data, up):
         """The HTML of an output; None for what shows nothing without a kernel, as a progress bar.
@@ -109,7 +112,7 @@ class Explorables:
             tuple(each["path"]): base64.b64decode(each["data"])
             for each in self.models[name].get("buffers", [])}
         if buffers.get(("network",)) == b"":
-            buffers["network",] = large_networks().get(state["about"]["network"], b"")
+            buffers["network",] = large_networks()[state["about"]["network"]]
         loaded = {
             "esm": self._write(state["_esm"].encode(), "js"),
             "css": self._write(state["_css"].encode(), "css") if state.get("_css") else None,
@@ -216,8 +219,14 @@ def build(site, root=ROOT, repository=""):
         code = build_main(["-q", "-W", "--keep-going", "-c", str(HERE), "-d", f"{folder}/trees",
                            "-D", f"repository={repository}", str(source), str(made)])
         if code == 0:
-            shutil.rmtree(site, ignore_errors=True)
-            shutil.copytree(made, site)
+            fresh, old = site.with_name(f".{site.name}.new"), site.with_name(f".{site.name}.old")
+            for left in (fresh, old):
+                shutil.rmtree(left, ignore_errors=True)
+            shutil.copytree(made, fresh)  # beside it, so that a site is there at all times
+            if site.exists():
+                site.rename(old)
+            fresh.rename(site)
+            shutil.rmtree(old, ignore_errors=True)
         return code
 
 

@@ -78,6 +78,7 @@ def test_an_unknown_switch_is_refused(model):
 def test_beside_a_widget_of_the_kernel_stand_its_picture_and_words():
     shell = widgets.relaxation(Craft())
     data = shell._repr_mimebundle_()
+    assert isinstance(data["image/png"], bytes)  # not a memoryview: that becomes a list
     assert data["image/png"] == shell.picture.value
     assert "model_id" in data["application/vnd.jupyter.widget-view+json"]
     assert data["text/plain"] == repr(shell) == (

@@ -359,7 +359,7 @@ def test_the_microscope_of_the_front_page_is_dragged_and_says_what_pytorch_says(
     page.get_by_label("H cycle").focus()
     page.keyboard.press("ArrowRight")
     assert settled(page) != before and "After cycle 1" in settled(page)
-    place = page.locator(".trc-handle").evaluate_all("all => all.map((each) => each.getAttribute('aria-label'))")
+    place = page.locator(".trc-handle").evaluate_all("all => all.map((each) => each.getAttribute('aria-valuetext'))")
     (start, target) = ([float(number.replace("−", "-")) for number in re.findall(r"(−?[\d.]+) m", each)] for each in place)
     model = TinyRecursiveControl.load(ROOT / "data/pretrained/laboratory/bounded_pretrained_mse.pt")
     states = (torch.tensor([state], dtype=torch.float64) for state in (start, target))

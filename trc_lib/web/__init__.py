@@ -13,8 +13,16 @@ import numpy as np
 import torch
 
 from trc_lib import io, validation
+from trc_lib.costs import QuadraticCost
 from trc_lib.evaluation import row_space
-from trc_lib.model import LastCycleGradient, TinyRecursiveControl
+from trc_lib.model import (
+    CostGradient,
+    FinalError,
+    LastCycleGradient,
+    NoFeedback,
+    Proportional,
+    TinyRecursiveControl,
+)
 from trc_lib.scan.compiled import traced
 from trc_lib.scan.trace import NotTraceable
 from trc_lib.systems.steps import Linearised, Moved
@@ -23,6 +31,7 @@ from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyContro
 
 SIGNATURE, VERSION = b"TRCW", 1
 SAME = TinyRecursiveControl, LastCycleGradient  # classes with the same forward pass
+SIGNALS = NoFeedback, FinalError, CostGradient
 UNKNOWN = "erf",  # operations that JavaScript's Math lacks
 
 
@@ -83,23 +92,30 @@ def network(model: object) -> bytes:
         raise ValueError(f"model is a {type(model).__name__}; a web page knows the recursion of "
                          f"{' and '.join(each.__name__ for each in SAME)}")
     arrays = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    inner = _inner(model.feedback)
+    if type(model.feedback) not in (Proportional, *SIGNALS) or type(inner) not in SIGNALS:
+        raise ValueError(f"feedback={type(model.feedback).__name__} of {type(inner).__name__} is "
+                         "not known to a web page")
     feedback = model.feedback.contents()
     source = feedback.get("inner", feedback)
-    if source["kind"] not in ("NoFeedback", "FinalError", "CostGradient") or "inner" in source:
-        raise ValueError(f"feedback={source['kind']} is not known to a web page")
     about = system(model.system)
     if "cost" in source:
+        if type(inner.cost) is not QuadraticCost:
+            raise ValueError(f"cost is a {type(inner.cost).__name__}; a web page knows "
+                             "QuadraticCost")
         n, m = about["state_dim"], about["control_dim"]
         about["jacobians"] = _program(model.system, Linearised(model.system),
                                       ((), ((n,), (m,)), ()))
-        source["cost"] = {name: getattr(_inner(model.feedback).cost, name).tolist()
+        source["cost"] = {name: getattr(inner.cost, name).tolist()
                           for name in ("Q", "R", "Q_final")}
     header = {"version": VERSION, "config": dataclasses.asdict(model.config), "system": about,
               "feedback": feedback, "arrays": [[name, list(v.shape)] for name, v in arrays.items()]}
     words = json.dumps(header, allow_nan=False).encode()
     weights = np.concatenate([value.numpy().ravel() for value in arrays.values()]).astype("<f4")
-    if not np.isfinite(weights).all():
-        raise ValueError("the model is not exported: its weights are not all finite")
+    scales = [value.float() for name, value in arrays.items() if name.endswith("scale")]
+    if not np.isfinite(weights).all() or not all(bool((scale > 0).all()) for scale in scales):
+        raise ValueError("the model is not exported: in float32 its weights are not all finite, "
+                         "or a scale is zero")
     packed = zlib.compress(weights.view(np.uint8).reshape(-1, 4).T.tobytes(), 9)
     contents = SIGNATURE + struct.pack("<I", len(words)) + words + packed
     return contents + struct.pack("<I", zlib.crc32(contents))

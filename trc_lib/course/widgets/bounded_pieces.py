@@ -39,16 +39,20 @@ class BoundedPieces(Explorable):
             raise ValueError(f"system={system!r} has {system.control_dim} controls; "
                              "this picture needs 1")
         self.low, self.high = low, high = state_box(system, state_range)
-        about = {"law": web.law(teacher), "system": web.system(system), "points": points,
+        law = web.law(teacher)
+        if law is None:
+            raise ValueError(f"teacher is a {type(teacher).__name__}; a web page knows the law of "
+                             "BoundedMinimumEnergyController")
+        about = {"law": law, "system": web.system(system), "points": points,
                  "box": [low.tolist(), high.tolist()]}
-        target = low + torch.tensor([0.7, 0.5]) * (high - low)
+        target = low + torch.tensor([0.7, 0.5], dtype=torch.float64) * (high - low)
         super().__init__(self.draw, about=about, start=self._first_start(target).tolist(),
                          target=target.tolist())
 
     def _first_start(self, target):
         """A start from which a good share of the controls is at a limit, if there is one."""
-        starts = self.low + torch.cartesian_prod(*[torch.linspace(0.1, 0.9, 17).double()] * 2) * (
-            self.high - self.low)
+        unit = torch.linspace(0.1, 0.9, 17, dtype=torch.float64)
+        starts = self.low + torch.cartesian_prod(unit, unit) * (self.high - self.low)
         at, solved = self.active(starts, target)
         count = at.abs().sum(dim=-1).where(solved, -1)
         return starts[count.where(count <= self.teacher.horizon / 3, -1).argmax()]

@@ -6,9 +6,11 @@ import traitlets
 
 from trc_lib import validation, web
 from trc_lib.course import plots
+from trc_lib.course.interventions import SWITCHES
 from trc_lib.course.widgets.explorable import LIVE, WithNetwork, bundle
+from trc_lib.course.widgets.microscope import Microscope
 from trc_lib.course.widgets.shell import is_cart, own_copy, state_box
-from trc_lib.evaluation import final_error
+from trc_lib.model import TinyRecursiveControl
 from trc_lib.systems import SUCCESS
 from trc_lib.training.compute import one_thread
 
@@ -30,7 +32,13 @@ class ErrorMap(WithNetwork):
     H_cycle = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, model, scope=None, points=15, state_range=None, success=SUCCESS):
-        self.model, self.scope = own_copy(model), scope
+        self.model = own_copy(validation.instance("model", model, TinyRecursiveControl))
+        self.scope = scope
+        if scope is not None:
+            validation.instance("scope", scope, Microscope)
+            if not scope.model.system.same_as(model.system):
+                raise ValueError(f"scope is for another system, {scope.model.system!r}, than the "
+                                 f"model, {model.system!r}")
         self.points = validation.whole("points", points, at_least=3)
         self.system = self.model.system
         plots.two_states(self.system)
@@ -44,7 +52,7 @@ class ErrorMap(WithNetwork):
         about = {"box": [low.tolist(), high.tolist()], "points": self.points, "trained": trained,
                  "success": self.success, "H_cycles": self.H_cycles, "scope": scope is not None}
         super().__init__(self.draw, web.network(self.model), about, H_cycle=trained,
-                         target=[float(f"{each:.6g}") for each in first.tolist()])
+                         target=first.tolist())
 
     @traitlets.validate("target")
     def _state(self, proposal):
@@ -65,13 +73,15 @@ class ErrorMap(WithNetwork):
         x0 = starts.reshape(-1, 2)
         xT = torch.tensor(self.target, dtype=torch.float64).expand_as(x0)
         with one_thread(), torch.no_grad():
-            controls = self.model(x0, xT, self.H_cycle)["controls"].double()
-        return final_error(self.system, x0, xT, controls).reshape(starts.shape[:-1])
+            to = self.model.state_scale.dtype
+            controls = self.model.predict(x0.to(to), xT.to(to), self.H_cycle)["controls"].double()
+        ends = self.system.rollout_unchecked(x0, controls)[:, -1]  # infinite where it diverges
+        return (ends - xT).norm(dim=-1).reshape(starts.shape[:-1])
 
     def open_start(self, start, target):
         """Show a problem in the microscope, from its first proposal on."""
         with self.scope.hold_trait_notifications():
-            self.scope.H_cycle = self.scope.L_step = 0
+            self.scope.H_cycle, self.scope.L_step, self.scope.switch = 0, 0, SWITCHES[0]
             self.scope.start, self.scope.target = list(start), list(target)
 
     def answer(self, content):

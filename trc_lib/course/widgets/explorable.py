@@ -134,7 +134,12 @@ class WithNetwork(Explorable):
         """A question of the page, which goes back with its number and the answer."""
         if content["ask"] == "network":
             self.send({"number": content["number"]}, [self.contents])
-        elif (answer := self.answer(content)) is not None:
+            return
+        try:
+            answer = self.answer(content)
+        except Exception as error:  # the page says it; nobody sees one that is raised here
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        if answer is not None:
             self.send({"number": content["number"]} | answer)
 
     def answer(self, content: dict) -> dict | None:

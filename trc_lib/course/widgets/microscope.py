@@ -10,6 +10,7 @@ from trc_lib.course.widgets.explorable import LIVE, WithNetwork, bundle, numbers
 from trc_lib.course.widgets.shell import own_copy, widened
 from trc_lib.data.sampling import box
 from trc_lib.evaluation import final_error
+from trc_lib.model import TinyRecursiveControl
 from trc_lib.training.compute import one_thread
 
 OFFERED, ROOM = 200, 20_000  # samples, and bytes for them
@@ -149,5 +150,5 @@ def microscope(model, dataset, H_cycles=10, shown=(0, 1)):
         ValueError: if the dataset has another system or horizon than the model, or a web page
             cannot compute with its network or system.
     """
-    model.check_fit(dataset, "dataset")
+    validation.instance("model", model, TinyRecursiveControl).check_fit(dataset, "dataset")
     return Microscope(own_copy(model), dataset, H_cycles, plots.components(model.system, shown))

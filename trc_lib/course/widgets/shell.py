@@ -58,7 +58,7 @@ class Shell(ipywidgets.VBox):
 
     def _repr_mimebundle_(self, **options):
         data = super()._repr_mimebundle_(**options)
-        return data | {"image/png": self.picture.value, "text/plain": repr(self)}
+        return data | {"image/png": bytes(self.picture.value), "text/plain": repr(self)}
 
     def values(self):
         """The controls' values by name."""

@@ -4,10 +4,11 @@ import numpy as np
 import torch
 import traitlets
 
-from trc_lib import web
+from trc_lib import validation, web
 from trc_lib.course import plots
 from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, numbers
 from trc_lib.course.widgets.shell import check_teacher, is_cart, own_copy, state_box
+from trc_lib.model import Learner
 from trc_lib.teachers import MinimumEnergyController
 from trc_lib.training.compute import one_thread
 
@@ -122,7 +123,9 @@ def time_machine(model, snapshots, teacher=None, state_range=None, shown=(0, 1))
         ValueError: if the teacher is for another system or horizon, the box is missing, or a web
             page cannot compute the system's steps.
     """
-    system = model.system
+    system = validation.instance("model", model, Learner).system
+    if not snapshots:
+        raise ValueError("snapshots is empty; needs the weights of one epoch at least")
     if teacher is None and is_cart(system) and system.control_limit is None:
         teacher = MinimumEnergyController(system, model.config.horizon)
     if teacher is not None:

@@ -28,14 +28,14 @@ export default { render({ model, el }) {
       return { u, states, error: distance(states[horizon], xT) };
     }));
     const optimum = best && Number.isFinite(best[0]) ? { u: best, states: rollout(step, starts[kept], best, m) } : null;
-    seen = { controls: get("controls"), kept, start: starts[kept], runs, optimum };
+    seen = { controls: get("controls"), kept, start: starts[kept], target: xT, runs, optimum };
     return seen;
   };
 
-  const title = "where the controls lead";
+  const title = in_plane ? "where the controls lead: drag the start" : "where the controls lead";
   const phase = in_plane ? new Panel(title, ...shown.map((i) => system.labels[i]), { square: true }) : new Panel(title, "time (s)", system.labels[0]);
-  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], { height: m > 1 ? 170 : 240 }));
-  const history = new Panel("final error in the course of training", "epoch", "final error", { log: true, xnames: epochs.map(String) });
+  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], m > 1 ? { height: 170 } : { square: true }));
+  const history = new Panel("final error in the course of training", "epoch (not to scale)", "final error", { log: true, square: true, xnames: epochs.map(String) });
   if (in_plane) {
     phase.handle("start", "start", { get: () => shown.map((i) => see().start[i]), step: about.steps, box: box.map((ends) => shown.map((i) => ends[i])),
       set: (place) => set({ start: about.starts[nearest(about.starts, get("start").map((each, i) => (shown.includes(i) ? place[shown.indexOf(i)] : each)), size)] }),
@@ -49,7 +49,7 @@ export default { render({ model, el }) {
   const from = slider("start", { min: 0, max: about.starts.length - 1, step: 1, value: 0, words: (i) => `${Number(i) + 1} of ${about.starts.length}`, act: (i) => set({ start: about.starts[i] }) });
 
   const draw = () => {
-    const { runs, optimum, kept } = see(), at = number(), c = get("H_cycle"), { u, states, error } = runs[at][c], xT = get("target");
+    const { runs, optimum, kept, target: xT } = see(), at = number(), c = get("H_cycle"), { u, states, error } = runs[at][c];
     when.set(at);
     cycle.set(c);
     from.set(kept);
@@ -58,7 +58,8 @@ export default { render({ model, el }) {
     const ends = (in_plane ? shown : [0]).map((i) => reach(column(far, i), [box[0][i], box[1][i]]));
     phase.limits(...(in_plane ? ends : [[0, 1.03 * horizon * dt], ends[0]]));
     const last = in_plane ? shown : [null, 0];
-    phase.draw([...runs[at].slice(0, c).map((each) => run(each, "earlier", "earlier cycles")), run(runs[at][c], "network", "network"),
+    phase.draw([...(in_plane ? [{ kind: "specks", look: "", name: "a start", x: column(about.starts, shown[0]), y: column(about.starts, shown[1]) }] : []),
+      ...runs[at].slice(0, c).map((each) => run(each, "earlier", "earlier cycles")), run(runs[at][c], "network", "network"),
       ...(optimum ? [run(optimum, "optimum", "optimum")] : []),
       { kind: "dots", look: "network", x: [in_plane ? states[horizon][last[0]] : edges[horizon]], y: [states[horizon][last[1]]] },
       { kind: "cross", look: "", name: "target", x: [in_plane ? xT[last[0]] : edges[horizon]], y: [xT[last[1]]] }]);

@@ -149,7 +149,7 @@ export function color_of(error, success) {
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { box, points, success, H_cycles, trained } = about;
-  const net = await network_of(model), { system } = net, { state_dim: n, control_dim: m } = system;
+  const net = await network_of(model, el), { system } = net, { state_dim: n, control_dim: m } = system;
   const errors_of = final_errors(net), { starts, inside } = grid_of(box, points);
   const { block: stands_for, ...order } = coarse_first(points, 5), names = system.labels.slice(0, n).map(plain);
   const half = [0, 1].map((k) => (starts.at(-1)[k] - starts[0][k]) / (points - 1) / 2);
@@ -166,9 +166,9 @@ export default { async render({ model, el }) {
   };
 
   let path_of = null; // the way of the start that is looked at, and how far from the target it ends
-  const map = new Panel("final error by start", ...system.labels.slice(0, n).map((label) => `start ${label}`),
+  const map = new Panel("final error by start: click a start, drag the target", ...system.labels.slice(0, n).map((label) => `start ${label}`),
     { square: true, tallest: 470 });
-  const path = new Panel("the start that is looked at", ...system.labels.slice(0, n), { square: true });
+  const path = new Panel("from the start in the square", ...system.labels.slice(0, n), { square: true });
   map.limits(...[0, 1].map((k) => [starts[0][k] - half[k], starts.at(-1)[k] + half[k]]));
   const cell_at = (place) => {
     const [i, j] = place.map((each, k) => Math.min(Math.max(Math.round((each - starts[0][k]) / (2 * half[k])), 0), points - 1));
@@ -243,20 +243,21 @@ export default { async render({ model, el }) {
   const draw = () => {
     ask();
     cycle.set(get("H_cycle"));
+    open_worst.disabled = !shown?.whole;
+    open_probe.disabled = !shown;
     if (!shown) return "Computing the map …";
     const { question: { target }, values, whole } = shown, at = cycle_of();
     const place = `[${target.map((each) => said(each)).join(", ")}]`;
     if (about_last !== (about_last = String([target, at]))) opened = opened.startsWith(" Opening …") ? opened : "";
     const errors = values.length && Array.from(stands_for, (block, cell) => (values[cell] ?? values[block])[at]);
     const worst = whole ? worst_of(errors, inside) : [];
-    open_worst.disabled = !whole;
     const x0 = starts[probe], { states, miss } = steered(x0, target, at);
     map.paint(points, points, (i, j) => color_of(errors[j * points + i], success));
     const [[left, bottom], [right, top]] = box;
     map.draw([...line("line", "dashed", [left, right, right, left, left], [bottom, bottom, top, top, bottom], "training box"),
       ...line("cross", "", [target[0]], [target[1]], "target"),
       ...line("ring", "", ...[0, 1].map((k) => worst.map((cell) => starts[cell][k])), "the five worst in the box")]);
-    map.heading.textContent = `final error by start, target ${place}`;
+    map.heading.textContent = `final error by start, target ${place}: click a start, drag the target`;
     map.element.dataset.target = target;
     map.element.dataset.whole = whole;
     const most = (where) => said(Math.max(...errors.filter((_, cell) => inside[cell] === where)));

@@ -6,7 +6,7 @@ import { button, choice, frame, group, h, Panel, player, reach, said, shared, sl
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { shown, box, H_cycles, trained } = about;
-  const net = await network_of(model), { system } = net, { state_dim: n, control_dim: m, dt } = system;
+  const net = await network_of(model, el), { system } = net, { state_dim: n, control_dim: m, dt } = system;
   const { horizon, L_cycles } = net.config, law = law_from(about.law), ruler_rows = about.law?.row_space, edges = times(horizon + 1, dt);
   const samples = new Map(rows_of(model.get("samples"), 2 * n + horizon * m).map((row, i) => [about.samples[i], row]));
   const answers = new Map(); // problems' optima that the kernel gave
@@ -20,12 +20,14 @@ export default { async render({ model, el }) {
     if (law) return law(x0, xT);
     if (row && key === String([row.subarray(0, n), row.subarray(n, 2 * n)])) return row.subarray(2 * n);
     if (!answers.has(key)) {
-      answers.set(key, null);
       clearTimeout(answers.later);
-      answers.later = setTimeout(() => asked(model, { ask: "optimum", start: x0, target: xT }).then(
-        ({ controls }) => { answers.set(key, controls && Float64Array.from(controls)); redraw(); }, () => {}), 250);
+      answers.later = setTimeout(() => {
+        answers.set(key, null);
+        asked(model, { ask: "optimum", start: x0, target: xT }).then(
+          ({ controls }) => { answers.set(key, controls && Float64Array.from(controls)); redraw(); }, () => answers.delete(key));
+      }, 250);
     }
-    return answers.get(key);
+    return answers.get(key) ?? null;
   };
 
   let seen = {};
@@ -48,12 +50,13 @@ export default { async render({ model, el }) {
   const roam = [...samples.values()].flatMap((row) => rollout(net.step, row.subarray(0, n), row.subarray(2 * n), m))
     .concat([...samples.values()].map((row) => row.subarray(n, 2 * n)));
   const home = places.map((i) => [Math.min(box[0][i], ...column(roam, i)), Math.max(box[1][i], ...column(roam, i))]);
-  const phase = in_plane ? new Panel("where the controls lead", ...shown.map((i) => system.labels[i]), { square: true })
+  const phase = in_plane ? new Panel("where the controls lead: drag start or target", ...shown.map((i) => system.labels[i]), { square: true })
     : new Panel("where the controls lead", "time (s)", system.labels[0]);
-  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], { height: m > 1 ? 170 : 240 }));
-  const off = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "what is off: u − u*", "time (s)", system.labels[n + i].replace("control ", ""), { height: m > 1 ? 170 : 240 }));
-  const end = in_plane && new Panel("at the target, enlarged", ...shown.map((i) => `${names[i][0]} off${names[i][1] && ` (${names[i][1].trim()})`}`));
-  const ruler = new Panel(ruler_rows ? "the two parts of the mistake" : "how far off", "cycle", ruler_rows ? "squared length" : "size", { log: true });
+  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], m > 1 ? { height: 170 } : { square: true }));
+  const off = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "what is off: u − u*", "time (s)", system.labels[n + i].replace("control ", ""),
+    { left: 68, ...(m > 1 ? { height: 170 } : { square: true }) }));
+  const end = in_plane && new Panel("at the target, enlarged", ...shown.map((i) => `${names[i][0]} off${names[i][1] && ` (${names[i][1].trim()})`}`), { left: 68 });
+  const ruler = new Panel(ruler_rows ? "the two parts of the mistake" : "how far off", "cycle", ruler_rows ? "squared length of u − u*" : "error; squared length", { log: true, square: true });
   const strips = { z_H: new Strip("z_H", "cycles", "component", 3, 106), z_L: new Strip("z_L", "L steps of all cycles", "component", 3, 106) };
 
   const words = (name) => () => places.map((i) => `${names[i][0]} ${said(get(name)[i])}${names[i][1]}`).join(", ");
@@ -69,7 +72,7 @@ export default { async render({ model, el }) {
       min: box[0][i], max: box[1][i], step: "any", value: get(name)[i], words: (value) => said(value),
       act: (value) => set({ [name]: get(name).map((each, j) => (j === i ? value : each)), sample: -1 }) }) }));
 
-  const cycle = slider("H cycle", { min: 0, max: H_cycles, step: 1, value: get("H_cycle"), act: (value) => set({ H_cycle: value }),
+  const cycle = slider("H cycle", { min: 0, max: H_cycles, step: 1, value: get("H_cycle"), act: (value) => set({ H_cycle: value, L_step: 0 }),
     words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond training` : String(value)) });
   const step = slider("L step", { min: 0, max: L_cycles, step: 1, value: get("L_step"), act: (value) => set({ L_step: value }) });
   const interventions = choice("change", SWITCHES, get("switch"), (value) => set({ switch: value }));
@@ -78,7 +81,7 @@ export default { async render({ model, el }) {
     set({ start: Array.from(row.subarray(0, n)), target: Array.from(row.subarray(n, 2 * n)), sample: index });
   };
   const ranks = slider("sample, worst first", { min: 0, max: about.samples.length - 1, step: 1, value: 0,
-    words: (rank) => `number ${about.samples[rank]}`, act: (rank) => take(about.samples[rank]) });
+    words: () => (get("sample") < 0 ? "none, your own" : `number ${get("sample")}`), act: (rank) => take(about.samples[rank]) });
   const play = player(() => H_cycles, () => get("H_cycle"), (value) => set({ H_cycle: value, L_step: 0 }));
 
   const draw = () => {
@@ -86,6 +89,7 @@ export default { async render({ model, el }) {
     const [at, xT, moment] = [get("H_cycle"), get("target"), Math.min(get("H_cycle") * L_cycles + get("L_step"), z_L.length - 1)];
     const depth = Math.max(trained, at), some = controls.slice(0, depth + 1);
     for (const [control, name] of [[cycle, "H_cycle"], [step, "L_step"]]) control.set(get(name));
+    step.input.disabled = at === H_cycles;
     interventions.set(get("switch"));
     ranks.set(Math.max(about.samples.indexOf(get("sample")), 0));
     for (const { name, i, set: show } of others) show(get(name)[i]);
@@ -97,6 +101,7 @@ export default { async render({ model, el }) {
     phase.draw([...states.slice(0, at).map((each) => run("line", each, "earlier", "earlier cycles")),
       run("line", states[at], "network", "network"), ...(best ? [run("line", best, "optimum", "optimum")] : []),
       { kind: "dots", look: "network", x: [in_plane ? states[at][horizon][shown[0]] : edges[horizon]], y: [states[at][horizon][places.at(-1)]] },
+      ...(in_plane ? [{ kind: "dots", look: "start", name: "start", x: [], y: [] }] : []),
       { kind: "cross", look: "", name: "target", x: [in_plane ? xT[shown[0]] : edges[horizon]], y: [xT[places.at(-1)]] }]);
     phase.describe(`Trajectory after cycle ${at}: it ends ${said(errors[at])} from the target.`);
 
@@ -119,7 +124,8 @@ export default { async render({ model, el }) {
 
     if (end) {
       const miss = states.map((each) => shown.map((i) => each[horizon][i] - xT[i]));
-      end.limits(few_ends(column(miss.slice(0, depth + 1), 0)), few_ends(column(miss.slice(0, depth + 1), 1)));
+      const wide = few_ends(miss.slice(0, depth + 1).flat());
+      end.limits(wide, wide);
       end.draw([{ kind: "line", look: "earlier", x: column(miss.slice(0, at + 1), 0), y: column(miss.slice(0, at + 1), 1) },
         { kind: "dots", look: "earlier", name: "earlier cycles", x: column(miss.slice(0, at), 0), y: column(miss.slice(0, at), 1) },
         { kind: "dots", look: "network", name: "this cycle", x: [miss[at][0]], y: [miss[at][1]] }, { kind: "cross", look: "", name: "target", x: [0], y: [0] }]);
@@ -127,7 +133,7 @@ export default { async render({ model, el }) {
     }
 
     const cycles = times(controls.length, 1), levels = sizes.flat().filter((each) => each > 0 && Number.isFinite(each)).map(Math.log10);
-    const top = Math.ceil(Math.max(...levels, -1)), [first, second] = ruler_rows ? ["terminal error", "excess energy"] : ["final error", "|u − u*|²"];
+    const top = levels.length ? Math.ceil(Math.max(...levels)) : 0, [first, second] = ruler_rows ? ["terminal error", "excess energy"] : ["final error", "|u − u*|²"];
     ruler.limits([-0.3, H_cycles + 0.3], [Math.max(Math.floor(Math.min(...levels, top - 1)), top - 12), top]);
     ruler.draw([{ kind: "band", look: "", name: "as deep as trained", x: [-0.3, trained + 0.2] },
       { kind: "line", look: "network", name: first, x: cycles, y: column(sizes, 0) }, { kind: "dots", look: "network", x: cycles, y: column(sizes, 0) },
@@ -140,17 +146,21 @@ export default { async render({ model, el }) {
     strips.z_L.mark(moment);
     for (const [name, strip] of Object.entries(strips)) strip.describe(`The ${net.config.latent_dim} numbers of ${name} over time, as colours.`);
     const where = at === 0 ? "First proposal" : `After cycle ${at}${at > trained ? `, trained for ${trained}` : ""}`;
-    const unknown = optimum ? "" : law ? " The target cannot be reached within the limits." : " The optimum is not known here.";
+    const unknown = optimum ? "" : law ? " No controls within the limits are known that reach it." : " The optimum is not known here.";
+    const inner = get("L_step") && at < H_cycles && moment < z_L.length
+      ? ` L step ${get("L_step")} of cycle ${at + 1}: z_L moved ${said(distance(z_L[moment], z_L[moment - 1]))}.` : "";
+    const in_words = (state) => `[${state.map((each) => said(each)).join(", ")}]`;
+    const other = get("switch") === SWITCHES.at(-1) ? ` with those of ${about.other.map(in_words).join(" → ")}` : "";
     const went = at ? ` In this cycle z_H moved ${said(distance(z_H[at], z_H[at - 1]))}.` : "";
-    return `${where}, ${get("switch")}: these controls end ${said(errors[at])} from the target.${went}${unknown}`;
+    return `${where}, ${get("switch")}${other}: these controls end ${said(errors[at])} from the target.${went}${inner}${unknown}`;
   };
 
   const panels = h("div", { class: "trc-panels" }, phase.element, stacked(inputs), stacked(off), ...(end ? [end.element] : []), ruler.element,
     h("div", {}, strips.z_H.element, strips.z_L.element));
   const controls = h("div", { class: "trc-controls" },
-    group("playback", play, button("‹ back", () => set({ H_cycle: Math.max(get("H_cycle") - 1, 0) })),
-      button("next ›", () => set({ H_cycle: Math.min(get("H_cycle") + 1, H_cycles) })), cycle.element, step.element),
-    group("problem", ranks.element, ...others.map((each) => each.element)), group("interventions", interventions.element));
+    group("playback", play, button("‹ back", () => set({ H_cycle: Math.max(get("H_cycle") - 1, 0), L_step: 0 })),
+      button("next ›", () => set({ H_cycle: Math.min(get("H_cycle") + 1, H_cycles), L_step: 0 })), cycle.element, step.element),
+    group("problem", ranks.element, button("the worst", () => take(about.samples[0])), ...others.map((each) => each.element)), group("interventions", interventions.element));
   const { redraw } = frame(el, "refinement microscope", draw, controls, panels);
   redraw();
 } };

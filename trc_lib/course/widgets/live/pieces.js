@@ -127,7 +127,8 @@ export default { async render({ model, el }) {
 
     const limits = [system.low[0], system.high[0]].map(Number).filter(Number.isFinite);
     const size = Math.max(0, ...limits.map(Math.abs)) || 1;
-    const far = Math.min(answer ? Math.max(...answer.wanted.map(Math.abs), size) : size, 4 * size);
+    const drawn = Math.max(size, ...(answer ? [...answer.controls].map(Math.abs) : []));
+    const far = Math.max(drawn, Math.min(Math.max(0, ...(answer?.wanted ?? []).map(Math.abs)), 4 * size));
     const middles = edges.slice(0, horizon).map((each) => each + dt / 2);
     const held = answer ? [...answer.at.keys()].filter((k) => answer.at[k] !== 0) : [];
     inputs.limits([0, horizon * dt], [-1.12 * far, 1.12 * far]);

@@ -37,7 +37,7 @@ export function runs(net, cost, start, H_cycles, optimum) {
   const [history] = net.recursive_reasoning(x0, xT, H_cycles), controls = history.map((each) => net.to_physical(each));
   const lead = (u) => rollout(net.step, x0, u, m), states = controls.map(lead), best = optimum && lead(optimum);
   const costs = cost && controls.map((u, h) => cost(states[h], u, xT)), least = cost && optimum && cost(best, optimum, xT);
-  const costly = least > 1e-9 * Math.max(...costs ?? []); // not so at rest, where there is nothing to compare with
+  const costly = least > 1e-9 * Math.max(...(costs ?? []).filter(Number.isFinite)); // not so at rest, with nothing to compare
   return { controls, states, errors: states.map((each) => distance(each.at(-1), xT)), optimum, best,
     free: lead(new Float64Array(controls[0].length)),
     gaps: costly ? costs.map((each) => each / least - 1) : null };
@@ -45,7 +45,7 @@ export function runs(net, cost, start, H_cycles, optimum) {
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { box, view, cycle: round, H_cycles, trained } = about;
-  const net = await network_of(model), { system } = net, { horizon } = net.config, { dt, labels } = system;
+  const net = await network_of(model, el), { system } = net, { horizon } = net.config, { dt, labels } = system;
   const cost = cost_of(about.cost, 1), law = law_from(about.law), grid = grid_of(about), edges = times(horizon + 1, dt);
   const { buffer, byteOffset, byteLength } = model.get("optima");
   const kept = about.law ? null : await unpacked(new Uint8Array(buffer, byteOffset, byteLength));
@@ -61,15 +61,16 @@ export default { async render({ model, el }) {
     if (own) return Number.isFinite(own[0]) ? Float64Array.from(own) : null;
     const key = String(start);
     if (!answers.has(key)) {
-      answers.set(key, null);
       clearTimeout(answers.later);
-      answers.later = setTimeout(() => asked(model, { ask: "optimum", start }).then(
-        ({ controls }) => {
+      answers.later = setTimeout(() => {
+        answers.set(key, null);
+        asked(model, { ask: "optimum", start }).then(({ controls }) => {
           answers.set(key, controls && Float64Array.from(controls));
           redraw();
-        }, () => answers.delete(key)), 250);
+        }, () => answers.delete(key));
+      }, 250);
     }
-    return answers.get(key);
+    return answers.get(key) ?? null;
   };
   let seen = {};
   const see = () => {
@@ -106,7 +107,10 @@ export default { async render({ model, el }) {
   const draw = () => {
     const { controls, states, errors, optimum, best, free, gaps } = see(), at = get("H_cycle"), start = get("start");
     cycle.set(at);
-    sliders.forEach((each, k) => each.set(start[k]));
+    sliders.forEach((each, k) => { // a key goes to the next start of the grid
+      each.input.step = !law && mode === MODES[0] ? grid.step[k] : "any";
+      each.set(start[k]);
+    });
     const ends = [0, 1].map((k) => reach(column(states[at].concat(best ?? []), k), [view[0][k], view[1][k]]));
     plane.limits(...ends);
     const near = ([x, y]) => [x, y].every((each, k) => Math.abs(each - ends[k][0]) < 20 * (ends[k][1] - ends[k][0]));
@@ -130,7 +134,7 @@ export default { async render({ model, el }) {
     const [least, most] = [Math.min(...controls[at]), Math.max(...controls[at])];
     inputs.describe(`Controls after cycle ${at}, between ${said(least)} and ${said(most)}.`);
 
-    gap.element.hidden = !gaps;
+    gap.element.style.visibility = gaps ? "" : "hidden"; // its place stays, so that nothing moves under the finger
     if (gaps) {
       const levels = gaps.filter((each) => each > 0 && Number.isFinite(each)).map(Math.log10);
       const top = Math.ceil(Math.max(...levels, -3));
@@ -147,7 +151,7 @@ export default { async render({ model, el }) {
     const more = gaps && `${said(Math.abs(100 * gaps[at]))} % ${gaps[at] < 0 ? "less" : "more"} than the optimum`;
     const compared = more ? `costs ${more}` : cost && optimum ? "has no optimum to compare with, at rest it costs nothing"
       : law || on_grid(start) ? "has no optimum to compare with"
-        : "has no optimum to compare with: the start is not on the grid, and no kernel has answered";
+        : "has no optimum to compare with: off the grid only a running notebook knows it";
     return `From ${words()}, ${when}: the network ${compared}, and ends ${said(errors[at])} from rest.`;
   };
   const controls = h("div", { class: "trc-controls" },

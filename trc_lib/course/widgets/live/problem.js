@@ -28,11 +28,21 @@ export function rows_of(view, width, kind = Float64Array) {
   return Array.from({ length: numbers.length / width }, (_, i) => numbers.subarray(i * width, (i + 1) * width));
 }
 
-/** The network of a widget: in its state, or if it is too large for a notebook, asked of the kernel. */
-export async function network_of(model) {
-  let bytes = model.get("network");
-  if (!bytes?.byteLength) bytes = (await asked(model, { ask: "network" })).buffers[0];
-  return new TinyRecursiveControl(await read_network(bytes));
+/** The network of a widget: in its state, or if it is too large for a notebook, asked of the kernel. ``el`` says so. */
+export async function network_of(model, el) {
+  try {
+    let bytes = model.get("network");
+    if (!bytes?.byteLength) {
+      el.textContent = "Waiting for the network, which is too large to be kept in the notebook …";
+      bytes = (await asked(model, { ask: "network" })).buffers[0];
+    }
+    const network = new TinyRecursiveControl(await read_network(bytes));
+    el.textContent = "";
+    return network;
+  } catch (error) {
+    el.textContent = `This cannot be shown: ${error.message}`;
+    throw error;
+  }
 }
 
 let questions = 0;
@@ -41,14 +51,22 @@ let questions = 0;
 export function asked(model, question) {
   const number = questions++;
   return new Promise((resolve, reject) => {
+    const over = () => {
+      clearTimeout(late);
+      model.off("msg:custom", listen);
+    };
     const listen = (content, buffers) => {
       if (content.number !== number) return;
-      model.off("msg:custom", listen);
-      resolve({ ...content, buffers });
+      over();
+      if (content.error) reject(new Error(content.error));
+      else resolve({ ...content, buffers });
     };
+    const late = setTimeout(() => {
+      over();
+      reject(new Error("it needs the running notebook: run this cell again"));
+    }, 8000);
     model.on("msg:custom", listen);
     model.send({ ...question, number });
-    setTimeout(() => reject(new Error("it needs the running notebook: run this cell again")), 8000);
   });
 }
 

@@ -226,7 +226,8 @@ export class Panel {
    * ``get()`` gives its place, ``set(place)`` takes one, ``step`` is that of a key, ``words()`` says where it is.
    */
   handle(name, look, { get, set, step, words, box }) {
-    const button = h("button", { class: `trc-handle ${look}`, type: "button" });
+    const button = h("button", { class: `trc-handle ${look}`, type: "button", role: "slider", "aria-roledescription": "point",
+      "aria-label": `${name}; arrow keys move it` });
     const inside = (place) => place.map((each, i) => Math.min(Math.max(each, box[0][i]), box[1][i]));
     const moved = (event) => {
       this.held = true;
@@ -234,11 +235,12 @@ export class Panel {
       set(inside(this.place(event.clientX - frame.left, event.clientY - frame.top)));
     };
     const grab = (pointer) => {
-      button.focus();
+      button.focus({ preventScroll: true });
       button.setPointerCapture(pointer);
       button.addEventListener("pointermove", moved);
     };
     button.addEventListener("pointerdown", (event) => { // handles overlap: the nearest is meant
+      if (event.button !== 0 || !event.isPrimary) return;
       event.preventDefault();
       const away = ({ middle: [x, y] }) => Math.hypot(event.clientX - x, event.clientY - y);
       const middles = this.handles.filter((each) => each.button.offsetParent).map((each) => {
@@ -247,7 +249,7 @@ export class Panel {
       });
       middles.reduce((best, each) => (away(each) < away(best) ? each : best)).grab(event.pointerId);
     });
-    for (const end of ["pointerup", "pointercancel"]) {
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
       button.addEventListener(end, () => {
         button.removeEventListener("pointermove", moved);
         if (!this.held) return;
@@ -266,7 +268,8 @@ export class Panel {
       const [x, y] = get();
       button.style.left = `${this.px(x)}px`;
       button.style.top = `${this.py(y)}px`;
-      button.setAttribute("aria-label", `${name}: ${words()}; drag, or press arrow keys`);
+      button.setAttribute("aria-valuenow", x);
+      button.setAttribute("aria-valuetext", words());
     };
     this.area.append(button);
     this.handles.push({ move, grab, button });
@@ -275,7 +278,7 @@ export class Panel {
   }
 }
 
-let serial = 0;
+let serial = Math.floor(Math.random() * 1e12); // each widget of a page has its own copy of this module
 const written = (value) => (String(value).length > 7 ? value.toExponential() : String(value)).replace("e+", "e").replaceAll("-", "−");
 
 function swatch({ kind, look, name, color }) {
@@ -326,7 +329,7 @@ export class Strip {
   }
 }
 
-let labels = 0;
+let labels = Math.floor(Math.random() * 1e12);
 
 /** A labelled control; ``act`` gets its value. Returns ``{element, set(value, words)}``. */
 export function slider(label, { min, max, step, value, words = String, act }) {
@@ -362,13 +365,11 @@ export function player(last, get, set) {
     clearInterval(timer);
     timer = null;
     made.textContent = "▶ play";
-    made.setAttribute("aria-pressed", "false");
   };
   const made = button("▶ play", () => {
     if (timer) return stop();
     if (get() >= last()) set(0);
     made.textContent = "❚❚ pause";
-    made.setAttribute("aria-pressed", "true");
     timer = setInterval(() => {
       if (get() >= last() || !made.isConnected) return stop();
       set(get() + 1);
@@ -402,7 +403,9 @@ export function frame(el, name, draw, ...children) {
     root.dataset.milliseconds = (performance.now() - began).toFixed(2);
     root.dataset.drawn = Number(root.dataset.drawn ?? 0) + 1;
     clearTimeout(later);
-    later = setTimeout(() => { aloud.textContent = sentence.textContent; }, 600);
+    later = setTimeout(() => { // only the one that is being used speaks
+      if (root.contains(document.activeElement) && aloud.textContent !== sentence.textContent) aloud.textContent = sentence.textContent;
+    }, 600);
   };
   el.append(root);
   return { root, redraw: () => { waiting ||= Boolean(requestAnimationFrame(now)); } };

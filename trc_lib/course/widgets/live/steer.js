@@ -84,7 +84,7 @@ export default { render({ model, el }) {
   const size = { height: 280, left: 64 };
   const inputs = new Panel("controls: draw here", "time (s)", labels[2], size);
   const phase = new Panel("where they lead", labels[0], labels[1], size);
-  const end = new Panel("at the target, enlarged", ...off_labels(names), size);
+  const end = new Panel("your end, seen from the target", ...off_labels(names), size);
   const position = new Panel("position over time", "time (s)", labels[0], size);
 
   let pen = null; // the last place of the pen, while it draws
@@ -99,17 +99,19 @@ export default { render({ model, el }) {
     pen = to;
   };
   sheet.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return;
     event.preventDefault();
     sheet.setPointerCapture(event.pointerId);
     draw_to(place_of(event));
   });
   sheet.addEventListener("pointermove", (event) => {
-    if (!pen) return;
+    if (!pen || !event.isPrimary) return;
     const passed = event.getCoalescedEvents?.() ?? [];
     for (const each of passed.length ? passed : [event]) draw_to(place_of(each));
   });
-  for (const end of ["pointerup", "pointercancel"]) sheet.addEventListener(end, () => { pen = null; redraw(); });
+  for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
+    sheet.addEventListener(end, () => { pen = null; redraw(); });
+  }
   inputs.area.append(sheet);
 
   // One handle a step, for the keyboard: up and down change it, left and right go to its neighbours.

@@ -45,9 +45,10 @@ export default { render({ model, el }) {
     phase.handle(name, name, { get: () => get(name), set: (place) => set({ [name]: snapped(place) }), step: [0.05, 0.05],
       words: () => place_in_words(get(name), names), box: [[-box, -box], [box, box]] });
   }
-  const steps = slider("steps", { min: fewest, max: most, step: 1, value: get("steps"), act: (value) => set({ steps: value }) });
-  const dt = slider("dt", { min: shortest, max: longest, step: 0.01, value: get("dt"), words: (value) => `${said(value)} s`,
-    act: (value) => set({ dt: value }) });
+  const steps = slider("steps N", { min: fewest, max: most, step: 1, value: get("steps"),
+    act: (value) => set({ steps: value }) });
+  const dt = slider("dt, a step", { min: shortest, max: longest, step: 0.01, value: get("dt"),
+    words: (value) => `${said(value)} s`, act: (value) => set({ dt: value }) });
 
   const draw = () => {
     const [start, target, count, held] = [get("start"), get("target"), get("steps"), get("dt")];
@@ -61,8 +62,8 @@ export default { render({ model, el }) {
 
     const levels = laws.flatMap(([, , { controls }]) => Array.from(controls));
     inputs.limits([0, duration], few_ends([...levels, a, a + b * duration, 0.02]));
-    inputs.draw([{ kind: "line", look: "straight", name: "u(t) = a + b t", x: [0, duration], y: [a, a + b * duration] },
-      ...laws.map(([look, name, { controls }]) => ({ kind: "steps", look, name, x: edges, y: Array.from(controls) }))]);
+    inputs.draw([...laws.map(([look, name, { controls }]) => ({ kind: "steps", look, name, x: edges, y: Array.from(controls) })),
+      { kind: "line", look: "now", name: "u(t) = a + b t", x: [0, duration], y: [a, a + b * duration] }]);
     const [least, most_u] = [Math.min(...levels), Math.max(...levels)].map(sized);
     inputs.describe(`Controls of both laws, between ${least} and ${most_u}${names[2][1]}.`);
 
