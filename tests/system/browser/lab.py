@@ -144,7 +144,7 @@ def work(section, keyboard):
             drawn = []
             for key in keys:
                 control.focus()
-                drawn.append(drawn_after(section, lambda key=key: keyboard.press(key), 1500 if kind != ".trc-button" else 300))
+                drawn.append(drawn_after(section, lambda key=key: keyboard.press(key), 600 if kind != ".trc-button" else 200))
             name = control.get_attribute("aria-label") or control.get_attribute("id") or control.inner_text()
             assert any(drawn) or kind == ".trc-button", f"{name}: nothing changed after {', '.join(keys)}"
 
