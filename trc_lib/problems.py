@@ -63,7 +63,7 @@ def bounded_inputs(horizon: object = 15, dt: object = 0.33, state_range: float =
 
 
 def van_der_pol(horizon: object = 100, dt: object = 0.05, state_range: float = 2.0,
-                control_limit: float = 2.0) -> Problem:
+                control_limit: object = 2.0) -> Problem:
     """An oscillator (mu = 1) brought to rest with |u| <= 2 at least quadratic cost: chapter 9."""
     Q = torch.diag(torch.tensor([10.0, 5.0], dtype=torch.float64))
     cost = QuadraticCost(Q, [[0.1]], 20 * Q)

@@ -25,6 +25,7 @@ from trc_lib.model import CostGradient, FinalError, Proportional, TinyRecursiveC
 from trc_lib.problems import van_der_pol, weak_van_der_pol
 from trc_lib.systems import DoubleIntegrator, LinearSystem, System, VanDerPol
 from trc_lib.teachers import BoundedMinimumEnergyController, MinimumEnergyController
+from trc_lib.teachers.bounded import SOLVED, UNDECIDED, UNREACHABLE
 from trc_lib.teachers.teacher import Teacher
 
 
@@ -299,10 +300,10 @@ def test_a_map_without_a_microscope_opens_nothing(monkeypatch, cart):
                                       "number": 1}) == []
 
 
-def test_the_colours_of_errors_go_from_a_hundredth_of_success_to_ten_times():
+def test_the_colours_of_errors_go_from_a_thousandth_of_success_to_ten_times():
     found = in_node("""
 const { color_of } = await import("LIVE/map.js");
-const result = [1e-9, 1e-3, 1e-1, 1, 99, NaN, 0].map((error) => color_of(error, 0.1));
+const result = [1e-9, 1e-4, 1e-1, 1, 99, NaN, 0].map((error) => color_of(error, 0.1));
 """.replace("LIVE", LIVE.as_uri()), {})
     low, same, success, high, beyond, unknown, none = found
     assert low == same == none != high == beyond == unknown
@@ -442,12 +443,12 @@ def test_fewer_optima_are_kept_where_there_is_less_room(monkeypatch, oscillator)
 # ---------------------------------------------------------------- the bounded pieces
 
 PIECES = """
-const { dual_of, pieces, words_of } = await import("LIVE/pieces.js");
-const law = dual_of(given.law), piece_of = pieces(law);
+const { pieces, words_of } = await import("LIVE/pieces.js");
+const { dual_from } = await import("LIVE/problem.js");
+const law = dual_from(given.law), piece_of = pieces(law);
 const found = given.problems.map(([x0, xT]) => {
   const answer = law(x0, xT), [piece] = piece_of([x0], xT);
-  return answer ? { ...answer, key: piece.key, color: piece.color, words: words_of(answer) }
-    : { controls: null, key: piece.key, words: words_of(answer) };
+  return { ...answer, key: piece.key, color: piece.color ?? null, words: words_of(answer) };
 });
 """.replace("LIVE", LIVE.as_uri()) + PLAIN
 BOUNDED = {
@@ -460,18 +461,26 @@ BOUNDED = {
     "huge": (BoundedMinimumEnergyController(DoubleIntegrator(0.33, 1e3)), 2.5e3)}
 
 
-def _edge(teacher, size):
+def _four_states():
+    """Two carts that one force drives, the second by a spring between them."""
+    A = torch.tensor([[0, 1, 0, 0], [-1, 0, 1, 0], [0, 0, 0, 1], [1, 0, -1, 0.0]]).double()
+    A = torch.matrix_exp(0.3 * A)
+    return BoundedMinimumEnergyController(LinearSystem(
+        A, torch.tensor([[0.045], [0.3], [0.0], [0.004]]).double(), dt=0.3, control_limit=1.0), 20)
+
+
+def _edge(teacher, size, shares=(0.99, 1 - 1e-4, 1 - 1e-6, 1 + 1e-6, 1.01)):
     """Problems next to the edge of what is within reach, on both sides of it."""
     generator = torch.Generator().manual_seed(2)
-    ways = size * torch.randn(20, 2, generator=generator, dtype=torch.float64)
+    n = teacher.system.state_dim
+    ways = size * torch.randn(20, n, generator=generator, dtype=torch.float64)
     near, far = torch.zeros(20, dtype=torch.float64), torch.full((20,), 1e3, dtype=torch.float64)
     rest = torch.zeros_like(ways)
     for _ in range(60):
         middle = (near + far) / 2
         solved = teacher.try_solve(rest, ways * middle[:, None])[1]
         near, far = middle.where(solved, near), middle.where(~solved, far)
-    return torch.cat([ways * (near * share)[:, None] for share in
-                      (0.99, 1 - 1e-4, 1 - 1e-6, 1 + 1e-6, 1.01)])
+    return torch.cat([ways * (near * share)[:, None] for share in shares])
 
 
 @pytest.mark.parametrize("name", BOUNDED)
@@ -480,7 +489,7 @@ def test_the_law_and_its_pieces_are_those_of_the_teacher(name):
     teacher, size = BOUNDED[name]
     generator = torch.Generator().manual_seed(1)
     x0, xT = size * (2 * torch.rand(2, 150, 2, dtype=torch.float64, generator=generator) - 1)
-    edge = _edge(teacher, size) if name not in ("half-open",) else x0[:0]
+    edge = _edge(teacher, size)
     x0, xT = torch.cat([x0, torch.zeros_like(edge)]), torch.cat([xT, edge])
     right, solved = teacher.try_solve(x0, xT)
     found = in_node(PIECES, {"law": web.law(teacher), "problems": list(zip(x0.tolist(),
@@ -492,7 +501,7 @@ def test_the_law_and_its_pieces_are_those_of_the_teacher(name):
     pieces = {}
     for i, (each, u) in enumerate(zip(found, right[..., 0])):
         if each["controls"] is None:
-            assert each["key"] == "out of reach" and "out of reach" in each["words"]
+            assert each["key"] in ("out of reach", "undecided")
             continue
         wanted, lam = (torch.tensor(each[name], dtype=torch.float64)
                        for name in ("wanted", "lambda"))
@@ -506,6 +515,32 @@ def test_the_law_and_its_pieces_are_those_of_the_teacher(name):
         assert each["words"].startswith(f"{np.count_nonzero(each['at']) or 'None'} of ")
         assert pieces.setdefault(each["key"], each["color"]) == each["color"]
     assert len(pieces) > 5
+
+
+@pytest.mark.parametrize("name", [*BOUNDED, "four states"])
+def test_next_to_the_edge_a_page_is_right_or_says_that_it_cannot_decide(name):
+    """Out of reach is said only where it is proved; undecided only within 1e-4 of the edge."""
+    teacher, size = BOUNDED[name] if name in BOUNDED else (_four_states(), 1.0)
+    shares = (0.9, 1 - 1e-5, 1 - 1e-7, 1 - 1e-9, 1 + 1e-9, 1 + 1e-7, 1 + 1e-5, 1.1)
+    xT = _edge(teacher, size, shares)
+    x0 = torch.zeros_like(xT)
+    verdicts = teacher.decide(x0, xT)[1]
+    found = in_node(PIECES, {"law": web.law(teacher), "problems": list(zip(x0.tolist(),
+                                                                           xT.tolist()))})
+    names = {SOLVED: "solved", UNREACHABLE: "out of reach", UNDECIDED: "undecided"}
+    share_of = [share for share in shares for _ in range(20)]
+    decided = [each["verdict"] for each in found]
+    for mine, verdict, share in zip(decided, verdicts.tolist(), share_of):
+        if mine == "undecided":
+            assert abs(share - 1) < 1e-4
+        elif verdict != UNDECIDED:  # the teacher's own only within 1e-8
+            assert mine == names[verdict]
+        else:
+            assert abs(share - 1) < 1e-8 and mine == "out of reach"
+    assert {"solved", "out of reach"} <= set(decided)
+    for each in found:
+        assert each["words"].startswith("This start is next to the edge") == (
+            each["verdict"] == "undecided") == (each["key"] == "undecided")
 
 
 def test_the_words_name_what_is_at_its_limit():

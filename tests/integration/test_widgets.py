@@ -3,15 +3,13 @@
 import threading
 import time
 
-import ipywidgets
 import pytest
 import torch
 
 from trc_lib.course import plots, widgets
 from trc_lib.course.interventions import SWITCHES, refine
-from trc_lib.course.widgets.shell import Shell
+from trc_lib.course.widgets.drawn import Drawn
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.systems import Craft
 from trc_lib.training import History
 
 
@@ -22,23 +20,6 @@ def _model(seed=0):
 @pytest.fixture(scope="module")
 def model():
     return _model()
-
-
-def test_an_error_is_shown_in_words_and_the_picture_stays():
-    level = ipywidgets.IntSlider(value=1)
-    shell = Shell("a level", lambda level: bytes([level]), {"level": level})
-    kept, draw = bytes(shell.picture.value), shell.draw
-
-    def broken(**values):
-        raise ValueError("no <such> thing")
-
-    shell.draw = broken
-    shell.redraw()
-    assert shell.trouble.value == "<b>ValueError:</b> no &lt;such&gt; thing"
-    assert shell.picture.value == kept
-    shell.draw = draw
-    shell.redraw()
-    assert shell.trouble.value == ""
 
 
 # ---------------------------------------------------------------- interventions
@@ -75,15 +56,7 @@ def test_an_unknown_switch_is_refused(model):
 # ---------------------------------------------------------------- pictures
 
 
-def test_beside_a_widget_of_the_kernel_stand_its_picture_and_words():
-    shell = widgets.relaxation(Craft())
-    data = shell._repr_mimebundle_()
-    assert isinstance(data["image/png"], bytes)  # not a memoryview: that becomes a list
-    assert data["image/png"] == shell.picture.value
-    assert "model_id" in data["application/vnd.jupyter.widget-view+json"]
-    assert data["text/plain"] == repr(shell) == (
-        "The thrusts that are possible, and the cone that replaces them; while the notebook runs "
-        "it follows its controls: view (degrees)")
+def test_the_words_of_a_live_picture():
     assert repr(widgets.live_picture(plots.learning_curves).picture) == (
         "a picture that is drawn while the notebook runs")
 
@@ -98,25 +71,29 @@ def test_a_live_picture_shows_the_argument_of_the_last_call():
     assert first.startswith(b"\x89PNG") and update.picture.value != first
 
 
-def test_two_callbacks_at_once_draw_one_after_the_other_and_the_latest_values_win():
-    inside, most = [], []
+def test_pictures_that_are_asked_for_at_once_are_drawn_one_after_the_other():
+    inside, most, sent = [], [], []
 
     def draw(level):
         inside.append(level)
         most.append(len(inside))
         time.sleep(0.02)
         inside.pop()
-        return bytes([level])
+        return bytes([level]), str(level)
 
-    shell = Shell("a level", draw, {"level": ipywidgets.IntSlider(value=0, min=0, max=20)})
+    shown = Drawn("a level", draw, {"level": {"label": "level", "min": 0, "max": 20, "step": 1}},
+                  {"level": 0})
+    shown.send = lambda content, buffers: sent.append((content, buffers))
 
-    def move(levels):
+    def ask(levels):
         for level in levels:
-            shell.controls["level"].value = level
+            shown._hear(shown, {"ask": "picture", "number": level, "values": {"level": level}}, [])
 
-    threads = [threading.Thread(target=move, args=(range(first, 20, 2),)) for first in (1, 2)]
+    threads = [threading.Thread(target=ask, args=(range(first, 20, 2),)) for first in (1, 2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert max(most) == 1 and shell.picture.value == bytes([shell.controls["level"].value])
+    assert max(most) == 1 and len(sent) == 19
+    for content, (png,) in sent:
+        assert png == bytes([content["number"]]) and content["words"] == str(content["number"])

@@ -453,9 +453,9 @@ def two_states(system):
 
 
 def error_colors(success):
-    """The colours of final errors, from a hundredth of ``success`` to ten times."""
+    """The colours of final errors, from a thousandth of ``success`` to ten times."""
     success = validation.positive("success", success)
-    return LogNorm(success / 100, success * 10)
+    return LogNorm(success / 1000, success * 10)
 
 
 def data_flow():

@@ -51,6 +51,7 @@ class BoundedMinimumEnergyController(Teacher):
         self._unit = float(finite.max()) if len(finite) else 1.0  # of controls in the solver
         self._drift, self._bounds = F[-1], bounds / self._unit
         self._Q, self._R = torch.linalg.qr(self._unit * G[-1].T)  # C^T = Q R: scales the dual well
+        self._inward = _inward(self._Q, self._bounds)
 
     def try_solve(self, initial_state: ArrayLike, target_state: ArrayLike) -> Answer:
         """As in `Teacher`; NaN where the target is out of reach, or that could not be decided."""
@@ -62,7 +63,8 @@ class BoundedMinimumEnergyController(Teacher):
         """As `try_solve`, but each problem is `SOLVED`, `UNREACHABLE`, which is proved, or neither.
 
         `UNDECIDED` are only targets whose distance from the edge of what is within reach is less
-        than about 1e-9 of its size.
+        than about 1e-9 of its size; where controls lack a limit, perhaps also others that are out
+        of reach.
         """
         n = self.system.state_dim
         x0, xT = validation.state_pair(initial_state, target_state, n)
@@ -71,19 +73,33 @@ class BoundedMinimumEnergyController(Teacher):
         wanted = xT - x0 @ self._drift.T.to(device)                            # [batch, n]: C u
         validation.result("the square of the distance", wanted.square(),
                           "initial_state or target_state is")
-        Q, R, bounds = (value.to(device) for value in (self._Q, self._R, self._bounds))
+        Q, R, bounds, inward = (value.to(device) for value in (self._Q, self._R, self._bounds,
+                                                               self._inward))
         b = torch.linalg.solve_triangular(R.T, wanted.T, upper=False).T        # [batch, n]: Q^T u
         size = torch.stack([x0, xT, wanted]).abs().amax(dim=(0, 2))
         reach = R.abs().sum(dim=0).max()
         allowed = torch.maximum(TOLERANCE * size, 1e-14 * reach)               # |x_N - x_T|
-        controls, verdict = _newton(b, Q, R, bounds, allowed)
+        controls, verdict = _newton(b, Q, R, bounds, inward, allowed)
         left = (verdict == UNDECIDED).nonzero().squeeze(1)
         if len(left):
-            controls[left], verdict[left] = _interior_point(b[left], Q, R, bounds, allowed[left])
+            controls[left], verdict[left] = _interior_point(
+                b[left], Q, R, bounds, inward, allowed[left])
         controls = (self._unit * controls).clamp(*self._limits_of_sequence(device))
         controls = controls.where((verdict == SOLVED)[:, None], torch.nan)
         shape = (*leading, self.horizon, self.system.control_dim)
         return controls.reshape(shape), verdict.reshape(leading)
+
+    def dual_problem(self) -> dict[str, Tensor | float]:
+        """What the dual is made of, for another program that solves it.
+
+        Returns:
+            ``Q`` ``[N m, n]`` and ``R`` ``[n, n]`` with C^T = Q R; ``drift`` ``[n, n]``, A^N;
+            ``bounds`` ``[2, N m]`` of controls in ``unit``, in which the limits are of size one;
+            and ``inward`` ``[n]``, a mu for which (Q mu)[k] is below -1 where a control has no
+            upper limit and above 1 where it has no lower one.
+        """
+        return {"Q": self._Q, "R": self._R, "drift": self._drift, "bounds": self._bounds,
+                "unit": self._unit, "inward": self._inward}
 
     def _limits_of_sequence(self, device):
         return (bound.repeat(self.horizon).to(device) for bound in self.system.bounds)
@@ -95,23 +111,52 @@ def _arrives(gradient, b, R, allowed):
     return close & ((gradient @ R).norm(dim=1) <= allowed)     # x_N - x_T is R^T gradient
 
 
-def _separates(mu, b, Q, bounds):
-    """Whether no admissible u has as large a product with Q mu as b has: a proof."""
+def _inward(Q, bounds):
+    """A mu for which (Q mu)[k] >= 1 where a control has no lower limit, <= -1 where no upper one.
+
+    Zero if there is none or if there is no such control: from a linear programme.
+    """
+    open_low, open_high = bounds.isinf()
+    if not bool((open_low | open_high).any()) or bool((open_low & open_high).any()):
+        return Q.new_zeros(Q.shape[1])
+    import scipy.optimize  # here: it takes half a second, and limits are seldom open
+
+    signs = (open_high.to(Q) - open_low.to(Q))[:, None] * Q
+    found = scipy.optimize.linprog(
+        torch.zeros(Q.shape[1]).numpy(), A_ub=signs[open_low | open_high].numpy(),
+        b_ub=-torch.ones(int((open_low | open_high).sum())).numpy(), bounds=(None, None))
+    return torch.tensor(found.x).to(Q) if found.status == 0 else Q.new_zeros(Q.shape[1])
+
+
+def _separates(mu, b, Q, bounds, inward):
+    """Whether no admissible u has as large a product with Q mu as b has: a proof.
+
+    Where a control has no limit, Q mu must have the sign that keeps the product from growing
+    without end: mu is moved along ``inward`` by as much as is needed.
+    """
+    open_low, open_high = bounds.isinf()
+    if bool(inward.any()):
+        wrong = (mu @ Q.T * (open_high.to(Q) - open_low.to(Q))).amax(dim=1).clamp(min=0)
+        size = wrong + MARGIN * (1 + mu.norm(dim=1))
+        mu = mu + 1.000001 * size[:, None] * inward
+    elif bool((open_low | open_high).any()):
+        return torch.zeros(len(b), dtype=torch.bool, device=b.device)
     v = (mu @ Q.T)[:, None]                                                    # [batch, 1, N m]
     products = (v * bounds).where(v != 0, 0.0)                                 # [batch, 2, N m]
     largest = products.amax(dim=1).sum(dim=1)
-    rounding = MARGIN * products.abs().amax(dim=1).sum(dim=1)
-    return ((b * mu).sum(dim=1) > largest + rounding) & rounding.isfinite()
+    sizes = products.abs().where(products.isfinite(), 0.0)
+    rounding = MARGIN * (sizes.amax(dim=1).sum(dim=1) + (b * mu).abs().sum(dim=1))
+    return (b * mu).sum(dim=1) > largest + rounding
 
 
-def _newton(b, Q, R, bounds, allowed):
+def _newton(b, Q, R, bounds, inward, allowed):
     """Controls and verdicts by Newton's method on the dual."""
     mu, verdict = b.clone(), torch.full((len(b),), UNDECIDED, device=b.device)
     for _ in range(MOST_STEPS):
         at = (verdict == UNDECIDED).nonzero().squeeze(1)
         if not len(at):
             break
-        mu[at], verdict[at] = _newton_step(mu[at], b[at], Q, R, bounds, allowed[at])
+        mu[at], verdict[at] = _newton_step(mu[at], b[at], Q, R, bounds, inward, allowed[at])
     return (mu @ Q.T).clamp(*bounds), verdict
 
 
@@ -123,12 +168,12 @@ def _dual(mu, b, Q, bounds):
     return value, clipped @ Q - b
 
 
-def _newton_step(mu, b, Q, R, bounds, allowed):
+def _newton_step(mu, b, Q, R, bounds, inward, allowed):
     """One damped step of each problem: the new mu, and the verdict on the old one."""
     v = mu @ Q.T
     value, gradient = _dual(mu, b, Q, bounds)
     solved = _arrives(gradient, b, R, allowed)
-    unreachable = ~solved & _separates(mu, b, Q, bounds)
+    unreachable = ~solved & _separates(mu, b, Q, bounds, inward)
     free = ((v > bounds[0]) & (v < bounds[1])).to(v.dtype)                     # [batch, N m]
     steepness = gradient.norm(dim=1)
     damping = (1e-3 * steepness).clamp(1e-14, 1e-3)  # vanishes at the solution
@@ -149,7 +194,7 @@ def _newton_step(mu, b, Q, R, bounds, allowed):
     return torch.where(moving, mu + length[:, None] * step, mu), verdict
 
 
-def _interior_point(b, Q, R, bounds, allowed):
+def _interior_point(b, Q, R, bounds, inward, allowed):
     """Controls and verdicts by a primal-dual interior-point method with predictor and corrector."""
     finite = bounds.isfinite()                                                 # [2, N m]: low, high
     sign = torch.tensor([[-1.0], [1.0]]).to(b)
@@ -176,7 +221,7 @@ def _interior_point(b, Q, R, bounds, allowed):
         gap = (Z * slack).sum(dim=(1, 2)) / count
         solved = (_arrives(primal, B, R, allowed[at]) & (gap <= enough)
                   & (dual.norm(dim=1) <= TOLERANCE * (1 + M.norm(dim=1))))
-        unreachable = ~solved & _separates(M, B, Q, bounds)
+        unreachable = ~solved & _separates(M, B, Q, bounds, inward)
         verdict[at] = torch.where(solved, SOLVED, torch.where(unreachable, UNREACHABLE, UNDECIDED))
         scale = 1 + (Z / slack).sum(dim=1)                                     # [batch, N m]
         normal = torch.einsum("ki,nk,kj->nij", Q, 1 / scale, Q)

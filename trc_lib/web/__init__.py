@@ -43,8 +43,7 @@ def system(of: object) -> dict:
     """
     validation.instance("system", of, System).check_box("a web page")
     x, u = (of.state_dim,), (of.control_dim,)
-    low, high = ([str(bound).replace("inf", "Infinity") for bound in bounds.tolist()]
-                 for bounds in of.float32_bounds)
+    low, high = map(spelled, of.float32_bounds)
     return {"state_dim": of.state_dim, "control_dim": of.control_dim, "dt": of.dt,
             "labels": list(of.labels), "low": low, "high": high,
             "step": _program(of, Moved(of), ((x,), (u,), ()))}
@@ -59,9 +58,18 @@ def _program(of, function, shapes):
     if used:
         raise ValueError(f"system={of!r} cannot be shown in a web page, which has no "
                          f"{', '.join(used)}")
-    constants = {slot: repr(value).replace("inf", "Infinity").replace("nan", "NaN")
-                 for slot, value in program.constants.items()}
+    constants = dict(zip(program.constants, spelled(program.constants.values())))
     return dataclasses.asdict(program) | {"constants": constants}
+
+
+def spelled(values: object) -> list[str]:
+    """Numbers as JavaScript's ``Number`` reads them, also those that JSON lacks.
+
+    Args:
+        values: a tensor with one dimension, or an iterable of numbers.
+    """
+    values = values.tolist() if isinstance(values, torch.Tensor) else values
+    return [repr(value).replace("inf", "Infinity").replace("nan", "NaN") for value in values]
 
 
 def law(of: object) -> dict | None:
@@ -71,10 +79,10 @@ def law(of: object) -> dict | None:
         basis = row_space(of.system.controllability_matrix(of.horizon))
         return {"kind": "linear", "gain": of.gain.tolist(), "row_space": basis.T.tolist()}
     if type(of) is BoundedMinimumEnergyController:
-        low, high = ([str(each).replace("inf", "Infinity") for each in bound.tolist()]
-                     for bound in of._bounds)
-        return {"kind": "bounded", "Q": of._Q.tolist(), "R": of._R.tolist(), "low": low,
-                "high": high, "drift": of._drift.tolist(), "unit": of._unit}
+        about = of.dual_problem()
+        low, high = map(spelled, about.pop("bounds"))
+        return {"kind": "bounded", "low": low, "high": high, "unit": about.pop("unit")} | {
+            name: value.tolist() for name, value in about.items()}
     return None
 
 

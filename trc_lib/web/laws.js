@@ -42,14 +42,16 @@ export function minimum_energy(A, B, horizon) {
 
 /**
  * The least-energy controls within limits, u = clip(C^T lambda) = clip(Q mu), by a damped semismooth Newton method
- * for mu, one number for each state. Its function of x0 and xT returns null where the target is out of reach, or
- * next to it; else the ``controls``, the ``wanted`` ones C^T lambda, ``lambda``, and which controls are ``at`` a
- * limit: -1 the lower, 1 the upper, 0 none.
+ * for mu, one number for each state. Its function of x0 and xT returns a ``verdict``: "out of reach", which is proved;
+ * "undecided", next to the edge of what is within reach; or "solved", then with the ``controls``, the ``wanted`` ones
+ * C^T lambda, ``lambda``, and which controls are ``at`` a limit: -1 the lower, 1 the upper, 0 none. Else ``controls``
+ * is null.
  *
  * Q [N m, n] is orthogonal and R [n, n] triangular, C^T = Q R; drift is A^N; all controls are in a unit in which
- * their limits, low and high, are of size one.
+ * their limits, low and high, are of size one. Q inward is below -1 where a control has no upper limit, above 1 where
+ * it has no lower one.
  */
-export function bounded_dual({ Q, R, drift, low, high, unit }) {
+export function bounded_dual({ Q, R, drift, low, high, unit, inward }) {
   const n = R.length, N = Q.length, q = Float64Array.from(Q.flat());
   const room = () => ({ v: new Float64Array(N), u: new Float64Array(N), gradient: new Float64Array(n), value: 0 });
   const dual = (mu, b, into) => { // its value and its gradient; the least of it is the answer
@@ -71,15 +73,25 @@ export function bounded_dual({ Q, R, drift, low, high, unit }) {
     into.value = value;
     return into;
   };
+  const side = Float64Array.from(low, (each, k) => (high[k] === Infinity) - (each === -Infinity));
+  const is_open = low.some((each, k) => each === -Infinity || high[k] === Infinity);
   const out_of_reach = (mu, b, { v }) => { // no u within the limits has as large a product with Q mu as b with mu
+    if (is_open) { // Q mu needs the sign that keeps the product from growing without end
+      if (!inward.some((each) => each !== 0)) return false;
+      const wrong = v.reduce((most, each, k) => Math.max(most, each * side[k]), 0);
+      const size = 1.000001 * (wrong + 1e-12 * (1 + length(mu)));
+      mu = mu.map((each, i) => each + size * inward[i]);
+      v = moved(Q, mu);
+    }
     let largest = 0, sizes = 0;
     for (let k = 0; k < N; k++) {
       if (v[k] === 0) continue;
       const products = [v[k] * low[k], v[k] * high[k]];
       largest += Math.max(...products);
-      sizes += Math.max(...products.map(Math.abs));
+      sizes += Math.max(...products.map(Math.abs).filter(Number.isFinite));
     }
-    return Number.isFinite(sizes) && dot(b, mu) > largest + 1e-12 * sizes;
+    sizes += b.reduce((sum, each, i) => sum + Math.abs(each * mu[i]), 0);
+    return dot(b, mu) > largest + 1e-12 * sizes;
   };
   const hessian_of = ({ v }, damping) => {
     const hessian = R.map((_, i) => R.map((_, j) => (i === j ? damping : 0)));
@@ -99,7 +111,7 @@ export function bounded_dual({ Q, R, drift, low, high, unit }) {
     for (let step = 0; step < 200; step++) {
       const steepness = length(now.gradient);
       if (steepness <= 1e-13 * (1 + length(b))) break;
-      if (out_of_reach(mu, b, now)) return null;
+      if (out_of_reach(mu, b, now)) return { verdict: "out of reach", controls: null };
       const hessian = hessian_of(now, Math.min(Math.max(1e-3 * steepness, 1e-14), 1e-3));
       const change = solved(hessian, now.gradient.map((each) => -each)), slope = dot(now.gradient, change);
       let size = 1, tried;
@@ -111,13 +123,13 @@ export function bounded_dual({ Q, R, drift, low, high, unit }) {
       if (!(length(next.gradient) < steepness || next.value < now.value)) break; // rounding allows no better
       [mu, now, next] = [tried, next, now];
     }
-    if (!(length(now.gradient) <= 1e-10 * (1 + length(b)))) return null;
+    if (!(length(now.gradient) <= 1e-10 * (1 + length(b)))) return { verdict: "undecided", controls: null };
     const lambda = mu.map((each) => unit * unit * each);
     for (let i = n - 1; i >= 0; i--) { // R lambda = unit^2 mu
       for (let j = i + 1; j < n; j++) lambda[i] -= R[i][j] * lambda[j];
       lambda[i] /= R[i][i];
     }
-    return { controls: now.u.map((each) => unit * each), wanted: now.v.map((each) => unit * each), lambda,
+    return { verdict: "solved", controls: now.u.map((each) => unit * each), wanted: now.v.map((each) => unit * each), lambda,
       at: Int8Array.from(now.v, (each, k) => (each <= low[k] ? -1 : each >= high[k] ? 1 : 0)) };
   };
 }
@@ -125,5 +137,5 @@ export function bounded_dual({ Q, R, drift, low, high, unit }) {
 /** The controls of `bounded_dual` alone, or null. */
 export function bounded_minimum_energy(about) {
   const dual = bounded_dual(about);
-  return (x0, xT) => dual(x0, xT)?.controls ?? null;
+  return (x0, xT) => dual(x0, xT).controls;
 }

@@ -15,6 +15,7 @@ from trc_lib.teachers import (
     Unsolved,
     bounded,
 )
+from trc_lib.teachers.bounded import SOLVED, UNDECIDED, UNREACHABLE
 
 cvxpy = pytest.importorskip("cvxpy")
 
@@ -250,6 +251,42 @@ def test_limits_that_are_not_symmetric_agree_with_a_convex_solver(limit, inside,
             np.testing.assert_allclose(mine[:, 0], u.value, rtol=0, atol=2e-4)
             assert float(mine.square().sum()) <= problem.value * (1 + 1e-6) + 1e-9
     assert tried >= 5
+
+
+ROTATING = LinearSystem(torch.matrix_exp(torch.tensor([[0, 0.3], [-0.3, 0]]).double()),
+                        torch.tensor([[0.04], [0.3]]).double(), dt=0.3, control_limit=[[0, np.inf]])
+COUPLED = LinearSystem(1.1 * torch.eye(2).double(), torch.tensor([[0.3, 0.1], [0, 0.3]]).double(),
+                       dt=0.3, control_limit=[[-0.5, np.inf], [-np.inf, 0.2]])
+
+
+@pytest.mark.parametrize(("system", "horizon"), [
+    (DoubleIntegrator(0.3, [[-0.5, np.inf]]), 12), (DoubleIntegrator(0.3, [[-np.inf, 0.5]]), 12),
+    (DoubleIntegrator(3e-4, [[-np.inf, 5e5]]), 12), (ROTATING, 3), (COUPLED, 8)],
+    ids=["no upper", "no lower", "other units", "rotating", "two controls"])
+def test_where_controls_lack_a_limit_every_problem_is_decided_as_by_a_linear_programme(system,
+                                                                                       horizon):
+    teacher = BoundedMinimumEnergyController(system, horizon)
+    generator = torch.Generator().manual_seed(0)
+    x0, xT = 5 * (2 * torch.rand(2, 60, 2, generator=generator, dtype=torch.float64) - 1)
+    if system.dt < 1e-3:  # s in units of 1000 s: velocities are a thousand times as large
+        x0, xT = (state * torch.tensor([1, 1e3]) for state in (x0, xT))
+    C = system.controllability_matrix(horizon).numpy()
+    drift = np.linalg.matrix_power(system.A.numpy(), horizon)
+    limits = list(zip(*(bound.repeat(horizon).numpy() for bound in system.bounds)))
+    feasible = [scipy.optimize.linprog(np.zeros(len(limits)), A_eq=C, b_eq=end - drift @ start,
+                                       bounds=limits).status == 0
+                for start, end in zip(x0.numpy(), xT.numpy())]
+    verdict = teacher.decide(x0, xT)[1]
+    assert verdict.tolist() == [SOLVED if each else UNREACHABLE for each in feasible]
+    assert 0 < sum(feasible) < 60
+
+
+def test_a_control_without_any_limit_is_never_proved_to_be_too_weak():
+    system = LinearSystem(torch.eye(2).double(), torch.eye(2).double(), dt=1.0,
+                          control_limit=[[-np.inf, np.inf], [-1.0, 1.0]])
+    teacher = BoundedMinimumEnergyController(system, 3)
+    verdict = teacher.decide(torch.zeros(2, 2), torch.tensor([[100.0, 2.0], [0.0, 10.0]]))[1]
+    assert verdict.tolist() == [SOLVED, UNDECIDED]
 
 
 def test_an_answer_does_not_depend_on_the_rest_of_its_batch():

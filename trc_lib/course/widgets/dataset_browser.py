@@ -3,7 +3,7 @@
 import torch
 import traitlets
 
-from trc_lib import validation
+from trc_lib import validation, web
 from trc_lib.course import plots
 from trc_lib.course.widgets.explorable import LIVE, Explorable, bundle, numbers
 from trc_lib.data import LQRDataset
@@ -38,8 +38,7 @@ class DatasetBrowser(Explorable):
         row = 8 * (3 + n + horizon * m + (horizon + 1) * n)
         count = max(min(OFFERED, ROOM // row, len(dataset)), 1)
         self.offered = cheapest[torch.linspace(0, len(dataset) - 1, count).round().long()]
-        low, high = ([str(each).replace("inf", "Infinity") for each in bound.tolist()]
-                     for bound in system.bounds)
+        low, high = map(web.spelled, system.bounds)
         energy = type(teacher).cost is Teacher.cost
         about = {"state_dim": n, "control_dim": m, "horizon": horizon, "dt": system.dt,
                  "labels": list(system.labels), "shown": list(shown), "low": low, "high": high,

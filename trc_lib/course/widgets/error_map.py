@@ -113,7 +113,7 @@ def error_map(model, scope=None, points=15, state_range=None, success=SUCCESS):
         scope: the microscope; no button if None.
         points: starts along each side of the map.
         state_range: the training box, as in `Sampler`; may be None for a cart.
-        success: the largest final error that counts as a success; colours go from a hundredth of
+        success: the largest final error that counts as a success; colours go from a thousandth of
             it to ten times.
 
     Raises:

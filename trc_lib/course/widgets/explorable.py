@@ -82,10 +82,29 @@ class Explorable(anywidget.AnyWidget):
     def __init__(self, picture, **traits):
         self.picture = picture
         super().__init__(**traits)
+        self.on_msg(self._hear)
 
     def _repr_mimebundle_(self, **options):
         data, *metadata = super()._repr_mimebundle_(**options)
-        return data | {"image/png": small_png(self.picture()), "text/plain": repr(self)}, *metadata
+        return data | {"image/png": self.png(), "text/plain": repr(self)}, *metadata
+
+    def png(self):
+        """The static picture, for where no widget is shown."""
+        return small_png(self.picture())
+
+    def answer(self, content: dict) -> dict | None:
+        """The answer to a question of the page; its ``bytes`` go apart. None if there is none."""
+        return None
+
+    def _hear(self, _, content, buffers):
+        """A question of the page, which goes back with its number and the answer."""
+        try:
+            answer = self.answer(content)
+        except Exception as error:  # the page says it; nobody sees one that is raised here
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        if answer is not None:
+            content_of_it = [answer.pop("bytes")] if "bytes" in answer else None
+            self.send({"number": content["number"]} | answer, content_of_it)
 
     def checked_state(self, proposal, state_dim):
         """A proposed state, if it is one; see traitlets' `validate`."""
@@ -128,20 +147,9 @@ class WithNetwork(Explorable):
         self.contents = contents
         super().__init__(picture, about=about | {"network": web.digest(contents)},
                          network=contents if len(contents) <= LARGEST else b"", **traits)
-        self.on_msg(self._hear)
 
-    def _hear(self, _, content, buffers):
-        """A question of the page, which goes back with its number and the answer."""
+    def _hear(self, widget, content, buffers):
         if content["ask"] == "network":
             self.send({"number": content["number"]}, [self.contents])
-            return
-        try:
-            answer = self.answer(content)
-        except Exception as error:  # the page says it; nobody sees one that is raised here
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        if answer is not None:
-            self.send({"number": content["number"]} | answer)
-
-    def answer(self, content: dict) -> dict | None:
-        """The answer to another question than for the network; None if there is none."""
-        return None
+        else:
+            super()._hear(widget, content, buffers)

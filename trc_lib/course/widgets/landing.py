@@ -1,15 +1,15 @@
 """The landing explorer: the optimum and a network's plan from any start, and their correction."""
 
 import functools
-import io
 
 import torch
-from matplotlib.figure import Figure
+from matplotlib import pyplot as plt
 
 from trc_lib import validation
 from trc_lib.course import descents, plots
-from trc_lib.course.widgets.canvas import Canvas
-from trc_lib.course.widgets.shell import Shell, check_teacher, counter, own_copy, slider
+from trc_lib.course.widgets.drawn import Drawn
+from trc_lib.course.widgets.explorable import small_png
+from trc_lib.course.widgets.shell import check_teacher, own_copy
 from trc_lib.data.sampling import box
 from trc_lib.problems import Problem
 from trc_lib.systems.lander import Craft, H, Lander
@@ -17,6 +17,8 @@ from trc_lib.teachers.landing import STRICT, check, correct, safe
 
 MOST_ITERATIONS = 10
 VIEWS = 30      # degrees between two views
+VIEW = {"label": "view (degrees)", "min": 0, "max": 360, "step": VIEWS}
+FIRST_VIEW = 300
 ROOM = 1.15     # of the largest start: what the picture shows
 LATE = 1.3      # of the longest flight: how far the axis of time goes
 KEPT = 64       # starts whose optimum is kept
@@ -41,7 +43,6 @@ class Descent:
         self.reach = ROOM * float(self.high[:2].abs().max())
         self.height = ROOM * float(self.high[2])
         self.plans = functools.lru_cache(KEPT)(self._plans)
-        self.view = functools.cache(self._view)
         _, farthest, plan = self.plans(*self.high.tolist())
         self.longest = LATE * (plan if farthest is None else farthest)[0, :, H].sum().item()
 
@@ -53,50 +54,42 @@ class Descent:
             plan = self.model.solve(start, self.target[None]).double()
         return start, optimum if bool(solved) else None, plan
 
-    def _view(self, azimuth):
-        """The canvas as seen from one side."""
-        figure, left, right = descents.panels(Figure(figsize=(11, 4.8), layout="constrained"))
-        craft, moving = self.system.craft, {}
-        descents.set_scene(left, craft, self.reach, self.height, azimuth)
-        descents.set_thrust(right, craft, self.longest)
-        nothing = torch.zeros(2, 4, dtype=torch.float64)
-        for name in ("network", "optimum"):
-            look = {"linewidth": 2.2} | plots.LOOKS[name]
-            moving["path", name], moving["thrusts", name] = descents.draw_flight(
-                left, self.system, self.high, nothing, self.height, label=name, **look)
-            moving["size", name] = right.stairs([0.0], [0.0, 1.0], baseline=None, **look)
-        left.legend(loc="upper left")
-        return Canvas(figure, moving)
-
     def draw(self, iterations, azimuth, **start):
-        """The picture as PNG bytes."""
+        """The picture as PNG bytes, and what it shows in words."""
+        figure, words = self.figure(iterations, azimuth, **start)
+        return small_png(figure), words
+
+    def figure(self, iterations, azimuth, **start):
+        """The picture as a matplotlib `Figure`, and what it shows in words."""
         state = self.low.clone()
         for name, value in start.items():
             state[int(name.removeprefix("start_"))] = value
         x0, optimum, plan = self.plans(*state.tolist())
         plan = correct(self.system, x0, plan, iterations)
-        canvas = self.view(azimuth)
+        craft = self.system.craft
+        figure, left, right = descents.panels(plt.figure(figsize=(11, 4.5)))
+        descents.set_scene(left, craft, self.reach, self.height, azimuth)
+        descents.set_thrust(right, craft, self.longest)
         for name, controls in (("network", plan), ("optimum", optimum)):
-            seen = controls is not None
-            for kind in ("path", "thrusts", "size"):
-                canvas.moving[kind, name].set_visible(seen)
-            if seen:
-                path, thrusts = descents.path_and_arrows(self.system, x0[0], controls[0],
-                                                         self.height)
-                canvas.moving["path", name].set_data_3d(*path.T)
-                canvas.moving["thrusts", name].set_data_3d(*thrusts.T)
-                canvas.moving["size", name].set_data(*descents.thrust_levels(controls[0]))
-        return canvas.png(self.text(x0, optimum, plan, iterations))
+            if controls is not None:
+                look = {"linewidth": 2.2} | plots.LOOKS[name]
+                descents.draw_flight(left, self.system, x0[0], controls[0], self.height,
+                                     label=name, **look)
+                size, edges = descents.thrust_levels(controls[0])
+                right.stairs(size, edges, baseline=None, **look)
+        left.legend(loc="upper left")
+        plt.close(figure)
+        return figure, self.text(x0, optimum, plan, iterations)
 
     def text(self, x0, optimum, plan, iterations):
         """What the picture shows, in words."""
         checked = check(self.system, x0, plan)
         report = {name: value.item() for name, value in checked.items()}
         fuel = report["fuel"]
-        said, more = "the teacher finds no landing from here", ""
+        said, more = "The teacher finds no landing from here", ""
         if optimum is not None:
             least = self.system.fuel(optimum).item()
-            said = f"optimum {least:.1f} kg in {optimum[0, :, H].sum():.1f} s"
+            said = f"Optimum: {least:.1f} kg in {optimum[0, :, H].sum():.1f} s"
             more = f" ({100 * (fuel / least - 1):+.1f} %)"
         if bool(safe(checked)):
             verdict = f"safe, {fuel:.1f} kg{more}"
@@ -107,13 +100,7 @@ class Descent:
         else:
             verdict = "breaks a limit of the craft"
         after = f" after {iterations} iterations" if iterations else " as it is"
-        return f"{said};  network{after}: {verdict}"
-
-
-def _view_slider():
-    view = counter("view (degrees)", 360, value=300)
-    view.step = VIEWS
-    return view
+        return f"{said}. Network{after}: {verdict}."
 
 
 def relaxation(craft):
@@ -123,13 +110,13 @@ def relaxation(craft):
         craft: a `Craft`.
     """
     def draw(azimuth):
-        stream = io.BytesIO()
-        descents.relaxation(craft, azimuth).savefig(stream, format="png")
-        return stream.getvalue()
+        figure = descents.relaxation(craft, azimuth)
+        return small_png(figure), f"Seen from {azimuth} degrees."
 
     validation.instance("craft", craft, Craft)
-    return Shell("The thrusts that are possible, and the cone that replaces them",
-                 draw, {"azimuth": _view_slider()})
+    return Drawn("The thrusts that are possible, and the cone that replaces them", draw,
+                 {"azimuth": VIEW}, {"azimuth": FIRST_VIEW},
+                 [{"azimuth": azimuth} for azimuth in range(0, 361, VIEWS)])
 
 
 def landing(model, problem):
@@ -143,11 +130,15 @@ def landing(model, problem):
         TypeError, ValueError: if the problem is none of a `Lander`, or does not fit the model.
     """
     descent = Descent(model, problem)
-    starts = {}
+    controls, first = {}, {}
     for i, label in enumerate(descent.system.state_labels):
         low, high = descent.low[i].item(), descent.high[i].item()
         if low < high:
-            starts[f"start_{i}"] = slider(low + 0.75 * (high - low), low, high, (high - low) / 50,
-                                          f"start {label}")
-    return Shell("A landing: the optimum, and a network's plan", descent.draw, starts | {
-        "iterations": counter("iterations", MOST_ITERATIONS), "azimuth": _view_slider()})
+            controls[f"start_{i}"] = {"label": f"start {label}", "min": low, "max": high,
+                                      "step": (high - low) / 50}
+            first[f"start_{i}"] = low + 0.75 * (high - low)
+    controls |= {"iterations": {"label": "iterations", "min": 0, "max": MOST_ITERATIONS, "step": 1},
+                 "azimuth": VIEW}
+    first |= {"iterations": 0, "azimuth": FIRST_VIEW}
+    return Drawn("A landing: the optimum, and a network's plan", descent.draw, controls, first,
+                 [first | {"iterations": k} for k in range(MOST_ITERATIONS + 1)])

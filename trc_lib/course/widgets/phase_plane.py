@@ -10,7 +10,7 @@ import traitlets
 
 from trc_lib import validation, web
 from trc_lib.course import plots
-from trc_lib.course.widgets.explorable import LARGEST, LIVE, WithNetwork, bundle
+from trc_lib.course.widgets.explorable import LARGEST, LIVE, WithNetwork, bundle, numbers
 from trc_lib.course.widgets.shell import check_teacher, own_copy, state_box
 from trc_lib.evaluation import final_error
 from trc_lib.systems import VanDerPol
@@ -18,8 +18,7 @@ from trc_lib.teachers.teacher import QuadraticCostTeacher, Teacher
 from trc_lib.training.compute import one_thread
 
 BOX = 2.0  # half the side of the square of starts of the course's oscillator
-SETTLING = 60  # seconds until free motion is on the limit cycle, and longer than one round of it
-MOST_STEPS = 2_000  # for as long
+SETTLING = 2_000  # steps until free motion is on the limit cycle, and more than one round of it
 ROOM = 690_000  # bytes of network and optima: with all else below 1 MB in a notebook
 FEWEST = 5  # starts along a side of the grid, however long the optima are
 MOST_SHOWN = 300  # states of the limit cycle in the page
@@ -27,10 +26,9 @@ MOST_SHOWN = 300  # states of the limit cycle in the page
 
 def limit_cycle(system, start=(2.0, 0.0)):
     """Free motion ``[steps, 2]`` once round the limit cycle; a single state if at rest."""
-    settling = min(round(SETTLING / system.dt), MOST_STEPS)
-    free = torch.zeros(3 * settling, system.control_dim, dtype=torch.float64)
+    free = torch.zeros(3 * SETTLING, system.control_dim, dtype=torch.float64)
     start = torch.as_tensor(start, dtype=torch.float64)
-    states = system.rollout_unchecked(start, free)[settling:].numpy()
+    states = system.rollout_unchecked(start, free)[SETTLING:].numpy()
     upwards = np.flatnonzero((states[:-1, 0] < 0) & (states[1:, 0] >= 0))
     return states[upwards[0]:upwards[1] + 2] if len(upwards) > 1 else states[-1:]
 
@@ -55,6 +53,7 @@ class PhasePlane(WithNetwork):
 
     _esm = bundle(LIVE / "plane.js")
     optima = traitlets.Bytes().tag(sync=True)
+    least = traitlets.Bytes().tag(sync=True)  # float64, the cost of each optimum of the grid
     start = traitlets.List(traitlets.Float()).tag(sync=True)
     H_cycle = traitlets.Int(0).tag(sync=True)
 
@@ -72,7 +71,7 @@ class PhasePlane(WithNetwork):
         self.low, self.high = low, high = state_box(system, state_range, usual)
         contents, law = web.network(self.model), web.law(teacher)
         room = ROOM - (len(contents) if len(contents) <= LARGEST else 0)
-        self.points, optima = (points, b"") if law else self._packed(points, room)
+        self.points, optima, least = (points, b"", b"") if law else self._packed(points, room)
         corner = torch.stack([high[0], torch.zeros_like(high[0])])
         cycle = limit_cycle(system, corner)
         if not has_limit_cycle(system, cycle, corner):
@@ -82,7 +81,7 @@ class PhasePlane(WithNetwork):
                  "view": self._view(), "cycle": self.cycle.tolist(), "cost": _cost(teacher),
                  "H_cycles": self.H_cycles, "trained": min(self.model.config.H_cycles,
                                                            self.H_cycles)}
-        super().__init__(self.draw, contents, about, optima=optima,
+        super().__init__(self.draw, contents, about, optima=optima, least=least,
                          start=self.starts()[round(0.75 * (self.points - 1)) * (self.points + 1)]
                          .tolist())
 
@@ -93,10 +92,12 @@ class PhasePlane(WithNetwork):
             for low, high in zip(self.low, self.high)))
 
     def _packed(self, points, room):
-        """The largest grid up to ``points`` a side whose optima fit into ``room`` bytes, and these.
+        """The largest grid up to ``points`` a side whose optima fit into ``room`` bytes.
+
+        Also these, and their costs.
 
         They are float32 numbers in the format of the weights in ``web/files.js``, NaN if unsolved;
-        of their 24 bits only the first 16, which is finer than any picture.
+        of their 24 bits only the first 16, which is finer than any picture. Costs are exact.
         """
         self.points = points
         while True:
@@ -105,10 +106,11 @@ class PhasePlane(WithNetwork):
                 controls, _ = self.teacher.try_solve(starts, torch.zeros_like(starts))
             exact = controls.cpu().numpy().astype("<f4").ravel()
             half = np.where(np.isfinite(exact), 0x80, 0).astype("<u4")  # rounded, not cut off
-            numbers = (exact.view("<u4") + half) & np.uint32(0xFFFFFF00)
-            packed = zlib.compress(numbers.view(np.uint8).reshape(-1, 4).T.tobytes(), 9)
+            rounded = (exact.view("<u4") + half) & np.uint32(0xFFFFFF00)
+            packed = zlib.compress(rounded.view(np.uint8).reshape(-1, 4).T.tobytes(), 9)
             if len(packed) <= room or self.points <= FEWEST:
-                return self.points, packed
+                costs = self.teacher.cost(starts, torch.zeros_like(starts), controls)
+                return self.points, packed, numbers(costs[:, None])
             fewer = math.floor(self.points * math.sqrt(max(room, 0) / len(packed)))
             # By an even number, so that the middle of an odd grid stays on it.
             self.points -= max((self.points - fewer + 1) // 2 * 2, 2)

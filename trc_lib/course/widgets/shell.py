@@ -1,89 +1,22 @@
-"""What every widget is made of: controls above, a picture below, error messages under it."""
+"""What several widgets need: copies, boxes, checks, and a picture that the kernel redraws."""
 
 import copy
-import html
 import io
-import math
-import threading
 
 import ipywidgets
 
 from trc_lib.data.sampling import box
 from trc_lib.systems import DoubleIntegrator
-from trc_lib.training.compute import one_thread
-
-UNSOLVED = ", for which the teacher has no answer"  # the end of a text
 
 
 class Picture(ipywidgets.Image):
     """A PNG, as wide as there is room; its repr, which notebooks store, says what it is."""
 
-    def __init__(self, words="a picture that is drawn while the notebook runs"):
+    def __init__(self):
         super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%"))
-        self.words = words
 
     def __repr__(self):
-        return self.words
-
-
-class Shell(ipywidgets.VBox):
-    """Controls above a picture that follows them.
-
-    The picture as it is first stands beside it in the notebook, for where no kernel runs.
-
-    Args:
-        words: what is shown.
-        draw: a function from the controls' values, by name, to PNG bytes.
-        controls: ipywidgets by the names of ``draw``'s arguments.
-        extra: widgets beside the controls that ``draw`` does not take, such as buttons.
-    """
-
-    # JupyterLab runs callbacks in several threads; matplotlib and `one_thread` stand only one.
-    drawing = threading.RLock()
-
-    def __init__(self, words, draw, controls, extra=()):
-        self.words, self.draw, self.controls, self.waiting = words, draw, controls, False
-        self.picture, self.trouble = Picture(), ipywidgets.HTML()
-        for control in controls.values():
-            control.style.description_width = "initial"  # as wide as the text
-            control.observe(self.redraw, names="value")
-        row = ipywidgets.HBox([*controls.values(), *extra],
-                              layout=ipywidgets.Layout(flex_flow="row wrap"))
-        super().__init__([row, self.picture, self.trouble])
-        self.redraw()
-
-    def __repr__(self):
-        names = ", ".join(control.description for control in self.controls.values())
-        return f"{self.words}; while the notebook runs it follows its controls: {names}"
-
-    def _repr_mimebundle_(self, **options):
-        data = super()._repr_mimebundle_(**options)
-        return data | {"image/png": bytes(self.picture.value), "text/plain": repr(self)}
-
-    def values(self):
-        """The controls' values by name."""
-        return {name: control.value for name, control in self.controls.items()}
-
-    def redraw(self, _=None):
-        """Draw the picture; if that fails, keep the old one and show the error under it."""
-        if self.waiting:
-            return
-        try:
-            with self.drawing, one_thread():
-                self.picture.value = self.draw(**self.values())
-            self.trouble.value = ""
-        except Exception as error:  # an exception in a callback is not shown in a notebook
-            self.trouble.value = f"<b>{type(error).__name__}:</b> {html.escape(str(error))}"
-
-    def set(self, **values):
-        """Set several controls, and draw once."""
-        self.waiting = True
-        try:
-            for name, value in values.items():
-                self.controls[name].value = value
-        finally:
-            self.waiting = False
-        self.redraw()
+        return "a picture that is drawn while the notebook runs"
 
 
 def own_copy(model):
@@ -104,20 +37,6 @@ def live_picture(draw):
 
     update.picture = Picture()
     return update
-
-
-def slider(value, low, high, step, description):
-    """A slider for a physical quantity; the description states its unit."""
-    decimals = 2 if 0.01 <= step < 10 else max(0, 1 - math.floor(math.log10(step)))
-    return ipywidgets.FloatSlider(
-        value=value, min=low, max=high, step=step, description=description,
-        readout_format=f".{decimals}f" if decimals <= 6 else ".4g",
-        layout=ipywidgets.Layout(width="310px"))
-
-
-def counter(description, high, value=0, low=0):
-    """A slider for a whole number."""
-    return ipywidgets.IntSlider(value=value, min=low, max=high, description=description)
 
 
 def is_cart(system):

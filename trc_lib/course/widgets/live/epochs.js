@@ -1,7 +1,7 @@
 // The time machine: the network as it was after each epoch of its training, cycle by cycle.
 
 import { Program, rollout } from "../../../web/systems.js";
-import { column, distance, few_ends, plain, rows_of, times } from "./problem.js";
+import { column, distance, earlier, few_ends, place_in_words, plain, rows_of, times } from "./problem.js";
 import { button, frame, group, h, Panel, player, reach, said, shared, slider } from "./stage.js";
 
 /** The number of the kept start that is nearest to a place, in units of the box. */
@@ -15,7 +15,7 @@ export default { render({ model, el }) {
   const { state_dim: n, control_dim: m, dt } = system, step = Program(system.step);
   const in_plane = shown.length === 2, edges = times(horizon + 1, dt), names = system.labels.map(plain);
   const size = box[1].map((each, i) => each - box[0][i]);
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("start", "target", "epoch", "H_cycle", "controls", "optima");
 
   let seen = {};
@@ -33,13 +33,14 @@ export default { render({ model, el }) {
   };
 
   const title = in_plane ? "where the controls lead: drag the start" : "where the controls lead";
-  const phase = in_plane ? new Panel(title, ...shown.map((i) => system.labels[i]), { square: true }) : new Panel(title, "time (s)", system.labels[0]);
-  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], m > 1 ? { height: 170 } : { square: true }));
+  const phase = in_plane ? new Panel(title, ...shown.map((i) => system.labels[i]), { square: true, glides: true }) : new Panel(title, "time (s)", system.labels[0]);
+  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i],
+    { glides: true, ...(m > 1 ? { height: 170 } : { square: true }) }));
   const history = new Panel("final error in the course of training", "epoch (not to scale)", "final error", { log: true, square: true, xnames: epochs.map(String) });
   if (in_plane) {
     phase.handle("start", "start", { get: () => shown.map((i) => see().start[i]), step: about.steps, box: box.map((ends) => shown.map((i) => ends[i])),
       set: (place) => set({ start: about.starts[nearest(about.starts, get("start").map((each, i) => (shown.includes(i) ? place[shown.indexOf(i)] : each)), size)] }),
-      words: () => shown.map((i) => `${names[i][0]} ${said(see().start[i])}${names[i][1]}`).join(", ") });
+      words: () => place_in_words(shown.map((i) => see().start[i]), shown.map((i) => names[i])) });
   }
   const when = slider("after epoch", { min: 0, max: epochs.length - 1, step: 1, value: 0, words: (i) => String(epochs[i]), act: (i) => set({ epoch: epochs[i] }) });
   const cycle = slider("H cycle", { min: 0, max: cycles, step: 1, value: get("H_cycle"), act: (value) => set({ H_cycle: value }),
@@ -59,7 +60,7 @@ export default { render({ model, el }) {
     phase.limits(...(in_plane ? ends : [[0, 1.03 * horizon * dt], ends[0]]));
     const last = in_plane ? shown : [null, 0];
     phase.draw([...(in_plane ? [{ kind: "specks", look: "", name: "a start", x: column(about.starts, shown[0]), y: column(about.starts, shown[1]) }] : []),
-      ...runs[at].slice(0, c).map((each) => run(each, "earlier", "earlier cycles")), run(runs[at][c], "network", "network"),
+      ...earlier(runs[at], c, run), run(runs[at][c], "network", "network"),
       ...(optimum ? [run(optimum, "optimum", "optimum")] : []),
       { kind: "dots", look: "network", x: [in_plane ? states[horizon][last[0]] : edges[horizon]], y: [states[horizon][last[1]]] },
       { kind: "cross", look: "", name: "target", x: [in_plane ? xT[last[0]] : edges[horizon]], y: [xT[last[1]]] }]);
@@ -68,7 +69,7 @@ export default { render({ model, el }) {
       const one = (values) => Array.from({ length: horizon }, (_, k) => values[k * m + i]);
       const line = (values, look, name) => ({ kind: "steps", look, name, x: edges, y: one(values) });
       inputs[i].limits([0, horizon * dt], few_ends(all.flatMap((each) => one(each.u))));
-      inputs[i].draw([...runs[at].slice(0, c).map((each) => line(each.u, "earlier", "earlier cycles")), line(u, "network", "network"),
+      inputs[i].draw([...earlier(runs[at], c, (each, look, name) => line(each.u, look, name)), line(u, "network", "network"),
         ...(optimum ? [line(optimum.u, "optimum", "optimum")] : [])]);
       inputs[i].describe(`Controls after epoch ${epochs[at]} and cycle ${c}, between ${said(Math.min(...one(u)))} and ${said(Math.max(...one(u)))}.`);
     }
@@ -88,4 +89,5 @@ export default { render({ model, el }) {
       button("next ›", () => set({ epoch: epochs[Math.min(number() + 1, epochs.length - 1)] })), when.element),
     group("refinement", cycle.element), group("problem", from.element)), panels);
   redraw();
+  return leave;
 } };

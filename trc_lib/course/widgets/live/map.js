@@ -1,7 +1,7 @@
 // The error map: how far from the target a network ends, over the two components of the start.
 
 import { rollout } from "../../../web/systems.js";
-import { asked, coarse_first, column, distance, filler, network_of, plain } from "./problem.js";
+import { asked, coarse_first, column, distance, filler, network_of, place_in_words, plain } from "./problem.js";
 import { button, frame, group, h, Panel, player, reach, said, shared, slider } from "./stage.js";
 
 const FOUR = 4; // problems at once
@@ -140,9 +140,9 @@ export const worst_of = (errors, inside, count = 5) => [...inside.keys()].filter
 const CIVIDIS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115],
   [138, 134, 120], [165, 156, 116], [195, 180, 105], [225, 204, 85], [254, 232, 56]];
 
-/** The colour of an error: the scale is of logarithms, from a hundredth of ``success`` to ten times. */
+/** The colour of an error: the scale is of logarithms, from a thousandth of ``success`` to ten times. */
 export function color_of(error, success) {
-  const level = (Math.log10(error / success) + 2) / 3, share = Number.isFinite(error) ? Math.min(Math.max(level, 0), 1) : 1;
+  const level = (Math.log10(error / success) + 3) / 4, share = Number.isFinite(error) ? Math.min(Math.max(level, 0), 1) : 1;
   const at = share * (CIVIDIS.length - 1), i = Math.min(Math.floor(at), CIVIDIS.length - 2);
   return CIVIDIS[i].map((each, k) => Math.round(each + (at - i) * (CIVIDIS[i + 1][k] - each)));
 }
@@ -153,7 +153,7 @@ export default { async render({ model, el }) {
   const errors_of = final_errors(net), { starts, inside } = grid_of(box, points);
   const { block: stands_for, ...order } = coarse_first(points, 5), names = system.labels.slice(0, n).map(plain);
   const half = [0, 1].map((k) => (starts.at(-1)[k] - starts[0][k]) / (points - 1) / 2);
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("target", "H_cycle");
 
   let shown = null, wanted = null, probe = Math.floor(points ** 2 / 2), hovered = null, opened = "";
@@ -174,7 +174,7 @@ export default { async render({ model, el }) {
     const [i, j] = place.map((each, k) => Math.min(Math.max(Math.round((each - starts[0][k]) / (2 * half[k])), 0), points - 1));
     return j * points + i;
   };
-  const words = (state) => state.map((each, k) => `${names[k][0]} ${said(each)}${names[k][1]}`).join(", ");
+  const words = (state) => place_in_words(state, names);
   const look_at = (cell) => {
     probe = cell;
     hovered = null;
@@ -194,11 +194,11 @@ export default { async render({ model, el }) {
   map.svg.addEventListener("click", (event) => look_at(pointed(event) ?? probe));
 
   const ramp = h("div", { class: "trc-ramp" });
-  const stops = Array.from({ length: 13 }, (_, i) => `rgb(${color_of(success * 10 ** (i / 4 - 2), success)})`);
-  ramp.append(h("i", { style: `background: linear-gradient(90deg, ${stops})` }), h("div", {}, ...[-2, -1, 0, 1].map((power) => {
+  const stops = Array.from({ length: 17 }, (_, i) => `rgb(${color_of(success * 10 ** (i / 4 - 3), success)})`);
+  ramp.append(h("i", { style: `background: linear-gradient(90deg, ${stops})` }), h("div", {}, ...[-3, -2, -1, 0, 1].map((power) => {
     const value = said(success * 10 ** power);
-    const text = { "-2": `≤ ${value}`, 0: `${value}: success below`, 1: `≥ ${value}` }[power];
-    return h("span", { style: `left: ${100 * (power + 2) / 3}%` }, text ?? value);
+    const text = { "-3": `≤ ${value}`, 0: `${value}: success below`, 1: `≥ ${value}` }[power];
+    return h("span", { style: `left: ${100 * (power + 3) / 4}%` }, text ?? value);
   })),
   "|x_N − x_T|, how far from the target the network ends");
   const note = h("p", { class: "trc-note" }); // below the map: above it, a longer text would push the map away
@@ -283,4 +283,5 @@ export default { async render({ model, el }) {
     h("div", { class: "trc-map-panels" }, map.element, path.element));
   root.classList.add("trc-long");
   redraw();
+  return leave;
 } };

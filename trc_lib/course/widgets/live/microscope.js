@@ -1,7 +1,7 @@
 // The refinement microscope: one problem through every H cycle and every L step.
 
 import { rollout } from "../../../web/systems.js";
-import { asked, column, distance, few_ends, law_from, network_of, parts, plain, refine, rows_of, SWITCHES, times } from "./problem.js";
+import { asked, column, distance, earlier, few_ends, law_from, network_of, off_labels, parts, place_in_words, plain, refine, rows_of, SWITCHES, times } from "./problem.js";
 import { button, choice, frame, group, h, Panel, player, reach, said, shared, slider, Strip } from "./stage.js";
 
 export default { async render({ model, el }) {
@@ -12,7 +12,7 @@ export default { async render({ model, el }) {
   const answers = new Map(); // problems' optima that the kernel gave
   const in_plane = shown.length === 2, places = in_plane ? shown : [shown[0]];
   const names = system.labels.map(plain);
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("start", "target", "H_cycle", "L_step", "switch");
 
   const optimum_of = (x0, xT) => {
@@ -50,16 +50,17 @@ export default { async render({ model, el }) {
   const roam = [...samples.values()].flatMap((row) => rollout(net.step, row.subarray(0, n), row.subarray(2 * n), m))
     .concat([...samples.values()].map((row) => row.subarray(n, 2 * n)));
   const home = places.map((i) => [Math.min(box[0][i], ...column(roam, i)), Math.max(box[1][i], ...column(roam, i))]);
-  const phase = in_plane ? new Panel("where the controls lead: drag start or target", ...shown.map((i) => system.labels[i]), { square: true })
-    : new Panel("where the controls lead", "time (s)", system.labels[0]);
-  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i], m > 1 ? { height: 170 } : { square: true }));
+  const phase = in_plane ? new Panel("where the controls lead: drag start or target", ...shown.map((i) => system.labels[i]), { square: true, glides: true })
+    : new Panel("where the controls lead", "time (s)", system.labels[0], { glides: true });
+  const inputs = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "the controls", "time (s)", system.labels[n + i],
+    { glides: true, ...(m > 1 ? { height: 170 } : { square: true }) }));
   const off = Array.from({ length: m }, (_, i) => new Panel(i ? "" : "what is off: u − u*", "time (s)", system.labels[n + i].replace("control ", ""),
-    { left: 68, ...(m > 1 ? { height: 170 } : { square: true }) }));
-  const end = in_plane && new Panel("at the target, enlarged", ...shown.map((i) => `${names[i][0]} off${names[i][1] && ` (${names[i][1].trim()})`}`), { left: 68 });
+    { left: 68, glides: true, ...(m > 1 ? { height: 170 } : { square: true }) }));
+  const end = in_plane && new Panel("at the target, enlarged", ...off_labels(shown.map((i) => names[i])), { left: 68 });
   const ruler = new Panel(ruler_rows ? "the two parts of the mistake" : "how far off", "cycle", ruler_rows ? "squared length of u − u*" : "error; squared length", { log: true, square: true });
-  const strips = { z_H: new Strip("z_H", "cycles", "component", 3, 106), z_L: new Strip("z_L", "L steps of all cycles", "component", 3, 106) };
+  const strips = { z_H: new Strip("z_H", "cycle", "component", 3, 106), z_L: new Strip("z_L", "cycle, each of several L steps", "component", 3, 106, L_cycles) };
 
-  const words = (name) => () => places.map((i) => `${names[i][0]} ${said(get(name)[i])}${names[i][1]}`).join(", ");
+  const words = (name) => () => place_in_words(places.map((i) => get(name)[i]), places.map((i) => names[i]));
   const put = (name) => (place) => set({ [name]: get(name).map((each, i) => (places.includes(i) ? place[places.indexOf(i)] : each)), sample: -1 });
   if (in_plane) {
     for (const name of ["start", "target"]) {
@@ -98,7 +99,7 @@ export default { async render({ model, el }) {
     const lead = states.slice(0, depth + 1).flat().concat(best ?? [], [xT]);
     const ends = places.map((i, k) => reach(column(lead, i), home[k]));
     phase.limits(...(in_plane ? ends : [[0, 1.03 * horizon * dt], ends[0]]));
-    phase.draw([...states.slice(0, at).map((each) => run("line", each, "earlier", "earlier cycles")),
+    phase.draw([...earlier(states, at, (each, look, name) => run("line", each, look, name)),
       run("line", states[at], "network", "network"), ...(best ? [run("line", best, "optimum", "optimum")] : []),
       { kind: "dots", look: "network", x: [in_plane ? states[at][horizon][shown[0]] : edges[horizon]], y: [states[at][horizon][places.at(-1)]] },
       ...(in_plane ? [{ kind: "dots", look: "start", name: "start", x: [], y: [] }] : []),
@@ -111,14 +112,14 @@ export default { async render({ model, el }) {
       const limits = [system.low, system.high].map((each) => Number(each[i])).filter(Number.isFinite);
       inputs[i].limits([0, horizon * dt], few_ends([...some.map(one).flat(), ...(optimum ? one(optimum) : []), ...limits]));
       inputs[i].draw([...limits.map((y) => ({ kind: "level", y, look: "limit", name: "limit" })),
-        ...controls.slice(0, at).map((u) => line(u, "earlier", "earlier cycles")), line(controls[at], "network", "network"),
+        ...earlier(controls, at, line), line(controls[at], "network", "network"),
         ...(optimum ? [line(optimum, "optimum", "optimum")] : [])]);
       inputs[i].describe(`Controls after cycle ${at}, between ${said(Math.min(...one(controls[at])))} and ${said(Math.max(...one(controls[at])))}.`);
       const gaps = optimum ? controls.map((u) => u.map((each, k) => each - optimum[k])) : [];
       off[i].element.hidden = !optimum;
       if (!optimum) continue;
       off[i].limits([0, horizon * dt], few_ends(gaps.slice(0, depth + 1).map(one).flat()));
-      off[i].draw([{ kind: "level", y: 0, look: "optimum", name: "optimum" }, ...gaps.slice(0, at).map((u) => line(u, "earlier", "earlier cycles")), line(gaps[at], "network", "network")]);
+      off[i].draw([{ kind: "level", y: 0, look: "optimum", name: "optimum" }, ...earlier(gaps, at, line), line(gaps[at], "network", "network")]);
       off[i].describe(`Difference from the optimum after cycle ${at}: at most ${said(Math.max(...one(gaps[at]).map(Math.abs)))}.`);
     }
 
@@ -163,6 +164,7 @@ export default { async render({ model, el }) {
     group("problem", ranks.element, button("the worst", () => take(about.samples[0])), ...others.map((each) => each.element)), group("interventions", interventions.element));
   const { redraw } = frame(el, "refinement microscope", draw, controls, panels);
   redraw();
+  return leave;
 } };
 
 const stacked = (panels) => h("div", {}, ...panels.map((panel) => panel.element));

@@ -1,14 +1,11 @@
 // The pieces of the bounded law: which controls are at their limit, by start; on each piece the law is linear.
 
-import { bounded_dual } from "../../../web/laws.js";
 import { Program, rollout } from "../../../web/systems.js";
-import { coarse_first, column, filler, plain, times } from "./problem.js";
+import { coarse_first, column, dual_from, filler, place_in_words, plain, times } from "./problem.js";
 import { frame, group, h, Panel, said, shared, slider } from "./stage.js";
 
-const NONE = [247, 247, 247], LOWER = [0, 68, 136], UPPER = [176, 84, 0], OUT = { key: "out of reach" };
-
-/** The law that Python's `web.law` describes; see `bounded_dual`. */
-export const dual_of = (about) => bounded_dual({ ...about, low: about.low.map(Number), high: about.high.map(Number) });
+const NONE = [247, 247, 247], LOWER = [0, 68, 136], UPPER = [176, 84, 0], OUT = { key: "out of reach" },
+  UNDECIDED = { key: "undecided", color: [250, 225, 120] };
 
 /** The colour of a piece: orange if the earliest control at its limit is at the upper one, blue if at the lower. */
 export function color_of(at) {
@@ -23,9 +20,9 @@ export function pieces(law) {
   const known = new Map();
   return (starts, target) => starts.map((x0) => {
     const answer = law(x0, target);
-    if (!answer) return OUT;
+    if (answer.verdict !== "solved") return answer.verdict === "undecided" ? UNDECIDED : OUT;
     const key = String(answer.at);
-    if (!known.has(key)) known.set(key, { key, color: color_of(answer.at) });
+    if (!known.has(key)) known.set(key, { key, at: answer.at, color: color_of(answer.at) });
     return known.get(key);
   });
 }
@@ -44,7 +41,8 @@ const listed = (at, side) => {
 
 /** What is at its limit, in words. */
 export function words_of(answer) {
-  if (!answer) return "From here the target is out of reach: no controls within the limits bring the state there.";
+  if (answer.verdict === "out of reach") return "From here the target is out of reach: no controls within the limits bring the state there.";
+  if (answer.verdict === "undecided") return "This start is next to the edge of what is within reach: this page cannot decide on which side. The teacher can.";
   const { at, lambda } = answer, count = at.filter((each) => each !== 0).length;
   const sides = [["upper", 1], ["lower", -1]].map(([name, side]) => [name, listed(at, side)]).filter(([, which]) => which);
   const which = sides.map(([name, steps]) => `${steps} at the ${name}`).join("; ");
@@ -57,9 +55,9 @@ export function words_of(answer) {
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { box, points, system } = about, { dt, labels } = system, horizon = about.law.Q.length;
-  const law = dual_of(about.law), piece_of = pieces(law), step = Program(system.step), edges = times(horizon + 1, dt);
+  const law = dual_from(about.law), piece_of = pieces(law), step = Program(system.step), edges = times(horizon + 1, dt);
   const starts = cells_of(box, points), { block: stands_for, ...order } = coarse_first(points, 24), names = labels.map(plain);
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("start", "target");
 
   let shown = null, wanted = null;
@@ -69,7 +67,7 @@ export default { async render({ model, el }) {
   const map = new Panel("the pieces, by start", ...labels.slice(0, 2), { square: true, tallest: 470 });
   const inputs = new Panel("the controls from this start", "time (s)", labels[2], { square: true });
   map.limits(...[0, 1].map((k) => [box[0][k], box[1][k]]));
-  const words = (name) => () => get(name).map((each, k) => `${names[k][0]} ${said(each)}${names[k][1]}`).join(", ");
+  const words = (name) => () => place_in_words(get(name), names);
   for (const name of ["target", "start"]) {
     map.handle(name, `${name} on-map`, { get: () => get(name), set: (place) => set({ [name]: place }), words: words(name),
       step: [0, 1].map((k) => (box[1][k] - box[0][k]) / 100), box });
@@ -95,7 +93,7 @@ export default { async render({ model, el }) {
     const { values, whole } = shown, piece = (i, j) => values[j * points + i] ?? values[stands_for[j * points + i]];
     map.paint(points, points, (i, j) => {
       const own = piece(i, j);
-      if (whole && own === mine && own !== OUT) {
+      if (whole && own === mine && own.at) {
         for (const [a, b] of [[i - 1, j], [i + 1, j], [i, j - 1], [i, j + 1]]) {
           if (a >= 0 && b >= 0 && a < points && b < points && piece(a, b) !== own) return [0, 0, 0];
         }
@@ -108,7 +106,7 @@ export default { async render({ model, el }) {
     const x0 = get("start"), xT = get("target");
     if (String(wanted) !== String(xT)) fill.want(wanted = [...xT]);
     for (const { name, k, set: show } of sliders) show(get(name)[k]);
-    const answer = law(x0, xT), [mine] = piece_of([x0], xT);
+    const found = law(x0, xT), answer = found.controls && found, [mine] = piece_of([x0], xT);
     if (shown) {
       const now = [shown, shown.known, mine];
       if (now.some((each, i) => each !== painted[i])) paint(mine);
@@ -121,8 +119,8 @@ export default { async render({ model, el }) {
     map.draw([{ kind: "line", look: "edge", x: column(states, 0), y: column(states, 1) },
       { kind: "line", look: "bright", x: column(states, 0), y: column(states, 1), name: "trajectory" },
       { kind: "dots", look: "start", name: "start", x: [], y: [] }, { kind: "cross", look: "", name: "target", x: [], y: [] }]);
-    const count = new Set(shown?.whole ? shown.values : []).size - Number(shown?.whole && shown.values.includes(OUT));
-    const spoken = words_of(answer);
+    const count = new Set(shown?.whole ? shown.values.filter((each) => each.at) : []).size;
+    const spoken = words_of(found);
     map.describe(`Pieces of the bounded law by start. ${spoken}`);
 
     const limits = [system.low[0], system.high[0]].map(Number).filter(Number.isFinite);
@@ -139,7 +137,7 @@ export default { async render({ model, el }) {
           name: held.length ? "at the limit" : "" }] : [])]);
     const ends = answer && [Math.min(...answer.controls), Math.max(...answer.controls)].map((each) => said(each));
     inputs.describe(answer ? `Controls between ${ends[0]} and ${ends[1]}; ${held.length} at a limit.`
-      : "No controls: out of reach.");
+      : `No controls: ${found.verdict}.`);
     return spoken + (shown?.whole ? ` The cells of the map fall into ${count} pieces.`
       : " The map is being computed, coarse cells first.");
   };
@@ -148,4 +146,5 @@ export default { async render({ model, el }) {
     h("div", { class: "trc-map-panels" }, map.element, inputs.element));
   root.classList.add("trc-long", "trc-longest");
   redraw();
+  return leave;
 } };

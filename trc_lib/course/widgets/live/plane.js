@@ -2,7 +2,7 @@
 
 import { unpacked } from "../../../web/files.js";
 import { rollout } from "../../../web/systems.js";
-import { asked, column, distance, few_ends, law_from, network_of, plain, times } from "./problem.js";
+import { asked, column, distance, earlier, few_ends, law_from, network_of, place_in_words, plain, rows_of, times } from "./problem.js";
 import { button, choice, frame, group, h, Panel, player, reach, said, shared, slider } from "./stage.js";
 
 export const MODES = ["on the grid, with the optimum", "anywhere, optimum if the notebook runs"];
@@ -31,12 +31,15 @@ export function grid_of({ box: [low, high], points }) {
   return { nearest, step: low.map((end, k) => (high[k] - end) / (points - 1)) };
 }
 
-/** All that is shown of a start: of each cycle, of the optimum (if it is known) and of no push at all. */
-export function runs(net, cost, start, H_cycles, optimum) {
+/**
+ * All that is shown of a start: of each cycle, of the optimum (if it is known) and of no push at all. ``known_least``
+ * is the exact cost of an optimum whose controls are kept rounded.
+ */
+export function runs(net, cost, start, H_cycles, optimum, known_least = null) {
   const x0 = Float64Array.from(start), xT = new Float64Array(start.length), m = net.system.control_dim;
   const [history] = net.recursive_reasoning(x0, xT, H_cycles), controls = history.map((each) => net.to_physical(each));
   const lead = (u) => rollout(net.step, x0, u, m), states = controls.map(lead), best = optimum && lead(optimum);
-  const costs = cost && controls.map((u, h) => cost(states[h], u, xT)), least = cost && optimum && cost(best, optimum, xT);
+  const costs = cost && controls.map((u, h) => cost(states[h], u, xT)), least = cost && optimum && (known_least ?? cost(best, optimum, xT));
   const costly = least > 1e-9 * Math.max(...(costs ?? []).filter(Number.isFinite)); // not so at rest, with nothing to compare
   return { controls, states, errors: states.map((each) => distance(each.at(-1), xT)), optimum, best,
     free: lead(new Float64Array(controls[0].length)),
@@ -49,8 +52,9 @@ export default { async render({ model, el }) {
   const cost = cost_of(about.cost, 1), law = law_from(about.law), grid = grid_of(about), edges = times(horizon + 1, dt);
   const { buffer, byteOffset, byteLength } = model.get("optima");
   const kept = about.law ? null : await unpacked(new Uint8Array(buffer, byteOffset, byteLength));
+  const [least] = about.law ? [] : rows_of(model.get("least"), about.points ** 2);
   const names = labels.map(plain), answers = new Map(); // starts' optima that the kernel gave
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("start", "H_cycle");
   const on_grid = (start) => grid.nearest(start).start.every((each, k) => Math.abs(each - start[k]) < 1e-9 * grid.step[k]);
   let mode = law || on_grid(get("start")) ? MODES[0] : MODES[1];
@@ -75,15 +79,16 @@ export default { async render({ model, el }) {
   let seen = {};
   const see = () => {
     const depth = plane.held ? Math.max(trained, get("H_cycle")) : H_cycles; // fast while it is dragged, all after that
-    const start = get("start"), optimum = optimum_of(start), key = String([start, Boolean(optimum), depth]);
-    if (seen.key !== key) seen = { key, ...runs(net, cost, start, depth, optimum) };
+    const start = get("start"), optimum = optimum_of(start), known = !law && on_grid(start) ? least[grid.nearest(start).index] : null,
+      key = String([start, Boolean(optimum), depth]);
+    if (seen.key !== key) seen = { key, ...runs(net, cost, start, depth, optimum, known) };
     return seen;
   };
 
-  const plane = new Panel("where it goes", ...labels.slice(0, 2), { square: true, tallest: 420 });
-  const inputs = new Panel("what pushes it", "time (s)", labels[2], { square: true });
+  const plane = new Panel("where it goes", ...labels.slice(0, 2), { square: true, tallest: 420, glides: true });
+  const inputs = new Panel("what pushes it", "time (s)", labels[2], { square: true, glides: true });
   const gap = new Panel("cost over the optimum", "cycle", "share of the optimum's", { log: true, square: true });
-  const words = () => get("start").map((each, k) => `${names[k][0]} ${said(each)}${names[k][1]}`).join(", ");
+  const words = () => place_in_words(get("start"), names);
   const put = (place) => set({ start: !law && mode === MODES[0] ? grid.nearest(place).start : place });
   const step = [0, 0]; // of an arrow key
   const steps = () => {
@@ -120,7 +125,7 @@ export default { async render({ model, el }) {
     };
     const cycle_line = { kind: "line", look: "round", name: "limit cycle", x: column(round, 0), y: column(round, 1) };
     plane.draw([...(round.length ? [cycle_line] : []),
-      run(free, "pale", "no push at all"), ...states.slice(0, at).map((each) => run(each, "earlier", "earlier cycles")),
+      run(free, "pale", "no push at all"), ...earlier(states, at, run),
       run(states[at], "network", "network"), run(best ?? [], "optimum", "optimum"),
       { kind: "cross", look: "", name: "rest", x: [0], y: [0] }, { kind: "dots", look: "start", name: "start", x: [], y: [] }]);
     plane.describe(`From ${words()} the network after cycle ${at} ends ${said(errors[at])} from rest.`);
@@ -128,7 +133,7 @@ export default { async render({ model, el }) {
     const limits = [system.low[0], system.high[0]].map(Number).filter(Number.isFinite);
     inputs.limits([0, horizon * dt], few_ends([...limits, ...controls[at], ...(optimum ?? [])]));
     inputs.draw([...limits.map((y) => ({ kind: "level", y, look: "limit", name: "limit" })),
-      ...controls.slice(0, at).map((u) => ({ kind: "steps", x: edges, y: u, look: "earlier", name: "earlier cycles" })),
+      ...earlier(controls, at, (u, look, name) => ({ kind: "steps", x: edges, y: u, look, name })),
       { kind: "steps", x: edges, y: controls[at], look: "network", name: "network" },
       ...(optimum ? [{ kind: "steps", x: edges, y: optimum, look: "optimum", name: "optimum" }] : [])]);
     const [least, most] = [Math.min(...controls[at]), Math.max(...controls[at])];
@@ -162,4 +167,5 @@ export default { async render({ model, el }) {
     h("div", { class: "trc-panels" }, plane.element, inputs.element, gap.element));
   root.classList.add("trc-long");
   redraw();
+  return leave;
 } };

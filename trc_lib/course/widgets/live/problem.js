@@ -2,12 +2,16 @@
 
 import { TinyRecursiveControl } from "../../../web/recursion.js";
 import { read_network } from "../../../web/files.js";
-import { bounded_minimum_energy, linear_law } from "../../../web/laws.js";
+import { bounded_dual, linear_law } from "../../../web/laws.js";
 import { said } from "./stage.js";
 
 export const distance = (x, y) => Math.hypot(...x.map((each, i) => each - y[i]));
 export const column = (rows, i) => Array.from(rows, (row) => row[i]);
 export const times = (count, dt) => Array.from({ length: count }, (_, k) => k * dt);
+
+/** The marks of earlier cycles, one for each of ``all``, so that each of the others keeps its place; see `Panel.draw`. */
+export const earlier = (all, at, mark) => all.map((each, i) =>
+  (i < at ? mark(each, "earlier", "earlier cycles") : { kind: "line", look: "earlier", x: [], y: [] }));
 
 /** A label without its unit, and one for a sentence: "position (m)" -> ["position", " m"]. */
 export function plain(label) {
@@ -15,11 +19,15 @@ export function plain(label) {
   return [name.replace(/^control /, ""), unit ? ` ${unit}` : ""];
 }
 
-/** The law that Python's `web.law` describes, a function of x0 and xT; null if it gives none. */
+/** The bounded law that Python's `web.law` describes; see `bounded_dual`. */
+export const dual_from = (about) => bounded_dual({ ...about, low: about.low.map(Number), high: about.high.map(Number) });
+
+/** The law that Python's `web.law` describes, the controls (or null) as a function of x0 and xT; null if it gives none. */
 export function law_from(about) {
   if (about?.kind === "linear") return linear_law(about.gain);
   if (about?.kind !== "bounded") return null;
-  return bounded_minimum_energy({ ...about, low: about.low.map(Number), high: about.high.map(Number) });
+  const dual = dual_from(about);
+  return (x0, xT) => dual(x0, xT).controls;
 }
 
 /** Whole rows of numbers in a binary trait, float64 or another ``kind``. */
@@ -123,7 +131,7 @@ export function wider(values, [low, high]) {
 }
 
 /** A state in words, "position 1 m, velocity 0 m/s"; ``names`` are `plain` labels. */
-export const place_in_words = (state, names) => state.map((each, i) => `${names[i][0]} ${said(each)}${names[i][1]}`).join(", ");
+export const place_in_words = (state, names) => Array.from(state, (each, i) => `${names[i][0]} ${said(each)}${names[i][1]}`).join(", ");
 
 /** Labels of the first two states as they are off: "position off (m)". */
 export const off_labels = (names) => names.slice(0, 2).map(([name, unit]) => `${name} off${unit && ` (${unit.trim()})`}`);

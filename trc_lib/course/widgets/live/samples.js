@@ -72,7 +72,7 @@ const NEAR = 28; // pixels from a dot that still count as on it
 
 export default { render({ model, el }) {
   const about = model.get("about"), { state_dim: n, control_dim: m, horizon, dt, labels, shown, count } = about;
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("sample", "order", "extra");
   const offered = samples_of(about, model.get("samples")), list = [...offered.values()], rows = new Map();
   const in_order = (order) => rows.get(order) ?? rows.set(order, ordered(list, order)).get(order);
@@ -178,4 +178,5 @@ export default { render({ model, el }) {
       ...[...inputs, ...states].map((each) => each.element)));
   root.prepend(root.querySelector(".trc-says"));
   redraw();
+  return leave;
 } };

@@ -62,9 +62,9 @@ export function reach(values, least = [0, 0]) {
  * cross, ring, band (an interval of x), rule (a line across at x) and level (at y). Names make the legend.
  */
 export class Panel {
-  constructor(title, xlabel, ylabel, { height = 240, log = false, square = false, xnames = null, tallest = 340, left = 54 } = {}) {
+  constructor(title, xlabel, ylabel, { height = 240, log = false, square = false, xnames = null, tallest = 340, left = 54, glides = false } = {}) {
     Object.assign(this, { height, log, xnames, tallest, room: left, marks: [], shapes: [], handles: [], x: [0, 1], y: [0, 1] });
-    this.plot = svg("g");
+    this.plot = svg("g", { class: glides ? "trc-glides" : "" });
     this.axes = svg("g", { class: "trc-axes" });
     this.svg = svg("svg", { role: "img", height }, this.axes, this.plot);
     this.legend = h("span", { class: "trc-legend" });
@@ -74,6 +74,10 @@ export class Panel {
       h("figcaption", {}, this.heading, this.legend), this.area);
     this.labels = [xlabel, ylabel];
     this.square = square;
+    this.tip = h("span", { class: "trc-tip", "aria-hidden": "true", hidden: "" }); // the sentences are for screen readers
+    this.area.append(this.tip);
+    this.area.addEventListener("pointermove", (event) => this.point(event));
+    this.area.addEventListener("pointerleave", () => { this.tip.hidden = true; });
     new ResizeObserver(([entry]) => this.resize(entry.contentRect.width)).observe(this.area);
     this.resize(320);
   }
@@ -92,6 +96,7 @@ export class Panel {
   /** The ends of the axes; they stay while a handle is dragged, so that it stays under the finger. */
   limits(x, y) {
     if (!this.held && `${x},${y}` !== `${this.x},${this.y}`) Object.assign(this, { x, y, drawn: null });
+    this.plot.classList.toggle("trc-still", !this.drawn || Boolean(this.held)); // lines glide from cycle to cycle, but not with the axes
   }
 
   px(value) {
@@ -133,6 +138,27 @@ export class Panel {
       this.legend.replaceChildren(...new Map(marks.filter((mark) => mark.name).map((mark) => [mark.name, swatch(mark)])).values());
     }
     for (const handle of this.handles) handle.move();
+  }
+
+  /** Says the numbers of the point of a named mark that is next to the pointer, if one is near. */
+  point(event) {
+    const frame = this.svg.getBoundingClientRect(), [px, py] = [event.clientX - frame.left, event.clientY - frame.top];
+    let best = null, nearest = this.held ? 0 : NEAR;
+    for (const { kind, name, x, y } of this.marks) {
+      if (!name || !Array.isArray(y) && !ArrayBuffer.isView(y)) continue;
+      for (let i = 0; i < y.length; i++) {
+        const across = kind === "steps" ? Math.max(this.px(x[i]) - px, 0, px - this.px(x[i + 1])) : Math.abs(this.px(x[i]) - px);
+        const away = Math.hypot(across, this.py(y[i]) - py);
+        if (away < nearest) [nearest, best] = [away, { name, x: x[i], y: y[i] }];
+      }
+    }
+    this.tip.hidden = !best;
+    if (!best) return;
+    const [across, up] = this.labels.map((label) => label.match(/\(([^()]*)\)$/)?.[1] ?? "");
+    const where = this.labels[0] === "cycle" ? `cycle ${best.x}` : `${said(best.x)} ${across}`.trim();
+    this.tip.textContent = `${best.name}: ${where}, ${said(best.y)} ${up}`.trim();
+    this.tip.style.left = `${Math.min(Math.max(px, 70), this.width - 70)}px`;
+    this.tip.style.top = `${py + (py < 60 ? 20 : -34)}px`;
   }
 
   shape(shape, { kind, x, y }) {
@@ -278,6 +304,7 @@ export class Panel {
   }
 }
 
+const NEAR = 14; // pixels from a mark within which its numbers are said
 let serial = Math.floor(Math.random() * 1e12); // each widget of a page has its own copy of this module
 const written = (value) => (String(value).length > 7 ? value.toExponential() : String(value)).replace("e+", "e").replaceAll("-", "−");
 
@@ -291,15 +318,16 @@ function swatch({ kind, look, name, color }) {
 
 /** Values as colours, from blue (``-range``) over the paper's colour to red: rows of a latent over time. */
 export class Strip {
-  constructor(title, xlabel, ylabel, range, height = 190) {
-    this.range = range;
+  constructor(title, xlabel, ylabel, range, height = 190, every = 1) {
+    Object.assign(this, { range, every }); // a tick every so many columns
     this.canvas = h("canvas", { role: "img", class: "trc-strip" });
     this.marker = h("div", { class: "trc-marker" });
+    this.ticks = h("div", { class: "trc-ticks", "aria-hidden": "true" });
     const scale = h("span", { class: "trc-scale" }, `−${range}`, h("i", { class: "trc-bar" }), `${range}`);
     this.element = h("figure", { class: "trc-panel" },
       h("figcaption", {}, h("span", { class: "trc-title" }, title), scale),
       h("div", { class: "trc-strip-area", style: `height: ${height}px` }, h("span", { class: "trc-side" }, ylabel), h("div", { class: "trc-area" }, this.canvas, this.marker)),
-      h("div", { class: "trc-below" }, xlabel));
+      this.ticks, h("div", { class: "trc-below" }, xlabel));
   }
 
   /** ``columns``: one array of values for each moment; there is room for ``width`` of them. */
@@ -317,7 +345,11 @@ export class Strip {
       }
     }
     context.putImageData(image, 0, 0);
+    if (this.width === width) return;
     this.width = width;
+    const count = Math.floor((width - 1) / this.every) + 1, some = Math.ceil(count / 12);
+    this.ticks.replaceChildren(...Array.from({ length: Math.ceil(count / some) }, (_, i) =>
+      h("span", { style: `left: ${100 * (i * some * this.every + 0.5) / width}%` }, String(i * some))));
   }
 
   mark(i) {
@@ -411,8 +443,12 @@ export function frame(el, name, draw, ...children) {
   return { root, redraw: () => { waiting ||= Boolean(requestAnimationFrame(now)); } };
 }
 
-/** Traits of a model: `get`, `set` here and in the kernel (a little later), `on` a change from there. */
+/**
+ * Traits of a model: `get`, `set` here and in the kernel (a little later), `follow` changes from there. A widget's
+ * `render` returns `leave`, which ends that.
+ */
 export function shared(model, redraw) {
+  const followed = [];
   let later = null;
   const send = () => {
     later = null;
@@ -425,6 +461,13 @@ export function shared(model, redraw) {
       later ??= setTimeout(send, 80);
       redraw();
     },
-    follow: (...names) => names.forEach((name) => model.on(`change:${name}`, redraw)),
+    follow: (...names) => names.forEach((name) => {
+      followed.push(`change:${name}`);
+      model.on(followed.at(-1), redraw);
+    }),
+    leave: () => {
+      if (later) send(clearTimeout(later));
+      for (const event of followed.splice(0)) model.off(event, redraw);
+    },
   };
 }

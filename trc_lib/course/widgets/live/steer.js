@@ -71,7 +71,7 @@ export function words({ success, enough }, { miss, off, spent, least, won }, nam
 
 export default { render({ model, el }) {
   const about = model.get("about"), { dt, box, labels } = about, names = labels.map(plain);
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("start", "target", "controls", "shows_optimum");
   const horizon = get("controls").length, edges = times(horizon + 1, dt), duration = horizon * dt;
   const now = () => judged(about, get("start"), get("target"), get("controls"));
@@ -186,4 +186,5 @@ export default { render({ model, el }) {
     h("div", { class: "trc-panels trc-rows four" }, inputs.element, phase.element, end.element, position.element));
   root.prepend(root.querySelector(".trc-says"));
   redraw();
+  return leave;
 } };

@@ -33,7 +33,7 @@ const sized = (value) => said(Math.abs(value) < 1e-9 ? 0 : value);
 
 export default { render({ model, el }) {
   const { box, labels, steps: [fewest, most], dts: [shortest, longest] } = model.get("about"), names = labels.map(plain);
-  const { get, set, follow } = shared(model, () => redraw());
+  const { get, set, follow, leave } = shared(model, () => redraw());
   follow("start", "target", "steps", "dt");
 
   const size = { height: 280, left: 64 };
@@ -96,4 +96,5 @@ export default { render({ model, el }) {
     h("div", { class: "trc-panels trc-rows four" }, phase.element, end.element, inputs.element, position.element));
   root.prepend(root.querySelector(".trc-says"));
   redraw();
+  return leave;
 } };
