@@ -208,6 +208,10 @@ def _code(notebook):
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
+def _tags(cell):
+    return cell["metadata"].get("tags", [])
+
+
 def _source(cell):
     return "".join(cell["source"])
 
@@ -240,17 +244,29 @@ def test_every_exercise_is_unattempted_and_solved_in_the_solutions(path, solutio
 def test_every_cell_was_run_once_in_order_and_none_is_skipped_or_failed(path):
     cells = _code(_notebook(path))
     assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
-    assert not [cell for cell in cells if "NBVAL_SKIP" in _source(cell)]
+    assert not [cell for cell in cells if "nbval-skip" in _tags(cell)]
     outputs = [output for cell in cells for output in cell["outputs"]]
     assert not [output for output in outputs if output["output_type"] == "error"]
 
 
 def test_at_most_a_third_of_the_cells_is_exempt_from_comparison(notebook):
-    exempt = [cell for cell in _code(notebook) if "NBVAL_IGNORE_OUTPUT" in _source(cell)]
+    exempt = [cell for cell in _code(notebook) if "nbval-ignore-output" in _tags(cell)]
     assert len(exempt) * 3 <= len(_code(notebook))
-    # nbval sees the marker only where it is a line of its own
-    alone = re.compile(r"^# NBVAL_IGNORE_OUTPUT$", re.MULTILINE)
-    assert all(alone.search(_source(cell)) for cell in exempt)
+
+
+def test_no_marker_and_no_claim_stands_in_the_readers_sight(notebook):
+    """nbval's markers are tags, and cells of claims are collapsed."""
+    assert not [cell for cell in _code(notebook) if "NBVAL_" in _source(cell)]
+    claims = [cell for cell in _code(notebook) if "claim" in _tags(cell)]
+    assert claims and all(cell["metadata"]["jupyter"]["source_hidden"] for cell in claims)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
+                         ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_line_of_code_is_wider_than_half_a_screen(path):
+    wide = [line for cell in _code(_notebook(path)) for line in _source(cell).splitlines()
+            if len(line) > 88 and not line.startswith("%pip")]
+    assert wide == []
 
 
 def test_it_can_be_parameterised_and_checks_its_parameters(notebook):
