@@ -5,7 +5,9 @@ A check never raises: a wrong answer is shown in the notebook, and the notebook 
 
 import copy
 import dataclasses
+import dis
 import functools
+import inspect
 import traceback
 
 import numpy as np
@@ -31,16 +33,22 @@ class CheckResult:
 def exercise(check):
     """Make a check of a function that takes an answer and returns praise or raises `Wrong`.
 
-    The check returns a `CheckResult`. An answer that raises NotImplementedError, or returns None
-    or an ellipsis, was not attempted. One that raises anything else is wrong: its line is shown.
+    The check returns a `CheckResult`. An answer that raises NotImplementedError, returns an
+    ellipsis or has no body was not attempted. One that raises anything else is wrong: its line is
+    shown.
     """
 
     @functools.wraps(check)
     def checked(answer):
         def attempted(*arguments):
+            if not callable(answer):
+                raise Wrong(f"Give the function itself, not {type(answer).__name__}.")
+            _refuse_other_arguments(answer, arguments)
             given = answer(*arguments)
-            if given is None or given is ...:
+            if given is ... or (given is None and _is_empty(answer)):
                 raise NotImplementedError
+            if given is None:
+                raise Wrong("Your function returns None. Is its `return` missing?")
             return given
 
         try:
@@ -51,12 +59,33 @@ def exercise(check):
             return CheckResult(False, str(wrong))
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            own = [frame for frame in frames if frame.filename == answer.__code__.co_filename]
+            code = getattr(answer, "__code__", None)
+            own = [frame for frame in frames if code and frame.filename == code.co_filename]
             place = (own or frames)[-1]  # the learner's last line, rather than one in a library
             where = f"line {place.lineno} of {place.name}, `{place.line}`"
             return CheckResult(False, f"{where}, raises {type(error).__name__}: {error}")
 
     return checked
+
+
+def _is_empty(answer):
+    """Whether a function has no body but a docstring, ``pass`` or ``...``."""
+    code = getattr(answer, "__code__", None)
+    idle = {"RESUME", "NOP", "POP_TOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+    return code is not None and {each.opname for each in dis.get_instructions(code)} <= idle
+
+
+def _refuse_other_arguments(answer, arguments):
+    """Raise `Wrong` if a function cannot be called with as many arguments."""
+    try:
+        signature = inspect.signature(answer)
+    except (TypeError, ValueError):  # a builtin may have none
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        raise Wrong(f"Your function takes {signature}; it is called with {len(arguments)} "
+                    "arguments, as in the template.") from None
 
 
 def on_copies(answer, **arguments):
@@ -86,17 +115,23 @@ def as_array(given, shape, what, hints=None):
     """What the learner gave, as a float64 array of ``shape``.
 
     Args:
-        given: A number, list, array or tensor.
+        given: A number, list, array or tensor; for a number also one of size 1.
         what: Its name in messages.
         hints: The message for each wrong shape that has a known cause.
     """
     if torch.is_tensor(given):
         given = given.detach().cpu().numpy()
+    wanted = "an array of numbers" if shape else "a number"
     try:
-        array = np.asarray(given, dtype=np.float64)
+        array = np.asarray(given)
+        if array.dtype.kind in "USO" and array.size and any(isinstance(each, (str, bytes))
+                                                            for each in array.flat):
+            raise Wrong(f"{what} should be {wanted}, not text.")
+        array = array.astype(np.float64)
     except (TypeError, ValueError):
-        wanted = "an array of numbers" if shape else "a number"
         raise Wrong(f"{what} should be {wanted}, not {type(given).__name__}.") from None
+    if tuple(shape) == () and array.size == 1:
+        array = array.reshape(())
     if array.shape != tuple(shape):
         general = f"{what} has shape {list(array.shape)}; it should have {list(shape)}."
         raise Wrong((hints or {}).get(array.shape, general))
@@ -141,12 +176,20 @@ def recognise(given, mistakes, tolerance=1e-8, where=""):
 
 
 def judge(given, right, mistakes, otherwise, tolerance=1e-8, where=""):
-    """Raise `Wrong` unless the answer is right: as `recognise`, else with ``otherwise``."""
-    if same(given, right, tolerance):
+    """Raise `Wrong` unless the answer is right: as `recognise`, else with ``otherwise``.
+
+    What is right but for the rounding of float32 is right.
+    """
+    if same(given, right, max(tolerance, 1e-5)):
         return
     recognise(given, mistakes, tolerance, where)
-    if same(given, right, 1e-5):
-        off = np.abs(given - right).max()
-        raise Wrong(f"{where}Right but for rounding: off by up to {off:.0e}, as after a conversion "
-                    "to float32. Compute in float64.")
     raise Wrong(where + otherwise)
+
+
+def apart(*values):
+    """Numbers as words, with as many digits as it takes to tell them apart."""
+    for digits in range(4, 17):
+        words = [f"{value:.{digits}g}" for value in values]
+        if len(set(words)) == len(set(values)):
+            break
+    return words

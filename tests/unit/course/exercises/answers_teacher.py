@@ -64,9 +64,10 @@ RIGHT = {
         lambda C: np.eye(C.shape[1]) - np.linalg.pinv(C) @ C,
         lambda C: scipy.linalg.null_space(C) @ scipy.linalg.null_space(C).T,
         lambda C: torch.from_numpy(null_projector(C)).requires_grad_(),
+        lambda C: null_projector(C.astype(np.float32)),
     ],
-    teacher.enough_steps: [enough_steps],
-    teacher.least_energy: [least_energy],
+    teacher.enough_steps: [enough_steps, lambda *p: [enough_steps(*p)]],
+    teacher.least_energy: [least_energy, lambda *p: least_energy(*p).astype(np.float32)],
     teacher.least_cost: [
         least_cost,
         lambda C, d, r: np.linalg.pinv(C / np.sqrt(r)) @ d / np.sqrt(r),
@@ -84,7 +85,6 @@ WRONG = {
         (lambda C: np.eye(C.shape[1]), "moves the end"),
         (slanted_projector, "oblique"),
         (one_direction, "too much"),
-        (lambda C: null_projector(C.astype(np.float32)), "float32"),
         (lambda C: "P", "array of numbers"),
     ],
     teacher.enough_steps: [
@@ -118,7 +118,6 @@ WRONG = {
         (wasteful, "times the least energy"),
         (lazy, "more than the least energy"),
         (lambda *p: 0.9 * least_energy(*p), "have a final error"),
-        (lambda *p: least_energy(*p).astype(np.float32), "float32"),
     ],
     teacher.least_cost: [
         (lambda C, d, r: least_cost(C, d, r, power=0), "no effect"),

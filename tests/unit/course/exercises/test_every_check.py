@@ -74,6 +74,17 @@ def test_what_was_not_attempted_is_not_wrong(check):
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_forgotten_return_a_value_and_another_signature_are_told_from_nothing(check):
+    def forgotten(*problem):
+        answer = problem  # noqa: F841
+
+    for answer, word in ((forgotten, "Is its `return` missing?"), (3.0, "the function itself"),
+                         (lambda: 3.0, "takes ()")):
+        verdict = check(answer)
+        assert verdict.passed is False and word in verdict.message, verdict
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_an_answer_that_raises_is_shown_its_line(check):
     def broken(*problem):
         return problem[0] / undefined_name  # noqa: F821
