@@ -33,18 +33,19 @@ refines them, cycle by cycle. Dashed is the optimum. The acceleration is limited
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
 FIRST_PICTURE = re.compile(r"^!\[[^]]*\]\([^)]*\)\n+(\*[^*]+\*\n)?", re.M)  # and its caption
+LAB = "http://localhost:8888/lab/tree"  # of `make lab`, unless the port is taken
 STILL = "This picture follows its controls only in JupyterLab: <code>make lab</code>"
 
 
 @functools.cache
-def large_networks():
+def large_networks(root):
     """The course's networks that are too large for a notebook, in a page's format by their digest.
 
     A notebook that shows one names it; its page loads it from a file beside it.
     """
     untrained = TinyRecursiveControl.create_two_level_medium()  # chapter 3's
     untrained.set_scaling(generate_dataset(64))
-    files = sorted((ROOT / "data" / "pretrained").glob("*.pt"))
+    files = sorted((root / "data" / "pretrained").glob("*.pt"))
     models = [untrained, *(TinyRecursiveControl.load(path) for path in files)]
     return {web.digest(each): each for each in map(web.network, models)}
 
@@ -55,9 +56,11 @@ class Explorables:
     Args:
         notebook: its JSON.
         site: the folder of the site.
+        root: the course's folder.
     """
 
-    def __init__(self, notebook, site):
+    def __init__(self, notebook, site, root):
+        self.root = root
         widgets = notebook["metadata"].get("widgets", {})
         self.models = widgets.get(STATE, {"state": {}})["state"]
         self.folder = site / "explorables"
@@ -68,7 +71,7 @@ class Explorables:
         model = self.models.get(data[VIEW]["model_id"], {})
         lacks = {"encoding": "base64", "path": ["network"], "data": ""} in model.get("buffers", [])
         return model.get("model_name") == "AnyModel" and (
-            not lacks or model["state"]["about"]["network"] in large_networks())
+            not lacks or model["state"]["about"]["network"] in large_networks(self.root))
 
     def figure(self, data, up):
         """The HTML of an output; None for what shows nothing without a kernel, as a progress bar.
@@ -112,7 +115,7 @@ class Explorables:
             tuple(each["path"]): base64.b64decode(each["data"])
             for each in self.models[name].get("buffers", [])}
         if buffers.get(("network",)) == b"":
-            buffers["network",] = large_networks()[state["about"]["network"]]
+            buffers["network",] = large_networks(self.root)[state["about"]["network"]]
         loaded = {
             "esm": self._write(state["_esm"].encode(), "js"),
             "css": self._write(state["_css"].encode(), "css") if state.get("_css") else None,
@@ -134,7 +137,7 @@ def widget_outputs(notebook):
             if VIEW in output.get("data", {})]
 
 
-def convert(source, copy, chapters, site):
+def convert(source, copy, chapters, site, root):
     """Write the copy of a notebook that Sphinx reads.
 
     Args:
@@ -142,7 +145,7 @@ def convert(source, copy, chapters, site):
     """
     notebook = json.loads(source.read_text(encoding="utf-8"))
     solutions = source.parent.name == "solutions"
-    explorables = Explorables(notebook, site)
+    explorables = Explorables(notebook, site, root)
     for cell, output in widget_outputs(notebook):
         figure = explorables.figure(output["data"], "../../" if solutions else "../")
         if figure is None:
@@ -155,7 +158,7 @@ def convert(source, copy, chapters, site):
     here = f"Solutions, chapter {number}" if solutions else f"Chapter {number}"
     path = f"solutions/{source.name}" if solutions else source.name
     line = (f"{{.chapter-line}}\n{here} of {chapters} · To run and change it, type `make lab` "
-            f"(or `python -m trc_lib lab`) and open `{path}`.")
+            f"(or `python -m trc_lib lab`). While that runs, here is [{path}]({LAB}/{path}) in it.")
     notebook["cells"][0]["source"] = f"{title}\n\n{line}\n{rest}"
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy.write_text(json.dumps(notebook), encoding="utf-8")
@@ -171,7 +174,7 @@ def front_page(root, pages, site):
     chapter = root / "notebooks" / f"{FRONT}.ipynb"
     if chapter.exists():
         notebook = json.loads(chapter.read_text(encoding="utf-8"))
-        explorables = Explorables(notebook, site)
+        explorables = Explorables(notebook, site, root)
         for _, output in widget_outputs(notebook):
             if explorables.is_alive(output["data"]):
                 figure = explorables.figure(output["data"], "") + f"\n{CAPTION}"
@@ -211,7 +214,7 @@ def build(site, root=ROOT, repository=""):
             (source / path.relative_to(root)).parent.mkdir(exist_ok=True)
             shutil.copy(path, source / path.relative_to(root))
         for path in chapters + solutions:
-            convert(path, source / path.relative_to(root), len(chapters), made)
+            convert(path, source / path.relative_to(root), len(chapters), made, root)
         parts = {"Chapters": chapters, "Solutions": solutions, "More": documents}
         pages = {caption: [path.relative_to(root).with_suffix("").as_posix() for path in paths]
                  for caption, paths in parts.items()}

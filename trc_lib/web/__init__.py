@@ -51,7 +51,8 @@ def system(of: object) -> dict:
 
 def _program(of, function, shapes):
     try:
-        program, _ = traced(function, shapes, torch.float64, torch.get_default_dtype())
+        with torch.inference_mode(False), torch.enable_grad():  # Jacobians are made by autograd
+            program, _ = traced(function, shapes, torch.float64, torch.get_default_dtype())
     except NotTraceable as error:
         raise ValueError(f"system={of!r} cannot be shown in a web page: {error}") from None
     used = {name for _, name, _ in program.operations} & {*UNKNOWN}
@@ -130,8 +131,10 @@ def network(model: object) -> bytes:
 
 
 def digest(contents: bytes) -> str:
-    """What tells the file of one `network` from that of another."""
-    return hashlib.sha256(contents).hexdigest()[:16]
+    """What tells the file of one `network` from that of another, however it is compressed."""
+    start = len(SIGNATURE) + 4
+    end = start + struct.unpack("<I", contents[len(SIGNATURE):start])[0]
+    return hashlib.sha256(contents[:end] + zlib.decompress(contents[end:-4])).hexdigest()[:16]
 
 
 def _inner(feedback):

@@ -100,10 +100,6 @@ class Notebook:
         shown = [text for kind in kinds for text in self.page.locator(f'[data-mime-type="{kind}"]').all_inner_texts()]
         return [text for text in shown if "it/s" not in text and "step/s" not in text]  # a progress bar is no error
 
-    def shells(self):
-        """The widgets of this course: boxes with controls and a picture."""
-        return self.page.locator(".jp-OutputArea-output .widget-vbox:has(> img.widget-image)").all()
-
     def explorables(self):
         """Those that compute in the page, all drawn."""
         self.page.wait_for_timeout(500)
@@ -119,16 +115,21 @@ class Notebook:
         return not self.page.evaluate("window.jupyterapp.shell.currentWidget.context.model.dirty")
 
 
-def drawn_after(section, act, timeout=3000):
-    """Do something; whether the explorable drew itself anew, and without an error."""
-    before = section.get_attribute("data-drawn")
+SEEN = """section => [section.innerText, ...[...section.querySelectorAll('path')].map(each => each.getAttribute('d')),
+    ...[...section.querySelectorAll('canvas')].map(each => each.toDataURL()),
+    ...[...section.querySelectorAll('img')].map(each => each.src)].join()"""
+
+
+def changed_after(section, act, timeout=3000):
+    """Do something; whether the explorable shows something else then, and no error."""
+    before = section.evaluate(SEEN)
     act()
-    section.page.wait_for_timeout(30)
     deadline = time.monotonic() + timeout / 1000
-    while section.get_attribute("data-drawn") == before and time.monotonic() < deadline:
+    section.page.wait_for_timeout(30)
+    while section.evaluate(SEEN) == before and time.monotonic() < deadline:
         section.page.wait_for_timeout(30)
     assert "trc-failed" not in section.get_attribute("class"), section.locator(".trc-says").inner_text()
-    return section.get_attribute("data-drawn") != before
+    return section.evaluate(SEEN) != before
 
 
 WORKED = {"input[type=range]": ["End", "Home", "ArrowRight"], "select": ["ArrowDown"],
@@ -141,21 +142,9 @@ def work(section, keyboard):
         for control in section.locator(kind).all():
             if not control.is_visible():
                 continue
-            drawn = []
+            changed = []
             for key in keys:
                 control.focus()
-                drawn.append(drawn_after(section, lambda key=key: keyboard.press(key), 600 if kind != ".trc-button" else 200))
+                changed.append(changed_after(section, lambda key=key: keyboard.press(key), 600 if kind != ".trc-button" else 200))
             name = control.get_attribute("aria-label") or control.get_attribute("id") or control.inner_text()
-            assert any(drawn) or kind == ".trc-button", f"{name}: nothing changed after {', '.join(keys)}"
-
-
-def picture_after(shell, act, timeout=8000):
-    """Do something, wait for the shell's picture to change, and return the milliseconds from the key to the new picture."""
-    image = shell.locator("> img.widget-image").element_handle()
-    image.evaluate("""image => { image.seen = image.src; image.changed = new Promise(resolve => {
-        const started = {};
-        window.addEventListener('keydown', () => { started.at ??= performance.now(); }, {once: true, capture: true});
-        image.addEventListener('load', () => resolve(performance.now() - started.at), {once: true}); }); }""")
-    act()
-    return image.evaluate(
-        "(image, timeout) => Promise.race([image.changed, new Promise(r => setTimeout(() => r(null), timeout))])", timeout)
+            assert any(changed) or kind == ".trc-button", f"{name}: nothing changed after {', '.join(keys)}"

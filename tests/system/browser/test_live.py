@@ -16,6 +16,7 @@ from trc_lib.course.interventions import SWITCHES, refine
 from trc_lib.data import generate_dataset
 from trc_lib.evaluation import final_error
 from trc_lib.model import FinalError, Proportional, TinyRecursiveControl
+from trc_lib.systems import Craft
 
 LABORATORY = lab.ROOT / "data/pretrained/laboratory"
 SHIPPED = {"proportional_root": problems.double_integrator, "bounded_pretrained_mse": problems.bounded_inputs,
@@ -96,6 +97,7 @@ def _said(sentence):
 def test_the_numbers_are_pytorchs_wherever_the_start_is_dragged(browser, name, tmp_path):
     model, data = _shipped(name)
     with shown(browser, widgets.microscope(model, data), tmp_path) as page:
+        settled(page)
         handle, frame = page.locator(".trc-handle.start"), page.locator(".trc-panel svg .trc-frame").first.bounding_box()
         for share in ((0.3, 0.4), (0.45, 0.75), (0.62, 0.35)):
             box = handle.bounding_box()
@@ -107,6 +109,7 @@ def test_the_numbers_are_pytorchs_wherever_the_start_is_dragged(browser, name, t
             box = handle.bounding_box()
             assert [box["x"] + 22, box["y"] + 22] == pytest.approx(place, abs=1.5)  # it follows the finger
             page.mouse.up()
+            settled(page)
             frame = page.locator(".trc-panel svg .trc-frame").first.bounding_box()
             for cycle in (0, 1, 3):
                 page.evaluate(f"window.model.set('H_cycle', {cycle})")
@@ -149,25 +152,37 @@ def test_handles_sliders_and_buttons_by_the_keyboard(browser, tmp_path):
         assert start == data.initial_states[sample].tolist() and target == data.target_states[sample].tolist()
 
 
-def test_by_touch_on_a_phone(browser, tmp_path):
+def test_the_pointer_is_told_the_numbers_of_the_point_next_to_it(browser, tmp_path):
     model, data = _shipped("proportional_root")
-    with shown(browser, widgets.microscope(model, data), tmp_path, width=360, has_touch=True, is_mobile=True) as page:
-        handle = page.locator(".trc-handle.target")
-        handle.scroll_into_view_if_needed()
-        box, session = handle.bounding_box(), page.context.new_cdp_session(page)
-        x, y = box["x"] + 22, box["y"] + 22
-        (before,) = _state(page, "target")
-        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
-        for k in range(1, 6):
-            session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x + 4 * k, "y": y + 8 * k}]})
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    with shown(browser, widgets.microscope(model, data), tmp_path) as page:
+        page.evaluate("window.model.set('H_cycle', 3)")
         settled(page)
-        (after,) = _state(page, "target")
-        assert after[0] > before[0] and after[1] < before[1]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        sizes = page.locator(".trc button, .trc input, .trc select").evaluate_all(
-            "all => all.map((each) => each.getBoundingClientRect().height)")
-        assert min(sizes) >= 24  # WCAG 2.2, target size
+        frames, tips = page.locator(".trc-panel svg .trc-frame"), page.locator(".trc-tip")
+        controls = _controls(model, page)
+        for k in (2, 9):  # the middle of a step of the network's controls
+            box, (low, high) = frames.nth(1).bounding_box(), _ends(page, 1)
+            share = (controls[k] - low) / (high - low)
+            page.mouse.move(box["x"] + (k + 0.5) / len(controls) * box["width"], box["y"] + (1 - share) * box["height"])
+            said = tips.nth(1).inner_text().replace("−", "-")
+            name, time, value = re.fullmatch(r"(network|optimum): ([\d.]+) s, (-?[\d.]+) m/s²", said).groups()
+            assert float(time) == pytest.approx(k * 0.33) and float(value) == pytest.approx(controls[k], abs=0.02), name
+        page.mouse.move(2, 2)
+        assert not tips.nth(1).is_visible()
+
+
+def _controls(model, page):
+    start, target, cycle = _state(page, "start", "target", "H_cycle")
+    x0, xT = (torch.tensor([state], dtype=torch.float64) for state in (start, target))
+    return refine(model, x0, xT, cycle).controls[-1].flatten().tolist()
+
+
+def _ends(page, panel):
+    """The ends of the axis of a panel's values, from the places of its numbers."""
+    ticks = page.locator(".trc-panel").nth(panel).locator("text[text-anchor=end]").evaluate_all(
+        "all => all.map((each) => [Number(each.getAttribute('y')) - 4, Number(each.textContent.replace('−', '-'))])")
+    (y0, v0), (y1, v1) = ticks[0], ticks[-1]
+    box = page.locator(".trc-panel svg .trc-frame").nth(panel).evaluate("each => [each.y.baseVal.value, each.height.baseVal.value]")
+    return [v0 + (y - y0) * (v1 - v0) / (y1 - y0) for y in (box[0] + box[1], box[0])]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -240,7 +255,7 @@ def explorables():
             "oscillator": widgets.microscope(oscillator, swings), "steer": widgets.playground(), "teacher": widgets.teacher_explorer(),
             "dataset": widgets.dataset_browser(generate_dataset(300, seed=1)), "epochs": widgets.time_machine(cart, snapshots),
             "map": widgets.error_map(cart), "pieces": widgets.bounded_pieces(bounds.teacher),
-            "plane": widgets.phase_plane(oscillator, swings.teacher)}
+            "plane": widgets.phase_plane(oscillator, swings.teacher), "cone": widgets.relaxation(Craft())}
 
 
 def _half_trained(model, share):
@@ -249,7 +264,31 @@ def _half_trained(model, share):
     return {name: fresh[name] + share * (value - fresh[name]) for name, value in model.state_dict().items()}
 
 
-SHOWN = ("microscope", "bounded", "oscillator", "steer", "teacher", "dataset", "epochs", "map", "pieces", "plane")
+SHOWN = ("microscope", "bounded", "oscillator", "steer", "teacher", "dataset", "epochs", "map", "pieces", "plane", "cone")
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_by_touch_on_a_phone(browser, explorables, name, tmp_path):
+    with shown(browser, explorables[name], tmp_path, width=360, has_touch=True, is_mobile=True) as page:
+        page.wait_for_timeout(600 if name in ("map", "pieces") else 50)
+        settled(page)
+        handles = [each for each in page.locator(".trc-handle:not(.step)").all() if each.is_visible()]
+        what, session = (handles or page.locator("input[type=range]").all())[-1], page.context.new_cdp_session(page)
+        what.scroll_into_view_if_needed()
+        box = what.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        def drag():
+            session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
+            for k in range(1, 6):
+                session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x + 6 * k, "y": y - 5 * k * bool(handles)}]})
+            session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        assert lab.changed_after(page.locator("section.trc"), drag)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        heights = page.locator(".trc button, .trc input, .trc select").evaluate_all(
+            "all => all.map((each) => each.getBoundingClientRect().height).filter((each) => each)")
+        assert min(heights) >= 24  # WCAG 2.2, target size
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -262,7 +301,7 @@ def test_everything_has_a_name_fits_and_can_be_read(browser, explorables, name, 
             assert page.evaluate(NAMES) == [] and outside(page) == []
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             sizes = page.locator(".trc-axes text").evaluate_all("all => all.map((each) => parseFloat(getComputedStyle(each).fontSize))")
-            assert min(sizes) >= 11
+            assert min(sizes, default=11) >= 11
             text, lines = page.evaluate(CONTRASTS)
             assert text >= 4.5 and lines >= 3
             page.screenshot(path=lab.SCREENSHOTS / f"{name}_{theme}_{width}.png", full_page=True)

@@ -21,18 +21,23 @@ def made(tmp_path_factory):
         yield browser, address, log
 
 
-def _keys(control):
-    """What takes the keys of a control, and which keys work it from end to end."""
-    classes = control.get_attribute("class")
-    if "widget-hslider" in classes or "widget-slider" in classes:
-        return control.locator(".noUi-handle"), ["End", "Home", "ArrowRight"]
-    if "widget-play" in classes:
-        return control.locator("button").first, ["Enter"]
-    if "jupyter-button" in classes:
-        return control, ["Enter"]
-    if "widget-text" in classes:
-        return control.locator("input"), ["ArrowUp"]
-    return None, []
+def _drag(section, page):
+    """Drag the first handle by the mouse, if there is one that can be seen."""
+    handles = [each for each in section.locator(".trc-handle:not(.step)").all() if each.is_visible()]
+    if not handles:
+        return
+    handle = handles[0]
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def act():
+        page.mouse.move(x, y)
+        page.mouse.down()
+        page.mouse.move(x + 30, y - 24, steps=4)
+        page.mouse.up()
+
+    assert lab.changed_after(section, act), handle.get_attribute("aria-label")
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -40,22 +45,12 @@ def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
     browser, address, log = made
     notebook = lab.Notebook(browser, address, name)
     try:
-        shells, explorables = notebook.shells(), notebook.explorables()
-        assert shells or explorables, "no widget is shown"
+        explorables = notebook.explorables()
+        assert explorables, "no widget is shown"
         for number, section in enumerate(explorables):
             lab.work(section, notebook.page.keyboard)
+            _drag(section, notebook.page)
             section.screenshot(path=lab.SCREENSHOTS / f"{name}_live_{number}.png")
-        for number, shell in enumerate(shells):
-            shell.scroll_into_view_if_needed()
-            for control in shell.locator("> .widget-hbox > .jupyter-widgets").all():
-                target, keys = _keys(control)
-                for key in keys:
-                    target.focus()
-                    changed = lab.picture_after(shell, lambda key=key: notebook.page.keyboard.press(key))
-                    assert changed is not None, f"{control.inner_text()!r}: nothing changed after {key}"
-            assert shell.locator("> .widget-html").inner_text().strip() == "", "the widget shows an error"
-            assert shell.bounding_box()["width"] <= 1300
-            shell.screenshot(path=lab.SCREENSHOTS / f"{name}_{number}.png")
         assert notebook.failed_outputs() == [] and notebook.errors == []
         assert notebook.save()
         assert "Traceback" not in pathlib.Path(log).read_text()
@@ -99,7 +94,7 @@ def test_a_slider_of_ipywidgets_steps_through_the_cycles_of_the_microscope(made)
         slider = notebook.page.locator(".jp-OutputArea-output .widget-hslider .noUi-handle").first
         for press, said in (("ArrowRight", "After cycle 1, "), ("ArrowRight", "After cycle 2, "), ("Home", "First proposal, ")):
             slider.focus()
-            assert lab.drawn_after(scope, lambda press=press: notebook.page.keyboard.press(press))
+            assert lab.changed_after(scope, lambda press=press: notebook.page.keyboard.press(press))
             assert scope.locator(".trc-says").inner_text().startswith(said)
         box = scope.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 1000
@@ -117,7 +112,7 @@ def test_the_explorables_of_a_stored_notebook_live_before_any_cell_is_run_also_i
         for section in (scope, pieces):
             before = section.locator(".trc-says").inner_text()
             section.locator(".trc-handle").first.focus()
-            assert lab.drawn_after(section, lambda: notebook.page.keyboard.press("ArrowRight"))
+            assert lab.changed_after(section, lambda: notebook.page.keyboard.press("ArrowRight"))
             assert section.locator(".trc-says").inner_text() != before
         notebook.page.wait_for_function("getComputedStyle(document.querySelector('.trc')).backgroundColor === 'rgb(21, 24, 28)'")
         scope.screenshot(path=lab.SCREENSHOTS / "stored_dark.png")

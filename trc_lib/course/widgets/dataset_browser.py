@@ -32,7 +32,7 @@ class DatasetBrowser(Explorable):
         system, teacher = dataset.system, dataset.teacher
         self.costs = teacher.cost(dataset.initial_states, dataset.target_states,
                                   dataset.controls).double()
-        cheapest = self.costs.argsort(stable=True)                      # NaN is last
+        cheapest = self.costs.argsort(stable=True)
         self.rank = cheapest.argsort()
         n, m, horizon = system.state_dim, system.control_dim, dataset.horizon
         row = 8 * (3 + n + horizon * m + (horizon + 1) * n)
@@ -51,7 +51,6 @@ class DatasetBrowser(Explorable):
         """Number, rank, cost, target, controls and states of samples, as ``samples.js`` reads."""
         data, (x0, u) = self.dataset, self._run(chosen)
         states = data.system.rollout_unchecked(x0, u)
-        states[:, 0] = x0  # where controls are NaN, a matrix product makes the start NaN too
         columns = (chosen, self.rank[chosen], self.costs[chosen])
         return numbers(*(each[:, None] for each in columns), data.target_states[chosen], u, states)
 

@@ -39,7 +39,7 @@ class ErrorMap(WithNetwork):
             if not scope.model.system.same_as(model.system):
                 raise ValueError(f"scope is for another system, {scope.model.system!r}, than the "
                                  f"model, {model.system!r}")
-        self.points = validation.whole("points", points, at_least=3)
+        self.points = validation.whole("points", points, at_least=3, at_most=101)
         self.system = self.model.system
         plots.two_states(self.system)
         self.success = validation.positive("success", success)

@@ -58,7 +58,7 @@ class PhasePlane(WithNetwork):
     H_cycle = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, model, teacher, points=21, H_cycles=6, state_range=None):
-        points = validation.whole("points", points, at_least=2)
+        points = validation.whole("points", points, at_least=2, at_most=101)
         self.H_cycles = validation.whole("H_cycles", H_cycles)
         check_teacher(teacher, model)
         self.model, self.teacher = own_copy(model), teacher

@@ -80,10 +80,11 @@ export default { async render({ model, el }) {
   const rgb = (color) => `rgb(${color})`;
   const ramp = (sign) => `linear-gradient(90deg, ${[2, 10, 20].map((count) =>
     rgb(color_of(Array.from({ length: 20 }, (_, k) => (k < count ? sign : 0)))))})`;
+  const unsure = swatch(rgb(UNDECIDED.color), "not decided by this page");
   map.element.append(h("div", { class: "trc-key" }, swatch(rgb(NONE), "none at its limit"),
     swatch(ramp(1), "the earliest at the upper limit, darker: more"), swatch(ramp(-1), "the earliest at the lower"),
     swatch("repeating-linear-gradient(135deg, #8b8f94 0 2px, #c9ccd0 2px 6px)", "out of reach"),
-    swatch("#000", "edge of the piece of this start")));
+    unsure, swatch("#000", "edge of the piece of this start")));
 
   const sliders = ["start", "target"].flatMap((name) => [0, 1].map((k) => ({ name, k, ...slider(`${name} ${labels[k]}`, {
     min: box[0][k], max: box[1][k], step: "any", value: get(name)[k], words: (value) => said(value),
@@ -119,6 +120,7 @@ export default { async render({ model, el }) {
     map.draw([{ kind: "line", look: "edge", x: column(states, 0), y: column(states, 1) },
       { kind: "line", look: "bright", x: column(states, 0), y: column(states, 1), name: "trajectory" },
       { kind: "dots", look: "start", name: "start", x: [], y: [] }, { kind: "cross", look: "", name: "target", x: [], y: [] }]);
+    unsure.hidden = !shown?.values.includes(UNDECIDED);
     const count = new Set(shown?.whole ? shown.values.filter((each) => each.at) : []).size;
     const spoken = words_of(found);
     map.describe(`Pieces of the bounded law by start. ${spoken}`);

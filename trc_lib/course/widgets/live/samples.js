@@ -17,12 +17,11 @@ export function samples_of({ state_dim: n, control_dim: m, horizon }, bytes) {
   return samples;
 }
 
-/** Samples in one of the `ORDERS`; those without an optimum come last, except as stored. */
+/** Samples in one of the `ORDERS`. */
 export function ordered(samples, order) {
-  const solved = (each) => Number.isFinite(each.cost), by_rank = (a, b) => a.rank - b.rank;
-  if (order === "as stored") return [...samples].sort((a, b) => a.sample - b.sample);
-  const known = samples.filter(solved).sort(by_rank), others = samples.filter((each) => !solved(each)).sort(by_rank);
-  return [...(order === "cheapest first" ? known : known.reverse()), ...others];
+  const by = { "as stored": (each) => each.sample, "cheapest first": (each) => each.rank,
+    "costliest first": (each) => -each.rank }[order];
+  return [...samples].sort((a, b) => by(a) - by(b));
 }
 
 /** The lowest and the highest finite value; -1 and 1 if there is none. */
@@ -63,7 +62,6 @@ export function nearest(places, [x, y], accepted = () => true) {
 
 /** What a sample is, in words. */
 export function words({ what, unit, count }, { sample, cost, rank }) {
-  if (!Number.isFinite(cost)) return `Sample ${sample}, one of ${count}: the teacher has no optimum for it.`;
   return `Sample ${sample}: least ${what} ${said(cost)}${unit && ` ${unit}`}, number ${rank + 1} of ${count} from the cheapest.`;
 }
 
@@ -134,7 +132,7 @@ export default { render({ model, el }) {
   const all_states = states.map((_, i) => list.flatMap((each) => [...column(each.states, i), each.target[i]]));
 
   const draw = () => {
-    const now = current(), solved = Number.isFinite(now.cost);
+    const now = current();
     order.set(get("order"));
     place.set(where(now));
     for (let i = 0; i < m; i++) {
@@ -142,9 +140,8 @@ export default { render({ model, el }) {
       const bounds = limits.map((each) => each[i]).filter((each) => each >= ends[0] && each <= ends[1]);
       inputs[i].limits([0, horizon * dt], ends);
       inputs[i].draw([...bounds.map((y) => ({ kind: "level", y, look: "limit", name: i ? "" : "limit" })),
-        { kind: "steps", look: "network", name: solved && !i ? "optimum" : "", x: edges, y: solved ? u : [] }]);
-      const between = `between ${said(Math.min(...u))} and ${said(Math.max(...u))}`;
-      inputs[i].describe(`${labels[n + i]}: ${solved ? between : "unknown"}.`);
+        { kind: "steps", look: "network", name: i ? "" : "optimum", x: edges, y: u }]);
+      inputs[i].describe(`${labels[n + i]}: between ${said(Math.min(...u))} and ${said(Math.max(...u))}.`);
     }
     for (let i = 0; i < n; i++) {
       const path = column(now.states, i), ends = ends_among([...path, now.target[i]], all_states[i]);
