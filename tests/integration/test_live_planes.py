@@ -431,6 +431,12 @@ def test_a_cost_that_the_page_does_not_know_is_none(oscillator):
     assert _cost(oscillator[1])["kind"] == "quadratic" and isinstance(oscillator[1], Teacher)
 
 
+def test_a_start_from_which_everything_diverges_is_drawn(oscillator):
+    far = widgets.phase_plane(*oscillator, points=3, H_cycles=1, state_range=100)
+    far.start = [100.0, 100.0]
+    assert "diverges" in far.draw().axes[1].get_title(loc="left")
+
+
 def test_fewer_optima_are_kept_where_there_is_less_room(monkeypatch, oscillator):
     whole = widgets.phase_plane(*oscillator, points=15, H_cycles=1)
     network, most = len(whole.network), len(whole.optima)

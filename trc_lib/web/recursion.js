@@ -71,7 +71,7 @@ function swiGLU(weights, name) {
   };
 }
 
-const EPSILON = 2 ** -23; // of float32, in which the network was trained
+export const EPSILON = 2 ** -23; // of float32, in which the network was trained
 
 const rms_norm = (x) => scaled(x, 1 / Math.sqrt(squared_size(x) / x.length + EPSILON));
 

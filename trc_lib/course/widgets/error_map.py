@@ -29,7 +29,6 @@ class ErrorMap(WithNetwork):
 
     _esm = bundle(LIVE / "map.js")
     target = traitlets.List(traitlets.Float()).tag(sync=True)
-    H_cycle = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, model, scope=None, points=15, state_range=None, success=SUCCESS):
         self.model = own_copy(validation.instance("model", model, TinyRecursiveControl))
@@ -57,10 +56,6 @@ class ErrorMap(WithNetwork):
     @traitlets.validate("target")
     def _state(self, proposal):
         return self.checked_state(proposal, 2)
-
-    @traitlets.validate("H_cycle")
-    def _cycle(self, proposal):
-        return self.checked_whole(proposal, 0, self.H_cycles)
 
     def starts(self, points=None):
         """The starts of the map ``[points, points, 2]``, velocities down, positions across."""

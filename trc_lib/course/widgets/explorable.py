@@ -135,6 +135,8 @@ def numbers(*values: torch.Tensor) -> bytes:
 class WithNetwork(Explorable):
     """An explorable with a network. A small one is kept in the notebook, a large one sent if asked.
 
+    A subclass sets ``H_cycles``, the most that it shows, before it calls this constructor.
+
     Args:
         picture: as in `Explorable`.
         contents: `web.network` of the network.
@@ -142,6 +144,11 @@ class WithNetwork(Explorable):
     """
 
     network = traitlets.Bytes().tag(sync=True)
+    H_cycle = traitlets.Int(0).tag(sync=True)
+
+    @traitlets.validate("H_cycle")
+    def _cycle(self, proposal):
+        return self.checked_whole(proposal, 0, self.H_cycles)
 
     def __init__(self, picture, contents, about, **traits):
         self.contents = contents

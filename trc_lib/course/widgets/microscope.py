@@ -32,7 +32,6 @@ class Microscope(WithNetwork):
     start = traitlets.List(traitlets.Float()).tag(sync=True)
     target = traitlets.List(traitlets.Float()).tag(sync=True)
     sample = traitlets.Int(-1).tag(sync=True)
-    H_cycle = traitlets.Int(0).tag(sync=True)
     L_step = traitlets.Int(0).tag(sync=True)
     switch = traitlets.Enum(SWITCHES, SWITCHES[0]).tag(sync=True)
 
@@ -80,10 +79,6 @@ class Microscope(WithNetwork):
     @traitlets.validate("start", "target")
     def _states(self, proposal):
         return self.checked_state(proposal, self.model.system.state_dim)
-
-    @traitlets.validate("H_cycle")
-    def _cycle(self, proposal):
-        return self.checked_whole(proposal, 0, self.H_cycles)
 
     @traitlets.validate("L_step")
     def _step(self, proposal):

@@ -12,7 +12,6 @@ from trc_lib import validation, web
 from trc_lib.course import plots
 from trc_lib.course.widgets.explorable import LARGEST, LIVE, WithNetwork, bundle, numbers
 from trc_lib.course.widgets.shell import check_teacher, own_copy, state_box
-from trc_lib.evaluation import final_error
 from trc_lib.systems import VanDerPol
 from trc_lib.teachers.teacher import QuadraticCostTeacher, Teacher
 from trc_lib.training.compute import one_thread
@@ -55,7 +54,6 @@ class PhasePlane(WithNetwork):
     optima = traitlets.Bytes().tag(sync=True)
     least = traitlets.Bytes().tag(sync=True)  # float64, the cost of each optimum of the grid
     start = traitlets.List(traitlets.Float()).tag(sync=True)
-    H_cycle = traitlets.Int(0).tag(sync=True)
 
     def __init__(self, model, teacher, points=21, H_cycles=6, state_range=None):
         points = validation.whole("points", points, at_least=2, at_most=101)
@@ -128,10 +126,6 @@ class PhasePlane(WithNetwork):
     def _state(self, proposal):
         return self.checked_state(proposal, 2)
 
-    @traitlets.validate("H_cycle")
-    def _cycle(self, proposal):
-        return self.checked_whole(proposal, 0, self.H_cycles)
-
     def answer(self, content):
         controls, solved = self.optimum(content["start"])
         return {"controls": controls.flatten().tolist() if solved else None}
@@ -148,7 +142,9 @@ class PhasePlane(WithNetwork):
         system, x0 = self.system, torch.tensor(self.start, dtype=torch.float64)
         depth = min(self.model.config.H_cycles, self.H_cycles)
         with torch.no_grad():
-            network = self.model(x0[None], torch.zeros_like(x0)[None], depth)["controls"][0]
+            to = self.model.state_scale.dtype
+            network = self.model.predict(x0[None].to(to), torch.zeros_like(x0)[None].to(to),
+                                         depth)["controls"][0]  # infinite where it diverges
         optimum, solved = self.optimum(self.start)
         runs = {"no push at all": torch.zeros_like(optimum), "network": network.double()}
         runs |= {"optimum": optimum} if solved else {}
@@ -166,10 +162,11 @@ class PhasePlane(WithNetwork):
         plots.label_phase_plane(left, system, "where it goes (dot: start, cross: rest)",
                                 xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         left.legend(loc="upper right", fontsize="small")
-        miss = final_error(system, x0, torch.zeros_like(x0), network.double())
+        miss = system.rollout_unchecked(x0, network.double())[-1].norm().item()
         size = float(torch.maximum(self.low.abs(), self.high.abs()).max())
-        plots.label_controls(right, system, f"after cycle {depth}: ends "
-                                            f"{plots.rounded(miss, size, 2)} from rest")
+        ends = (f"ends {plots.rounded(miss, size, 2)} from rest" if math.isfinite(miss)
+                else "diverges")
+        plots.label_controls(right, system, f"after cycle {depth}: {ends}")
         plt.close(figure)
         return figure
 

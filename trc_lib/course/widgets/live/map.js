@@ -1,5 +1,6 @@
 // The error map: how far from the target a network ends, over the two components of the start.
 
+import { EPSILON } from "../../../web/recursion.js";
 import { rollout } from "../../../web/systems.js";
 import { asked, coarse_first, column, distance, filler, network_of, place_in_words, plain } from "./problem.js";
 import { button, frame, group, h, Panel, player, reach, said, shared, slider } from "./stage.js";
@@ -71,7 +72,7 @@ function rms_norm(x) {
   for (let p = 0; p < FOUR; p++) {
     let squares = 0;
     for (let i = p; i < x.length; i += FOUR) squares += x[i] * x[i];
-    const factor = 1 / Math.sqrt(squares / size + 2 ** -23);
+    const factor = 1 / Math.sqrt(squares / size + EPSILON);
     for (let i = p; i < x.length; i += FOUR) y[i] = x[i] * factor;
   }
   return y;
