@@ -36,7 +36,6 @@ LOOKS = {
 }
 CROSS = {"marker": "x", "linestyle": "none", "color": "black", "markersize": 10,
          "markeredgewidth": 2.5, "zorder": 6}  # a target
-LATENTS = {"aspect": "auto", "cmap": "RdBu_r", "vmin": -3, "vmax": 3, "interpolation": "nearest"}
 ON_MAP = {"facecolor": "0.3", "labelcolor": "white", "frameon": True}  # a legend on a dark map
 
 
@@ -364,7 +363,7 @@ def snapshots(dt, rows, optimal_controls, limits=None, system=CART, component=0)
 
 
 def learning_curves(history, success=SUCCESS, loss="control MSE ((m/s²)²)"):
-    """Losses on a log axis, and the mean final error on the eval set, by epoch of a `History`.
+    """Losses, learning rate and mean final error on the eval set, by epoch of a `History`.
 
     Args:
         history: a `History`.
@@ -372,43 +371,24 @@ def learning_curves(history, success=SUCCESS, loss="control MSE ((m/s²)²)"):
             x_T|.
         loss: name of the loss and its unit.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 3.5))
+    figure, panels = plt.subplot_mosaic([["loss", "error"], ["rate", "error"]], figsize=(12, 4.2),
+                                        height_ratios=(3.2, 1))
+    left, right, rate = (panels[name] for name in ("loss", "error", "rate"))
     epochs, shown = history["epoch"], [*history["train_loss"], *history["eval_loss"]]
     left.semilogy(epochs, history["train_loss"], "o-", color="#56B4E9", label="train loss")
     left.semilogy(epochs, history["eval_loss"], "s-", color="#0072B2", label="eval loss")
-    left.semilogy(epochs, history["lr"], ":", color="0.4", label="learning rate (end of epoch)")
+    rate.plot(epochs, history["lr"], ".-", color="0.4")
     right.semilogy(epochs, history["eval_final_error"], "s-", color="#0072B2",
                    label="network, eval set")
     if np.ndim(success) == 0:
         right.axhline(float(success), color="0.4", linestyle=":", label="counts as success below")
-    left.set(xlabel="epoch", ylabel=loss, ylim=(1e-7, max([1, *shown])),
-             title="loss (the optimum: 0)")
+    left.set(ylabel=loss, ylim=(1e-7, max([1, *shown])), title="loss (the optimum: 0)")
+    rate.set(xlabel="epoch", ylabel="rate", ylim=(0, None), title="learning rate, end of epoch")
     right.set(xlabel="epoch", ylabel="mean |x_N − x_T|", title="final error (the optimum: 0)")
-    for axes in (left, right):
-        axes.legend()
+    for axes in (left, right, rate):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return _finished(figure)
-
-
-def latents(z_H, z_L, title="one problem's latents, step by step"):
-    """Heat strips: each column one moment of the refinement, each row one latent component.
-
-    Args:
-        z_H: ``[H_cycles + 1, latent_dim]``; z_L: ``[H_cycles, L_cycles + 1, latent_dim]``.
-    """
-    z_H, z_L = _numpy(z_H), _numpy(z_L)
-    cycles, steps = range(1, len(z_L) + 1), range(1, z_L.shape[1])
-    strip = np.concatenate([z_L[0, :1], *z_L[:, 1:]])                # [H * L + 1, latent_dim]
-    by_step = [f"H{h}\nL{step}" for h in cycles for step in steps]
-    figure, panels = plt.subplots(2, 1, figsize=(12, 4.6))
-    for axes, values, name, labels in ((panels[0], strip, "z_L", by_step),
-                                       (panels[1], z_H, "z_H", [f"after H{h}" for h in cycles])):
-        picture = axes.imshow(values.T, **LATENTS)
-        axes.set(ylabel=f"{name}\ncomponent", xticks=range(len(values)),
-                 xticklabels=["start", *labels])
-        axes.grid(False)
-    panels[0].set_title(title)
-    figure.colorbar(picture, ax=panels, label="value", shrink=0.8)
+    left.legend()
+    right.legend()
     return _finished(figure)
 
 

@@ -76,6 +76,10 @@ def choose_preset(name, seed=0, feedback=True, **training):
         validation.one_of("training option", field, fields)
     given = {field: value for field, value in training.items() if value is not None}
     config = dataclasses.replace(preset.training, seed=seed, **given)
+    if "snapshot_epochs" not in given:  # of these, and of the end
+        snapshots = {epoch for epoch in config.snapshot_epochs if epoch < config.epochs}
+        config = dataclasses.replace(config,
+                                     snapshot_epochs=tuple(sorted(snapshots | {config.epochs})))
     changes = [f"{field}={getattr(config, field)}" for field in given
                if getattr(config, field) != getattr(preset.training, field)]
     if not feedback:

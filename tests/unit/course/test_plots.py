@@ -232,22 +232,13 @@ def test_snapshots_have_a_row_an_epoch_and_a_column_a_cycle(solved, trace):
                                                              "epoch 1\nu (m/s²)"]
 
 
-def test_latents_are_strips_of_all_moments(trace):
-    top, bottom, _ = plots.latents(trace.z_H, trace.z_L).axes
-    assert top.images[0].get_array().shape == (128, 13)
-    np.testing.assert_array_equal(top.images[0].get_array()[:, 5], trace.z_L[1, 1])
-    np.testing.assert_array_equal(bottom.images[0].get_array(), trace.z_H.T)
-    assert [label.get_text() for label in top.get_xticklabels()][:6] == [
-        "start", "H1\nL1", "H1\nL2", "H1\nL3", "H1\nL4", "H2\nL1"]
-
-
 def test_learning_curves_and_data_flow_are_labelled():
     row = {"epoch": 1, "train_loss": 1.0, "eval_loss": 0.5, "eval_final_error": 0.2, "lr": 1e-3}
     figure = plots.learning_curves(History([row, {name: value / 2 for name, value in row.items()}
                                             | {"epoch": 2}]))
-    left, right = figure.axes
+    left, right, rate = figure.axes
     error, success = right.lines
-    assert [list(line.get_ydata()) for line in left.lines] == [
+    assert [list(line.get_ydata()) for line in (*left.lines, *rate.lines)] == [
         [1.0, 0.5], [0.5, 0.25], [1e-3, 5e-4]]
     assert list(error.get_ydata()) == [0.2, 0.1]
     assert {tuple(line.get_xdata()) for line in (*left.lines, error)} == {(1, 2)}

@@ -181,10 +181,10 @@ def test_snapshots_of_a_system_without_units_have_none():
 
 def test_learning_curves_take_the_success_and_the_loss_of_the_training():
     row = {"epoch": 1, "train_loss": 30.0, "eval_loss": 0.5, "eval_final_error": 2.0, "lr": 1e-3}
-    left, right = plots.learning_curves(History([row]), 50.0, "cost").axes
+    left, right, _ = plots.learning_curves(History([row]), 50.0, "cost").axes
     assert set(right.lines[1].get_ydata()) == {50.0}
     assert left.get_ylabel() == "cost" and left.get_ylim()[1] >= 30
-    _, right = plots.learning_curves(History([row]), torch.tensor([1.0, 2.0])).axes
+    _, right, _ = plots.learning_curves(History([row]), torch.tensor([1.0, 2.0])).axes
     assert len(right.lines) == 1  # the mean of |x_N - x_T| has no such bound
 
 
@@ -198,7 +198,7 @@ def test_an_error_map_has_the_box_and_the_colours_of_its_system():
     axes = figure.axes[0]
     np.testing.assert_allclose(axes.patches[0].get_bbox().get_points(), [[1000, -10], [3000, 5]])
     colours, border = axes.collections
-    assert (colours.norm.vmin, colours.norm.vmax) == (1.0, 1000.0)
+    assert (colours.norm.vmin, colours.norm.vmax) == (0.1, 1000.0)
     np.testing.assert_allclose(border.get_paths()[0].vertices[:, 1], 10)  # halfway from 50 to 150
     assert _labels(figure)[0] == ("start height (mm)", "start speed (mm/s)")
 

@@ -3,6 +3,7 @@
 import pytest
 
 from trc_lib import course
+from trc_lib.course.presets import choose_preset
 from trc_lib.course.workspace import folder
 from trc_lib.model import NoFeedback
 from trc_lib.training import train
@@ -41,3 +42,9 @@ def test_a_preset_recognises_its_own_training(dataset, other_dataset):
     assert preset.trained(model) and course.choose_preset("smoke", epochs=1, seed=5).trained(model)
     assert not course.choose_preset("smoke").trained(model)
     assert not course.choose_preset("smoke", epochs=1, feedback=False).trained(model)
+
+
+@pytest.mark.parametrize(("epochs", "snapshots"), [(10, (0, 1, 2, 3, 5, 10)), (4, (0, 1, 2, 3, 4)),
+                                                   (1, (0, 1)), (30, (0, 1, 2, 3, 5, 10, 30))])
+def test_snapshots_are_kept_up_to_the_last_epoch(epochs, snapshots):
+    assert choose_preset("cpu", epochs=epochs).training.snapshot_epochs == snapshots
