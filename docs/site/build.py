@@ -25,7 +25,7 @@ from trc_lib.model import TinyRecursiveControl
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-FRONT = "08_bounded_inputs"  # the front page shows the first explorable of this chapter
+FRONT, SHOWN = "08_bounded_inputs", "Microscope"  # the front page shows this explorable of it
 CAPTION = """
 *Drag the green start or the cross, and press play: a small network proposes controls (blue) and
 refines them, cycle by cycle. Dashed is the optimum. The acceleration is limited to ±1 m/s².*
@@ -175,11 +175,12 @@ def front_page(root, pages, site):
     if chapter.exists():
         notebook = json.loads(chapter.read_text(encoding="utf-8"))
         explorables = Explorables(notebook, site, root)
-        for _, output in widget_outputs(notebook):
-            if explorables.is_alive(output["data"]):
-                figure = explorables.figure(output["data"], "") + f"\n{CAPTION}"
-                text = FIRST_PICTURE.sub(lambda _, figure=figure: figure, text, count=1)
-                break
+        alive = [output["data"] for _, output in widget_outputs(notebook)
+                 if explorables.is_alive(output["data"])]
+        alive.sort(key=lambda data: not "".join(data.get("text/plain", "")).startswith(SHOWN))
+        if alive:
+            figure = explorables.figure(alive[0], "") + f"\n{CAPTION}"
+            text = FIRST_PICTURE.sub(lambda _: figure, text, count=1)
     for caption, names in pages.items():
         lines = ["```{toctree}", ":hidden:", f":caption: {caption}", "", *names, "```"]
         text += "\n" + "\n".join(lines) + "\n"

@@ -88,15 +88,16 @@ def copy_course(folder):
 
 
 def _files():
-    """What is copied, a dict from names to contents: welcome page, its pictures, and notebooks."""
+    """What is copied, a dict from names to contents: welcome page, chapters, their pictures."""
     source = shipped("notebooks")
-    page = (source / PAGE).read_text(encoding="utf-8")
-    pictures = sorted(set(re.findall(r"\.\./(figures/[\w.]+)", page)))
-    notebooks = [path for part in (source, source / "solutions")
-                 for path in sorted(part.glob("*.ipynb"))]
-    return {PAGE: page.replace("../figures/", "figures/").encode(),
+    pages = {path.name: path.read_text(encoding="utf-8")
+             for path in (source / PAGE, *sorted(source.glob("*.ipynb")))}
+    pictures = sorted(set(re.findall(r"\.\./(figures/[\w.]+)", "".join(pages.values()))))
+    solutions = sorted((source / "solutions").glob("*.ipynb"))
+    return {**{name: page.replace("../figures/", "figures/").encode()
+               for name, page in pages.items()},
             **{name: shipped(name).read_bytes() for name in pictures},
-            **{path.relative_to(source).as_posix(): path.read_bytes() for path in notebooks}}
+            **{f"solutions/{path.name}": path.read_bytes() for path in solutions}}
 
 
 def _state(copy, contents, entry):

@@ -6,19 +6,31 @@ import functools
 from trc_lib import validation
 from trc_lib.course.presets import Preset, choose_preset
 
+
+def _from_to(low, high):
+    """A check of a real number."""
+    def check(name, value):
+        number = validation.positive(name, value, or_zero=True)
+        if not low <= number <= high:
+            raise ValueError(f"{name}={value} is not accepted; give a number from {low:g} to "
+                             f"{high:g}")
+        return number
+
+    return check
+
+
 OF_THE_PRESET = ("lane", "seed", "feedback", "epochs", "batch_size", "lr", "cycle_weight")
 CHECKS = {
-    "horizon": functools.partial(validation.whole, at_least=3),
-    "dt": validation.positive,
-    "state_range": validation.positive,
+    "horizon": functools.partial(validation.whole, at_least=3, at_most=200),
+    "dt": _from_to(0.01, 5),
     "H_cycles": validation.whole,
     "L_cycles": validation.whole,
     "retrain": validation.switch,
     "checkpoint": functools.partial(validation.one_of, accepted=("shipped", "trained")),
     "most_cycles": functools.partial(validation.whole, at_least=8),
-    "limit": validation.positive,
-    "noise": functools.partial(validation.positive, or_zero=True),
-    "every": validation.positive,
+    "limit": _from_to(0.05, 5),
+    "noise": _from_to(0, 0.2),
+    "every": _from_to(0.5, 100),
 }
 
 
@@ -29,7 +41,8 @@ def check_parameters(lane: object, seed: object, **others: object) -> Preset:
     mistyped; such a run would be one with the default. It is refused here.
 
     Args:
-        lane: ``"smoke"``, ``"cpu"`` or ``"gpu"``.
+        lane: ``"smoke"``, ``"cpu"`` or ``"gpu"``; or the preset that an earlier run of the same
+            cell put in its place.
         seed: of everything that is drawn.
         others: all other parameters that the notebook declares. Those that have no entry in
             `CHECKS` are accepted as they are.
@@ -45,7 +58,8 @@ def check_parameters(lane: object, seed: object, **others: object) -> Preset:
         if name in others:
             check(name, others[name])
     training = {name: value for name, value in others.items() if name in OF_THE_PRESET}
-    return choose_preset(lane, seed=seed, **training)
+    name = lane.name if isinstance(lane, Preset) else lane
+    return choose_preset(name, seed=seed, **training)
 
 
 def _injected():

@@ -21,6 +21,23 @@ def test_every_parameter_that_a_notebook_declares_is_checked(chapter):
                 course.check_parameters(**declared | {name: wrong})
 
 
+@pytest.mark.parametrize(("name", "accepted", "refused"), [
+    ("horizon", (3, 200), (2, 201, 15.0)), ("dt", (0.01, 5), (0, 0.009, 5.1)),
+    ("limit", (0.05, 5), (0, 0.04, 6)), ("noise", (0, 0.2), (0.21, True)),
+    ("every", (0.5, 100), (0, 0.4, 101))])
+def test_what_would_stop_a_notebook_is_refused_in_words(name, accepted, refused):
+    for value in accepted:
+        assert course.check_parameters("cpu", 0, **{name: value}).name == "cpu"
+    for value in refused:
+        with pytest.raises((TypeError, ValueError), match=f"{name}={value} .*(give|needs|at most)"):
+            course.check_parameters("cpu", 0, **{name: value})
+
+
+def test_the_cell_that_checks_can_be_run_again():
+    lane = course.check_parameters("smoke", 3, lr=0.01)
+    assert course.check_parameters(lane, 3, lr=0.01) == lane
+
+
 def kernel(monkeypatch, *cells):
     shell = types.SimpleNamespace(user_ns={"In": ["", 'lane = "cpu"\nseed = 0\nlr = None', *cells]})
     monkeypatch.setattr(IPython, "get_ipython", lambda: shell)

@@ -1,111 +1,151 @@
-"""Checks of chapter 8: the equation of the multiplier, a proof of unreachability, a Newton step."""
+"""Checks of chapter 8: proofs that a target is out of reach, the weakest motor, two trainings."""
+
+import functools
 
 import numpy as np
+import scipy.optimize
+import torch
 
-from trc_lib.course.exercises.check_result import as_array, exercise, judge, on_copies, refuse
+from trc_lib.course.exercises.check_result import (
+    Wrong,
+    apart,
+    as_array,
+    as_number,
+    exercise,
+    on_copies,
+    refuse,
+    several,
+)
+from trc_lib.evaluation import cycle_controls, final_error
+from trc_lib.model import FinalError, OneCall, Proportional
+from trc_lib.model.learner import Learner
+from trc_lib.problems import bounded_inputs
+from trc_lib.systems import DoubleIntegrator
 
-
-def _problems():
-    """(lam, C, d, u_max): some controls beyond each limit, some inside, none within rounding."""
-    r = np.random.default_rng(7)
-    for n, N, u_max in ((2, 9, 1.5), (3, 12, 0.5), (2, 15, 2.0), (1, 6, 0.25)):
-        C = r.normal(size=(n, N))
-        wanted = np.zeros(N)
-        while not (2 <= (np.abs(wanted) > u_max).sum() <= N - n - 1
-                   and wanted.min() < -u_max and wanted.max() > u_max):
-            lam = r.normal(size=n) * u_max
-            wanted = C.T @ lam
-        yield lam, C, r.normal(size=n) * u_max, u_max
-
-
-@exercise
-def miss_of(answer):
-    """Check ``answer(lam, C, d, u_max)``: the terminal error C clip(C' lam) - d, ``[n]``."""
-    for lam, C, d, u_max in _problems():
-        given = on_copies(answer, lam=lam, C=C, d=d, u_max=u_max)
-        given, w = as_array(given, d.shape, "The terminal error"), C.T @ lam
-        u = np.clip(w, -u_max, u_max)
-        right = C @ u - d
-        judge(given, right, [
-            (C @ w - d, "The controls are not clipped: clip C' lam, then multiply by C."),
-            (np.clip(C @ w, -u_max, u_max) - d, "You clip the final state, not the controls."),
-            (np.clip(C @ w - d, -u_max, u_max), "You clip the terminal error, not the controls."),
-            (-right, "The sign is reversed: return C u - d, not d - C u."),
-            (C @ u, "That is C u, where the controls lead; subtract d."),
-            (C @ u + d, "d is subtracted, not added."),
-            (C @ np.minimum(w, u_max) - d, "Only the upper limit is kept; clip at -u_max, too."),
-            (C @ np.clip(w, 0, u_max) - d, "The lower limit is -u_max, not 0: a cart can brake."),
-            (C @ np.clip(w, -1, 1) - d, "The limit is u_max, not 1."),
-            (C @ (u_max * np.sign(w)) - d, "That is full thrust at every step; clip C' lam."),
-            (C @ (u_max * np.tanh(w / u_max)) - d,
-             "tanh changes every control; clip changes none that is inside the limits."),
-            (C @ np.where(np.abs(w) < u_max, w, 0) - d,
-             "A control beyond its limit is put *at* the limit, not to zero."),
-        ], f"For lam = {lam.round(2)} the terminal error is {given.round(3)}; it should be "
-           f"{right.round(3)}.")
-    return "N unknown controls are reduced to as many multipliers as the state has components."
+HORIZON = 15
 
 
-def _directions():
-    """(y, C, d, u_max, whether y proves it) on both sides of the boundary, and exactly on it."""
-    r = np.random.default_rng(8)
-    for n, N, u_max in ((2, 15, 1.0), (3, 8, 0.5), (2, 6, 2.0)):
-        for share in (0.5, 0.9, 1.1, 3.0, -3.0):
-            C, y = r.normal(size=(n, N)), r.normal(size=n)
-            furthest = u_max * np.abs(C.T @ y).sum()
-            other = r.normal(size=n)
-            perpendicular = other - y * (other @ y) / (y @ y)  # changes d, but not y'd
-            yield y, C, share * furthest * y / (y @ y) + perpendicular, u_max, share > 1
-    C = np.array([[1.0, -1.0, 2.0, 0.5]])
-    yield np.array([1.0]), C, np.array([4.5]), 1.0, False  # d on the boundary can be reached
-    yield np.array([0.0]), C, np.array([9.0]), 1.0, False  # y = 0 is not a direction
+def _farthest(y, C):
+    """The largest y'C u of all u within 1."""
+    return np.abs(C.T @ y).sum()
+
+
+def _refuse_no_proof(y, C, d, u_max, where=""):
+    """Raise `Wrong` unless y proves that no u within u_max has C u = d."""
+    gained, farthest = y @ d, u_max * _farthest(y, C)
+    if gained > farthest * (1 + 1e-12):
+        return
+    refuse((not y.any(), f"{where}y is zero, which is not a direction."),
+           (-gained > farthest * (1 + 1e-12), f"{where}-y proves it, y does not: y'd has to be "
+                                              "*larger* than the farthest y'C u."),
+           (True, "{}y proves nothing: y'd is {}, and the farthest y'C u within the limits is {}, "
+                  "which is not less.".format(where, *apart(gained, farthest))))
+
+
+# ------------------------------------------------------------------ a proof
+
+def _out_of_reach():
+    """(C, d, u_max): a target that no u within the limits reaches."""
+    C = DoubleIntegrator().controllability_matrix(HORIZON).numpy()
+    for d, u_max in (([5.0, 0.0], 0.8), ([7.0, 0.0], 1.0), ([-3.0, 5.5], 1.0), ([5.0, 0.0], 0.3)):
+        yield C, np.array(d), u_max
+    r = np.random.default_rng(11)
+    for n, N, u_max, beyond in ((2, 9, 1.5, 1.2), (3, 12, 0.5, 1.5), (2, 20, 2.0, 1.1)):
+        C, y = r.normal(size=(n, N)), r.normal(size=n)
+        yield C, beyond * u_max * C @ np.sign(C.T @ y), u_max
 
 
 @exercise
-def proves_out_of_reach(answer):
-    """Check ``answer(y, C, d, u_max)``: whether y separates d from every C u within the limits."""
-    for y, C, d, u_max, right in _directions():
-        given = on_copies(answer, y=y, C=C, d=d, u_max=u_max)
-        refuse((np.asarray(given).size != 1, "Return one True or False, not one a component."),
-               (np.asarray(given).dtype != bool,
-                f"Return True or False, not {type(given).__name__}."))
-        furthest = u_max * np.abs(C.T @ y).sum()
-        if bool(given) != right:
-            refuse(
-                (y @ d == furthest,
-                 "d is on the boundary, or y is zero: no proof. The sign is >, not >=."),
-                (y @ d < 0 and given, "Here d lies in the *opposite* direction of y, so y proves "
-                                      "nothing. Do not take the absolute value of y'd."),
-                (True, f"y'd = {y @ d:.2f}, and the largest y'C u within the limits is "
-                       f"{furthest:.2f}, so y {'does' if right else 'does not'} prove it. (With "
-                       "one limit for all steps that is the sum of |C' y|, times u_max.)"))
-    return "y is a certificate: it proves that no controls within the limits reach d."
+def certificate(answer):
+    """Check ``answer(C, d, u_max)``: a direction y that proves that d is out of reach."""
+    for C, d, u_max in _out_of_reach():
+        y = as_array(on_copies(answer, C=C, d=d, u_max=u_max), d.shape, "y", {
+            (C.shape[1],): f"y has one number for each component of d, {len(d)}; yours has one "
+                           "for each step. (Is it u?)"})
+        _refuse_no_proof(y, C, d, u_max, f"For d = {d.round(2).tolist()} and u_max = {u_max}: ")
+    return "each y is a proof: nothing within the limits gets as far as d in its direction."
+
+
+# ------------------------------------------------------------------ the weakest motor
+
+def _journeys():
+    for start, target in (((-2.5, 0.0), (2.5, 0.0)), ((0.0, 1.0), (1.0, 0.0)),
+                          ((1.0, 0.0), (-1.5, 0.0))):
+        yield torch.tensor(start, dtype=torch.float64), torch.tensor(target, dtype=torch.float64)
+
+
+def _weakest(C, d):
+    """The smallest limit with which C u = d has a solution, by linear programming."""
+    n, N = C.shape
+    steps = np.vstack([np.c_[np.eye(N), -np.ones(N)], np.c_[-np.eye(N), -np.ones(N)]])
+    return scipy.optimize.linprog(np.r_[np.zeros(N), 1], steps, np.zeros(2 * N),
+                                  np.c_[C, np.zeros(n)], d, [(None, None)] * N + [(0, None)]).fun
 
 
 @exercise
-def newton_step(answer):
-    """Check ``answer(lam, C, d, u_max)``: the next lam, ``[n]``."""
-    for lam, C, d, u_max in _problems():
-        given = on_copies(answer, lam=lam, C=C, d=d, u_max=u_max)
-        given, w = as_array(given, lam.shape, "The next lam"), C.T @ lam
-        free, error = np.abs(w) < u_max, C @ np.clip(w, -u_max, u_max) - d
-        slope, at_limit = C[:, free] @ C[:, free].T, C[:, ~free] @ C[:, ~free].T
-        step = np.linalg.solve(slope, error)
-        right = lam - step
-        judge(given, right, [
-            (lam - np.linalg.solve(C @ C.T, error),
-             "That is the slope of all steps; controls at a limit do not change with lam."),
-            (lam + step, "The sign is reversed: lam *minus* the inverse slope times the error."),
-            (-step, "That is the step alone; add it to lam."),
-            (step, "That is the step alone, and with the wrong sign."),
-            (lam - error, "That is a step of gradient descent; Newton divides by the slope."),
-            (lam - np.linalg.solve(slope, C @ w - d),
-             "The error is that of the *clipped* controls: C clip(C' lam) - d."),
-            (lam - np.linalg.pinv(at_limit) @ error,
-             "You take the steps at their limit; those *inside* change with lam."),
-            (lam - step / 2, "That is half of a Newton step."),
-            (lam - slope @ error, "You multiply by the slope; Newton divides by it (solve)."),
-            (lam, "You return lam unchanged."),
-        ], f"For lam = {lam.round(2)} the next one is {given.round(3)}; it should be "
-           f"{right.round(3)}.")
-    return "the equation is piecewise linear: within one piece a single such step solves it."
+def weakest(answer):
+    """Check ``answer(start, target)``: the smallest limit, and a y that proves 0.1 % less too
+    little."""
+    cart = DoubleIntegrator()
+    C = cart.controllability_matrix(HORIZON).numpy()
+    for start, target in _journeys():
+        d = (target - torch.linalg.matrix_power(cart.A, HORIZON) @ start).numpy()
+        limit, y = several(on_copies(answer, start=start, target=target), "the limit", "y")
+        limit, y = as_number(limit, "the limit"), as_array(y, (2,), "y")
+        right, line = _weakest(C, d), np.abs(C.T @ np.linalg.solve(C @ C.T, d)).max()
+        where = f"From {start.tolist()} to {target.tolist()}: "
+        distance, time = abs(d[0]), HORIZON * cart.dt
+        refuse(
+            (limit <= 0, f"{where}a limit is above zero."),
+            (abs(limit - line) < 1e-6 * line, f"{where}with {limit:.4f} m/s² the line needs no "
+                                              "clipping. A weaker motor arrives, too."),
+            (d[1] == 0 and abs(limit - 4 * distance / time**2) < 1e-5,
+             f"{where}4 · distance / time² is right for controls that may switch at any time. Here "
+             "they are held for whole steps, which takes a little more."),
+            (limit < right * (1 - 2e-6), f"{where}with {apart(limit, right)[0]} m/s² there is "
+                                         "no way; the smallest limit is larger."),
+            (limit > right * (1 + 2e-6), f"{where}{apart(limit, right)[0]} m/s² is enough, but "
+                                         "so is less. Search to 1e-6."))
+        _refuse_no_proof(y, C, d, 0.999 * right, f"{where}with 0.1 % less than the smallest limit "
+                                                 "(0.999 times it), ")
+    return "one number that is enough, and a proof that a thousandth less is not."
+
+
+# ------------------------------------------------------------------ propose, then refine
+
+@functools.lru_cache(maxsize=1)
+def _lesson():
+    problem = bounded_inputs()
+    return [problem.dataset(size, seed) for size, seed in
+            ((2_000, 0), (300, 1_000_000), (1_000, 3_000_000))]
+
+
+def small_network(seed=0):
+    """An untrained loop of one call of the block, with about 20,000 parameters."""
+    system = bounded_inputs().teacher.system
+    return OneCall.create_two_level_small(system, seed, Proportional(FinalError(system)),
+                                          latent_dim=32, block_hidden=32, head_hidden=64)
+
+
+@exercise
+def propose_then_refine(answer):
+    """Check ``answer(network, train_set, eval_set)``, which trains it in two stages."""
+    train_set, eval_set, unseen = _lesson()
+    network = answer(small_network(), train_set, eval_set)
+    if not isinstance(network, Learner):
+        raise Wrong(f"Return the trained network, not {type(network).__name__}.")
+    ends = torch.stack([final_error(unseen.system, unseen.initial_states, unseen.target_states, u)
+                        for u in cycle_controls(network, unseen)]).mean(dim=1).tolist()
+    first, last = ends[0], ends[-1]
+    measured = f"First proposals end {first:.2f} from their targets, plans after three looks "
+    measured += f"{last:.2f}"
+    refuse(
+        (not np.isfinite(ends).all(), "The controls are not finite; try smaller rates."),
+        (first > 0.35, f"{measured}. The proposals are too bad: were they trained by themselves, "
+                       "before the cycles, and left as they are?"),
+        (last > 0.5 * first, f"{measured}. The cycles help little or nothing: were they trained, "
+                             "after the proposals?"),
+        (last > 0.05, f"{measured}; 0.05 can be had. Give one of the trainings more epochs, or "
+                      "another rate."))
+    return ("three looks bring the plans to less than half of the distance at which the proposals "
+            f"end: below 0.05, from {'below' if first < 0.2 else 'above'} 0.2.")

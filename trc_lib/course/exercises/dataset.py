@@ -1,17 +1,94 @@
-"""Checks of chapter 2: leaks between two sets, the bound of a control, a loss in physical units."""
+"""Checks of chapter 2: a student who only remembers, leaks between two sets, the bound of a
+control, a loss in physical units.
+"""
 
 import itertools
 
 import numpy as np
+import scipy.spatial
 
 from trc_lib.course.exercises.check_result import (
+    Wrong,
+    apart,
     as_array,
     as_number,
     exercise,
     first,
     judge,
+    recognise,
     refuse,
+    same,
+    several,
 )
+from trc_lib.data import generate_dataset
+
+
+def _final_state(x0, u):
+    """The last states [m, 2] of the cart after the controls u [m, N] from x0 [m, 2]."""
+    (p, v), dt = np.asarray(x0, dtype=np.float64).T, 0.33
+    for now in np.asarray(u, dtype=np.float64).T:
+        p, v = p + v * dt + now * dt**2 / 2, v + now * dt
+    return np.stack([p, v], axis=1)
+
+
+def _problems(data):
+    return np.concatenate([data.initial_states, data.target_states], axis=1)
+
+
+@exercise
+def memory_student(answer):
+    """Check guesses [2], errors [2] = answer(known [n, 4], answers [n, N], tests, final_state)."""
+    train, other, again = (generate_dataset(count, seed)
+                           for count, seed in ((4000, 11), (400, 12), (400, 11)))
+    known, answers = _problems(train), train.controls[:, :, 0].numpy()
+    tests = [_problems(other), _problems(again)]
+    given = several(answer(known.copy(), answers.copy(), [each.copy() for each in tests],
+                           _final_state), "your guesses", "the measured errors")
+    refuse((given[0] is None or given[0] is ..., "Write down your two guesses first."))
+    guesses, errors = (as_array(part, (2,), what) for part, what in zip(
+        given, ("The list of guesses", "The list of errors")))
+
+    def outcome(of, score):
+        chosen = (answers[scipy.spatial.KDTree(of(known)).query(of(test))[1]] for test in tests)
+        return [score(_final_state(test[:, :2], u) - test[:, 2:])
+                for test, u in zip(tests, chosen)]
+
+    def distance(off):
+        return np.linalg.norm(off, axis=1)
+
+    def mean(off):
+        return distance(off).mean()
+
+    right = outcome(np.asarray, mean)
+    if not same(errors, right, 1e-3):
+        recognise(errors, [
+            (right[::-1], "The order: first the test set of another seed, then the one of the "
+                          "training seed."),
+            (outcome(np.asarray, lambda off: np.median(distance(off))),
+             "That is the median of the final errors; take the mean."),
+            (outcome(np.asarray, lambda off: np.sqrt((off**2).sum(axis=1).mean())),
+             outcome(np.asarray, lambda off: (off**2).sum(axis=1).mean()),
+             "That is the mean of the squares, or its root: take the mean of |x_N − x_T|."),
+            (outcome(np.asarray, lambda off: (off**2).mean()),
+             outcome(np.asarray, lambda off: np.abs(off).mean()),
+             "That is a mean over both numbers of the state. |x_N − x_T| is one number a "
+             "problem: the root of the sum of both squares."),
+            (outcome(lambda rows: rows[:, :2], mean),
+             "Your student looks at the start only. A problem is four numbers."),
+            (outcome(lambda rows: rows[:, 2:], mean),
+             "Your student looks at the target only. A problem is four numbers."),
+        ], 1e-3)
+        found, wanted = apart(errors[0], right[0])
+        if same(errors[0], right[0], 1e-3):
+            raise Wrong("The error on problems of the training seed is not right: there the "
+                        f"nearest known problem is the same problem. You measure {errors[1]:.3g}.")
+        raise Wrong(f"On problems of another seed you measure {found}; it is {wanted}. Is the "
+                    "nearest problem the nearest in all four numbers, and is the final state "
+                    "compared with the target of the *new* problem?")
+    return (f"another seed {errors[0]:.2f}, you guessed {guesses[0]:g}; the training seed "
+            f"{abs(errors[1]):.2f}, you guessed {guesses[1]:g}. On leaked problems this student is "
+            "perfect, because it has seen them. A leak makes no student better; it makes the test "
+            "useless.")
 
 
 @exercise
@@ -24,10 +101,13 @@ def control_bounds(answer):
         low, high, size = centre - half, centre + half, np.abs(gain)
         corners = np.array(list(itertools.product(*zip(low, high))))  # [2^d, d]
         right = np.abs(corners @ gain.T).max(axis=0)
-        bound = as_array(answer(gain.copy(), low.copy(), high.copy()), (rows,), "The bound")
+        bound = as_array(answer(gain.copy(), low.copy(), high.copy()), (rows,), "The bound", {
+            (rows, 1): f"Return [{rows}], one number a control: drop the last axis."})
         loose = size @ np.maximum(np.abs(low), np.abs(high))
         k = int(np.argmax(np.abs(bound - right) / right))
+        said, wanted = apart(bound[k], right[k])
         judge(bound, right, [
+            (-right, "The sign is flipped: a bound on |u| is not negative."),
             (size @ half,
              "That is for a box around the origin; this one has a centre, where u is not 0."),
             (np.abs(gain @ centre) + size @ (2 * half),
@@ -47,10 +127,10 @@ def control_bounds(answer):
              "That is the largest of the bounds for all steps. Each control has its own."),
         ], first(
             (bound[k] < right[k],
-             f"That is not a bound: you say |u_{k}| ≤ {bound[k]:.3f}, and at a corner of the box "
-             f"it is {right[k]:.3f}. (Samples are rarely near a corner.)"),
-            (True, f"That is a bound, but not exact: you say |u_{k}| ≤ {bound[k]:.3f}, "
-                   f"{bound[k] / right[k] - 1:.0%} above the largest, {right[k]:.3f}.")))
+             f"That is not a bound: you say |u_{k}| ≤ {said}, and at a corner of the box it is "
+             f"{wanted}. (Samples are rarely near a corner.)"),
+            (True, f"That is a bound, but not exact: you say |u_{k}| ≤ {said}, and the largest is "
+                   f"{wanted}.")))
     return "two products instead of 2^d corners. No control in data from this box is larger."
 
 
@@ -58,15 +138,20 @@ def _leaky_split(rng, n, m):
     """Training and eval problems, [n, 4] and [m, 4], and the eval rows of each kind of copy."""
     train, test = rng.uniform(-2.5, 2.5, (2, max(n, m), 4))
     train, test = train[:n], test[:m]
-    rows, places = rng.permutation(n)[:20], rng.permutation(m)[:20]
+    rows, places = rng.permutation(n)[:24], rng.permutation(m)[:24]
     kinds = {kind: slice(4 * i, 4 * i + 4)
-             for i, kind in enumerate(("exact", "float32", "edge", "near", "mixed"))}
+             for i, kind in enumerate(("exact", "float32", "edge", "near", "mixed",
+                                   "close"))}
+    for component, row in enumerate(rows[kinds["close"]]):
+        train[row, component] = 2.0
     test[places] = train[rows]
     test[places[kinds["float32"]]] = np.float32(train[rows[kinds["float32"]]])
     # 4e-7 apart, on both sides of a rounding boundary at 3, 4, 5 or 6 decimals
     edge = 1 + 0.5 * 10.0 ** -np.arange(3, 7)
     train[rows[kinds["edge"]], 0], test[places[kinds["edge"]], 0] = edge - 2e-7, edge + 2e-7
     test[places[kinds["near"]], 2] += 1e-3
+    for component, place in enumerate(places[kinds["close"]]):
+        test[place, component] += 2.5e-6  # np.isclose's rtol would call these equal
     # this start, and the target of another problem
     test[places[kinds["mixed"]], 2:] = train[(rows[kinds["mixed"]] + 1) % n, 2:]
     train[(rows[0] + 1) % n] = train[rows[0]]  # one problem is in the training set twice
@@ -83,10 +168,12 @@ def leaked(answer):
         right = set(np.flatnonzero(equal.any(axis=1)).tolist())
         found = _indices(answer(train.copy(), test.copy()), m)
         missed, extra = right - found, found - right
-        rounded = kinds["float32"] | kinds["edge"]
+        rounded, close = kinds["float32"] | kinds["edge"], kinds["close"]
         refuse(
             (found != right and found == set(np.flatnonzero(equal.any(axis=0)).tolist()),
              "These are rows of the training set, not of the eval set. The axes are swapped."),
+            (found == {i + 1 for i in right},
+             "All of yours are one too high: indices count from 0."),
             (found == set(range(m)) - right,
              "The other way round: these are the eval problems that are new."),
             (not found, f"You find none, and there are {len(right)}. Compare each eval problem "
@@ -96,7 +183,9 @@ def leaked(answer):
              "only if all four numbers are those of one training problem."),
             (kinds["near"] & found, "Your tolerance is too wide: you report problems that are "
                                     "0.001 away from a training problem. They are new."),
-            (extra,
+            (extra & close and not missed, "You report problems that differ by 2.5e-06. The "
+             "limit is 1e-6, in every number. (np.isclose adds a relative part: set rtol=0.)"),
+            (extra - close,
              f"{len(extra)} of yours are not in the training set: {min(extra, default=0)}, ..."),
             (missed == rounded,
              f"You find the {len(found)} exact copies, and miss {len(missed)} that differ in the "
@@ -117,17 +206,17 @@ def leaked(answer):
 
 def _indices(given, m):
     """The set of indices that were given, or `Wrong`."""
-    array = np.asarray(given)
+    array = np.asarray(sorted(given) if isinstance(given, set | frozenset) else given)
     refuse(
         (array.dtype == bool and array.shape == (m,), f"That is a mask of {m} Trues and Falses; "
          "return the indices of the Trues: np.flatnonzero makes them."),
-        (isinstance(given, tuple) and len(given) == 1,
+        (isinstance(given, tuple) and len(given) == 1 and np.ndim(given[0]) == 1,
          "np.where and np.nonzero give a tuple; return its first element, [0]."),
         (array.ndim != 1,
          f"The indices have shape {list(array.shape)}; they should be one-dimensional."),
-        (array.size and array.dtype.kind not in "iu",
-         f"Indices are whole numbers, not {array.dtype}."))
-    indices = set(array.tolist())
+        (array.size and (array.dtype.kind not in "iuf" or (array % 1).any()),
+         "Indices are whole numbers."))
+    indices = {int(each) for each in array}
     refuse(
         (len(indices) < len(array), "Some indices come more than once: a problem that is in the "
                                     "training set twice is still one leak."),
@@ -147,6 +236,7 @@ def physical_loss(answer):
         off, squares = scaled * sigma - targets, (scaled - targets / sigma) ** 2
         right = sum(float(x) ** 2 for x in off.ravel()) / off.size
         loss = as_number(answer(scaled.copy(), targets.copy(), sigma.copy()), "The loss")
+        words = apart(loss, right)
         judge(loss, right, [
             (((scaled - targets) ** 2).mean(),
              "sigma is forgotten: scaled predictions are compared with raw targets."),
@@ -169,8 +259,7 @@ def physical_loss(answer):
             (right * off[0].size,
              f"Too large by {off[0].size} = N m: take the mean over steps and controls, too."),
             (right * m, f"Too large by {m}: take the mean over the controls, too."),
-        ], f"With {m} control{'s' * (m > 1)} your loss is {loss:.4g}, the right one {right:.4g}: "
-           f"{loss / right:.3g} times it.")
+        ], f"With {m} control{'s' * (m > 1)} your loss is {' and the right one '.join(words)}.")
         perfect = as_number(answer(targets / sigma, targets.copy(), sigma.copy()), "The loss")
         refuse((perfect > 1e-12, "With outputs targets / sigma the loss should be 0."))
     return ("with one sigma the two losses differ by the factor sigma²; with several, no factor "

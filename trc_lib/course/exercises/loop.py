@@ -1,5 +1,9 @@
-"""Checks of chapter 7: stopping, a correction in proportion, cycles that make nothing worse."""
+"""Checks of chapter 7: latents begun anew, cycles that make nothing worse, a fitted matrix, a zero.
 
+The first three measure what an answer makes of the networks that the course ships.
+"""
+
+import functools
 import math
 
 import numpy as np
@@ -7,6 +11,7 @@ import torch
 
 from trc_lib.course.exercises.check_result import (
     Wrong,
+    apart,
     as_array,
     exercise,
     judge,
@@ -15,98 +20,225 @@ from trc_lib.course.exercises.check_result import (
     same,
     several,
 )
+from trc_lib.course.workspace import pretrained
+from trc_lib.data import generate_dataset
+from trc_lib.evaluation import final_error
 
 CLOSE = 1e-5  # the tolerance where float32 is accepted
-
-# ------------------------------------------------------------------ stopping
-
-def _leading(go_on):
-    """How many rows of go_on [H, n] are True before the first False, for each column."""
-    return np.array([next((h for h, go in enumerate(column) if not go), len(column))
-                     for column in go_on.T])
+CYCLES = 20
 
 
-def _stop_mistakes(errors, gain, threshold, used):
-    """The cycles that plausible mistakes give instead of ``used``, with their messages."""
-    H, n = gain.shape
-    go_on = gain > threshold
-    again, own = "A problem that has stopped does not start again", "Each stops by its own gains."
-    return [
-        (go_on.sum(axis=0),
-         f"You count every gain above the threshold. {again}: stop at the first that is not."),
-        ((go_on * np.arange(1, H + 1)[:, None]).max(axis=0),
-         f"You go on to the *last* cycle with a gain above the threshold. {again}."),
-        (np.minimum(used + 1, H), used + 1,
-         "One cycle too many: row h is predicted *before* cycle h + 1 is run, which it saves."),
-        (np.maximum(used - 1, 0), used - 1,
-         "One cycle too few: as long as the gains are above the threshold, cycles are run."),
-        (_leading(gain >= threshold),
-         "A gain that only equals the threshold is not above it: stop there."),
-        (_leading(~go_on), "The other way round: go on while the gain is above the threshold."),
-        (np.where(used == H, 0, used), "A problem whose gains are all above the threshold uses all "
-                                       f"{H}, not 0 (argmax gives 0 if nothing is True)."),
-        (np.cumprod(go_on, axis=1).sum(axis=0), "The product is along the problems, so one that "
-                                                "stops ends the others. Use dim 0, the cycles."),
-        (np.full(n, _leading(gain.mean(axis=1, keepdims=True) > threshold)),
-         f"All stop together, where the *mean* gain is too small. {own}"),
-        (np.full(n, min(used)), f"All stop with the first that stops. {own}"),
-        (np.full(n, max(used)), f"All go on until the last one stops. {own}"),
-        (_leading(errors[:-1] - errors[1:] > threshold),
-         "You stop by the actual gain, known only once a cycle is run. Use the predicted gain."),
-        (_leading(np.abs(gain) > threshold),
-         "You take the absolute value of the gain; a negative one makes the error worse."),
-        (_leading(errors[:-1] > threshold), "You compare the error, not the gain."),
-        (errors.argmin(axis=0), "That is each problem's best cycle, known only once all are run."),
-    ]
+@functools.lru_cache(maxsize=1)
+def _unseen():
+    return generate_dataset(500, seed=3_000_001)
+
+
+def _ends(controls, problems):
+    """The mean final error of controls ``[n, 15, 1]`` or ``[n, 15]``."""
+    controls = torch.as_tensor(controls).double().reshape(problems.controls.shape)
+    return final_error(problems.system, problems.initial_states, problems.target_states,
+                       controls).mean().item()
+
+
+# ------------------------------------------------------------------ latents begun anew
+
+@torch.no_grad()
+def _run(model, x0, xT, cycles, z_H_anew, z_L_anew):
+    """Scaled controls after some cycles, each of which begins with the latents that are named."""
+    z_initial = model.encode(x0, xT)
+    z_H, z_L, controls = model.propose(z_initial)
+    for _ in range(cycles):
+        start = (z_initial if z_H_anew else z_H,
+                 torch.zeros_like(z_L) if z_L_anew else z_L, controls)
+        _, (z_H, z_L, controls) = model.recursive_reasoning(x0, xT, 1, start)
+    return controls
 
 
 @exercise
-def stop_when(answer):
-    """Check ``answer(errors, predicted_gain, threshold)``: cycles used and errors at the stop."""
-    r = np.random.default_rng(1)
-    for H, n, threshold in ((4, 12, 0.1), (3, 9, 0.0), (5, 11, 0.2)):
-        errors = r.uniform(0.1, 1, size=(H + 1, n))
-        gain = r.choice([-0.3, 0.0, 0.1, 0.2, 0.5], size=(H, n))
-        gain[:, 0], gain[:, 1] = 1.0, -1.0  # one never stops, one never starts
-        gain[:, 2] = [1.0, -1.0] + [1.0] * (H - 2)  # a high gain after the stop
-        used, columns = _leading(gain > threshold), np.arange(n)
-        cycles, error = several(answer(torch.tensor(errors), torch.tensor(gain), threshold),
-                                "cycles used", "error at the stop")
-        single = f"Return one number for each problem, [{n}], not a single number."
-        mine = as_array(cycles, (n,), "cycles used", {
-            (): single,
-            (H,): f"The wrong axis: return one number for each of the {n} problems, not for each "
-                  f"of the {H} cycles. Go along the rows, dim 0.",
-            (H, n): f"You return which cycles are run, [{H}, {n}]; return how many, [{n}].",
-        })
-        error = as_array(error, (n,), "error at the stop", {
-            (): single,
-            (n, n): "errors[cycles] takes whole rows: take row cycles[i] of column i alone.",
-        })
-        i = int(np.argmax(mine != used))
-        judge(mine, used, _stop_mistakes(errors, gain, threshold, used),
-              f"Predicted gains {gain[:, i].tolist()}, threshold {threshold}: {used[i]} cycles; "
-              f"you say {mine[i]:g}.")
-        kind = str(cycles.dtype if torch.is_tensor(cycles) else np.asarray(cycles).dtype)
-        if kind not in ("int64", "torch.int64"):
-            raise Wrong(f"The numbers are right, their type is not: int64, not {kind}.")
-        judge(error, errors[used, columns], [
-            (errors[np.minimum(used + 1, H), columns],
-             "that of one cycle later. Row k of errors is after k cycles."),
-            (errors[np.maximum(used - 1, 0), columns], errors[used - 1, columns],
-             "that of one cycle earlier. Row k of errors is after k cycles."),
-            (errors[-1], "that after the last cycle, for all problems."),
-            (errors[0], "that of the first proposal, for all problems."),
-            (errors.min(axis=0), "each problem's smallest, wherever it stopped."),
-            ([errors[:k + 1, i].min() for i, k in enumerate(used)],
-             "the smallest so far. Return that of the cycle it stopped at."),
-            (np.full(n, errors[used, columns].mean()), errors[used].mean(axis=1),
-             "a mean over the problems. Each has its own."),
-        ], "wrong: take row cycles[i] of column i.", CLOSE, "The cycles are right; the error is ")
-    return "a problem that has stopped stays stopped: by cumprod, or by a loop with a break."
+def forgetful(answer):
+    """Check ``answer(model, x0, xT, cycles)``: controls of cycles that begin with fresh latents."""
+    model, problems = pretrained("laboratory/proportional_root"), _unseen()
+    x0, xT = problems.initial_states.float(), problems.target_states.float()
+    scale = float(model.control_scale)
+    for n, cycles in ((40, 3), (40, 1), (len(x0), CYCLES)):
+        given = answer(model, x0[:n].clone(), xT[:n].clone(), cycles)
+        given = as_array(given[..., 0] if getattr(given, "ndim", 2) == 3 else given, (n, 15),
+                         "the controls", {(n, 128): "Return the controls, not a latent."})
+        if cycles == CYCLES:
+            continue
+        right = scale * _run(model, x0[:n], xT[:n], cycles, True, True).numpy()
+        judge(given, right, [
+            (right / scale, "These are scaled controls; model.to_physical gives m/s²."),
+            (scale * _run(model, x0[:n], xT[:n], cycles, False, False).numpy(),
+             "Both latents are carried on, as in training. Begin each cycle with z_H = z_initial "
+             "and z_L = 0."),
+            (scale * _run(model, x0[:n], xT[:n], cycles, False, True).numpy(),
+             "z_H is still carried on. Begin each cycle with z_H = z_initial, too."),
+            (scale * _run(model, x0[:n], xT[:n], cycles, True, False).numpy(),
+             "z_L is still carried on. Begin each cycle with z_L = 0, too."),
+            (scale * _run(model, x0[:n], xT[:n], 1, True, True).numpy(),
+             f"That is one cycle; run {cycles}, each from the controls of the one before."),
+            (scale * _run(model, x0[:n], xT[:n], cycles + 1, True, True).numpy(),
+             "That is one cycle too many."),
+            (scale * _run(model, x0[:n], xT[:n], 0, True, True).numpy(),
+             "That is the first proposal: the controls are to be carried on, latents are not."),
+        ], f"After {cycles} cycles with fresh latents the first control of the first problem is "
+           + "{} m/s²; you say {}.".format(*apart(right[0, 0], given[0, 0])), CLOSE)
+    mine, carried = _ends(given, problems), _ends(
+        model.predict(x0, xT, CYCLES)["controls"].detach(), problems)
+    refuse((not mine < 1e-4, f"After {CYCLES} cycles your controls end {mine:.1e} from the target "
+                             "on average; with fresh latents they end below 1e-4."))
+    return (f"after {CYCLES} cycles with fresh latents the mean final error is about {mine:.0e}; "
+            f"with latents carried on it is more than {'100' if carried > 100 * mine else '10'} "
+            "times as large. What makes this network run away is in its latents.")
 
 
-# ------------------------------------------------------------------ a correction in proportion
+# ------------------------------------------------------------------ cycles that make nothing worse
+
+GOAL = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)  # the cheapest controls of all problems
+
+
+def _cost(u):
+    return (u - GOAL).square().sum(dim=1)
+
+
+def _cycle(u):
+    """Far from the goal it helps; near to it, it makes the controls worse, for the time being."""
+    off = u - GOAL
+    return GOAL + torch.where(off.norm(dim=1, keepdim=True) < 1, 3.0 * off, 0.2 * off)
+
+
+def _kept(u, cycles, better):
+    """What ``cycles`` cycles end with if those that are ``better`` are taken, and gone on from."""
+    for _ in range(cycles):
+        after = _cycle(u)
+        u = torch.where(better(_cost(u), _cost(after))[:, None], after, u)
+    return u
+
+
+def _cheapest_of_all(u, cycles):
+    """The cheapest plan of a run that takes every cycle."""
+    best = u
+    for _ in range(cycles):
+        u = _cycle(u)
+        best = torch.where((_cost(u) < _cost(best))[:, None], u, best)
+    return best
+
+
+@exercise
+def never_worse(answer):
+    """Check ``answer(cycle, cost, u, cycles)``: each problem keeps the cheaper controls."""
+    start = torch.randn(9, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    sizes = torch.tensor([0.3, 0.5, 0.8, 0.95, 1.5, 2.0, 3.0, 4.9, 6.0], dtype=torch.float64)
+    start = GOAL + sizes[:, None] * start / start.norm(dim=1, keepdim=True)
+
+    def always(before, after):
+        return torch.ones_like(before, dtype=torch.bool)
+
+    def on_average(before, after):
+        return (after.mean() < before.mean()).expand(len(before))
+
+    for cycles in (2, 4, 1):
+        right = _kept(start, cycles, lambda before, after: after < before)
+        given = as_array(answer(_cycle, _cost, start.clone(), cycles), tuple(start.shape),
+                         "the controls", {(len(start),): "Return the controls, not their costs."})
+        judge(given, right.numpy(), [
+            (_kept(start, cycles, always), "Every cycle is taken, also where it costs more."),
+            (_kept(start, cycles, on_average),
+             "All problems keep or take the new controls together, by the mean cost. Each by its "
+             "own: torch.where."),
+            (_kept(start, cycles, lambda before, after: after > before),
+             "You keep the more expensive of the two."),
+            (start, "Nothing is changed: where a cycle costs less, take its controls."),
+            (_kept(start, 1, lambda before, after: after < before),
+             f"That is one cycle; run {cycles}, each from what was kept before it."),
+            (_kept(start, cycles - 1, lambda before, after: after < before),
+             "That is one cycle too few."),
+            (_kept(start, cycles + 1, lambda before, after: after < before),
+             "That is one cycle too many."),
+            (_cheapest_of_all(start, cycles),
+             "You run all cycles on, and pick the cheapest plan at the end. Go on from the plan "
+             "that was *kept*: a cycle is not to start from controls that are worse."),
+        ], f"After {cycles} cycles the controls should cost "
+           f"{_cost(right).sum():.3f} together; yours cost "
+           f"{_cost(torch.tensor(given)).sum():.3f}.", CLOSE)
+    return ("no cycle can make a plan worse now, however deep it runs. "
+            + _on_the_network(answer))
+
+
+def _on_the_network(never_worse):
+    """What the rule does for the error-scaled network, each of whose cycles forgets its latents."""
+    model, problems = pretrained("laboratory/proportional_root"), _unseen()
+    x0, xT = problems.initial_states[:100].float(), problems.target_states[:100].float()
+
+    @torch.no_grad()
+    def cycle(controls):
+        z = model.encode(x0, xT)
+        return model.recursive_reasoning(x0, xT, 1, (z, torch.zeros_like(z), controls))[1][2]
+
+    def cost(controls):
+        ends = model.system.rollout_unchecked(x0, model.to_physical(controls))[:, -1]
+        return (ends - xT).norm(dim=1)
+
+    with torch.no_grad():
+        first = model.propose(model.encode(x0, xT))[2]
+        kept = torch.as_tensor(never_worse(cycle, cost, first.clone(), CYCLES)).to(first)
+        free = first
+        for _ in range(CYCLES):
+            free = cycle(free)
+    refuse((bool((cost(kept) > cost(first)).any()),
+            "On the network of this chapter some problems end farther away than they began."))
+    kept, free = cost(kept).mean().item(), cost(free).mean().item()
+    return (f"On the network of this chapter, with fresh latents, {CYCLES} cycles with your rule "
+            f"end {'more than ten times farther from' if kept > 10 * free else 'nearer to'} the "
+            "target, on average, than without it: a problem that a cycle would have made worse "
+            "for a while now stands still for ever.")
+
+
+# ------------------------------------------------------------------ a fitted matrix
+
+@exercise
+def fit_look(answer):
+    """Check ``answer(system, problems, plans)``: the matrix K of a look, ``[2, 15]``."""
+    model, lesson, unseen = pretrained("laboratory/recursive"), generate_dataset(1000, 5), _unseen()
+    C = lesson.system.controllability_matrix(15)
+    exact = -torch.linalg.pinv(C).T                                            # [2, 15]
+    plans, other = (model.solve(each.initial_states, each.target_states)
+                    for each in (lesson, unseen))
+
+    def missed(problems, controls):
+        states = problems.system.rollout(problems.initial_states, controls)
+        return states[:, -1] - problems.target_states
+
+    def after(K):
+        """Mean final error, and mean squared distance to the optimum, after one look."""
+        looked = other + (missed(unseen, other) @ torch.as_tensor(K))[..., None]
+        return _ends(looked, unseen), (looked - unseen.controls).square().mean().item()
+
+    lacking = (lesson.controls - plans)[..., 0]
+    right = torch.linalg.lstsq(missed(lesson, plans), lacking).solution
+    K = as_array(answer(lesson.system, lesson, plans.clone()), (2, 15), "K", {
+        (15, 2): "K is transposed: miss [n, 2] times K gives corrections [n, 15].",
+        (15,): "Return a matrix [2, 15], one row for each component of the miss."})
+    (ends, excess), (_, of_exact) = after(K), after(exact)
+    if same(K, exact, CLOSE):
+        raise Wrong("That is -C⁺: it makes every plan arrive. It does not use what the plans of "
+                    "*this* network lack beside arriving. Fit K to the data.")
+    recognise(K, [(-right, "The sign is reversed: fit optimum - plans, and the miss is x_N - xT.")],
+              1e-3)
+    before = _ends(other, unseen)
+    refuse((ends > 1e-5, f"After one look with your K, unseen plans end {ends:.1e} from their "
+                         f"targets on average (before: {before:.1e}). Fit, by least squares, miss "
+                         "times K to what the plans lack, optimum - plans."),
+           (excess > 0.995 * of_exact, "Your K makes the plans arrive, but their control MSE is "
+            "{}, and -C⁺ alone gives {}. Use all problems for the fit."
+            .format(*apart(excess, of_exact))))
+    return (f"one look with your K brings the mean final error from {before:.3f} to below 1e-5 on "
+            "unseen problems. K is not -C⁺: the part of it that decides where the cart ends is the "
+            "same, and the rest saves a little energy.")
+
+
+# ----------------------------------------------------------------- an error-scaled correction
 
 TINY = 1e-12
 
@@ -123,7 +255,7 @@ def _parts(e, decoded, size=_size):
 
 
 @exercise
-def proportional(answer):
+def error_scaled(answer):
     """Check ``answer(error, decoded)``: the signal [n, 3] and the correction [n, N]."""
     r = np.random.default_rng(2)
     ordinary = r.normal(size=(6, 2)) * 10.0 ** r.uniform(-2, 0, size=(6, 1))
@@ -267,77 +399,9 @@ def _check_gradient(given, error, d):
         if close(slope, without):
             raise Wrong(f"The values are right, but in {what} the size is detached: its gradient "
                         "is part of the answer. Detach nothing here.")
+        lengths = (given[0].detach().numpy()[somewhere, :2]**2).sum(axis=1)
+        added = (e[somewhere]**2).sum(axis=1) * (1 / lengths - 1)
+        refuse((added.min() > 10 * TINY, f"You add {added.mean():.1g} under the root; add 1e-12 "
+                                         "*under* it."))
         raise Wrong(f"The values are right; the gradient of {what} is not (detach, item or numpy "
                     "on the way?).")
-
-
-# ------------------------------------------------------------------ cycles that make nothing worse
-
-GOAL = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)  # the cheapest controls of all problems
-
-
-def _cost(u):
-    return (u - GOAL).square().sum(dim=1)
-
-
-def _cycle(u):
-    """Far from the goal it helps; near to it, it makes the controls worse, for the time being."""
-    off = u - GOAL
-    return GOAL + torch.where(off.norm(dim=1, keepdim=True) < 1, 3.0 * off, 0.2 * off)
-
-
-def _kept(u, cycles, better):
-    """What ``cycles`` cycles end with if those that are ``better`` are taken, and gone on from."""
-    for _ in range(cycles):
-        after = _cycle(u)
-        u = torch.where(better(_cost(u), _cost(after))[:, None], after, u)
-    return u
-
-
-def _cheapest_of_all(u, cycles):
-    """The cheapest plan of a run that takes every cycle."""
-    best = u
-    for _ in range(cycles):
-        u = _cycle(u)
-        best = torch.where((_cost(u) < _cost(best))[:, None], u, best)
-    return best
-
-
-@exercise
-def never_worse(answer):
-    """Check ``answer(cycle, cost, u, cycles)``: each problem keeps the cheaper controls."""
-    start = torch.randn(9, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    sizes = torch.tensor([0.3, 0.5, 0.8, 0.95, 1.5, 2.0, 3.0, 4.9, 6.0], dtype=torch.float64)
-    start = GOAL + sizes[:, None] * start / start.norm(dim=1, keepdim=True)
-
-    def always(before, after):
-        return torch.ones_like(before, dtype=torch.bool)
-
-    def on_average(before, after):
-        return (after.mean() < before.mean()).expand(len(before))
-
-    for cycles in (2, 4, 1):
-        right = _kept(start, cycles, lambda before, after: after < before)
-        given = as_array(answer(_cycle, _cost, start.clone(), cycles), tuple(start.shape),
-                         "the controls", {(len(start),): "Return the controls, not their costs."})
-        judge(given, right.numpy(), [
-            (_kept(start, cycles, always), "Every cycle is taken, also where it costs more."),
-            (_kept(start, cycles, on_average),
-             "All problems keep or take the new controls together, by the mean cost. Each by its "
-             "own: torch.where."),
-            (_kept(start, cycles, lambda before, after: after > before),
-             "You keep the dearer of the two."),
-            (start, "Nothing is changed: where a cycle costs less, take its controls."),
-            (_kept(start, 1, lambda before, after: after < before),
-             f"That is one cycle; run {cycles}, each from what was kept before it."),
-            (_kept(start, cycles - 1, lambda before, after: after < before),
-             "That is one cycle too few."),
-            (_kept(start, cycles + 1, lambda before, after: after < before),
-             "That is one cycle too many."),
-            (_cheapest_of_all(start, cycles),
-             "You run all cycles on, and pick the cheapest plan at the end. Go on from the plan "
-             "that was *kept*: a cycle is not to start from controls that are worse."),
-        ], f"After {cycles} cycles the controls should cost "
-           f"{_cost(right).sum():.3f} together; yours cost "
-           f"{_cost(torch.tensor(given)).sum():.3f}.", CLOSE)
-    return "no cycle can make a plan worse now, however deep it runs."

@@ -1,7 +1,7 @@
-"""Checks of chapter 3: one cycle of the recursion, parameters without a gradient, multiply-adds."""
+"""Checks of chapter 3: a wire cut in a trained network, rows without a gradient, multiply-adds."""
 
+import collections.abc
 import copy
-import functools
 
 import numpy as np
 import torch
@@ -9,148 +9,109 @@ from torch import nn
 
 from trc_lib.course.exercises.check_result import (
     Wrong,
+    apart,
     as_array,
     as_number,
     exercise,
-    on_copies,
     recognise,
     same,
     several,
 )
+from trc_lib.course.workspace import pretrained
+from trc_lib.data import generate_dataset
 from trc_lib.model import TinyRecursiveControl
 
+# ------------------------------------------------------------------ a wire that is cut
 
-def _tiny(seed, **changes):
-    """A network of a few hundred parameters."""
-    sizes = {"latent_dim": 8, "block_hidden": 8, "head_hidden": 8}
-    return TinyRecursiveControl.create_two_level_small(seed=seed, **sizes | changes)
-
-
-# ------------------------------------------------------------------ one H cycle
-
-L_GETS = "the block gets z_L + z_H + x."
-CYCLE_MISTAKES = [  # options of `_cycle`, and the message
-    ({"steps": -1}, "z_L is updated once too few: model.config.L_cycles steps, and then z_H."),
-    ({"steps": +1}, "z_L is updated once too often: model.config.L_cycles steps, and then z_H."),
-    ({"H_gets": ("z_H", "z_L", "x")}, "z_H's update is given x. Only z_L's is: without x the "
-                                      "shared block can tell the two updates apart."),
-    ({"H_gets": ("z_L",)}, "z_H's update lacks the old z_H: the block gets z_H + z_L, or the "
-                           "strategy starts from nothing in each cycle."),
-    ({"L_lacks": "x"}, f"z_L's update lacks x, so it is not given the problem: {L_GETS}"),
-    ({"L_lacks": "z_H"}, f"z_L's update lacks z_H: {L_GETS}"),
-    ({"L_lacks": "z_L"}, f"z_L's update lacks the old z_L, so all L steps do the same: {L_GETS}"),
-    ({"x_lacks": "error"},
-     "x lacks the embedded error: the network is not given where its controls lead."),
-    ({"x_lacks": "controls"},
-     "x lacks the embedded controls: the network is not given what it is to correct."),
-    ({"x_lacks": "z_initial"},
-     "x lacks z_initial: after the first cycle the network is not given the problem."),
-    ({"error_sign": -1}, "The error's sign is flipped: it is x_N − x_T, embed it as it is."),
-    ({"correct": "replace"}, "The correction replaces the controls; it is added: a cycle refines."),
-    ({"correct": "subtract"}, "The correction is subtracted from the controls; it is added."),
-    ({"decodes": "z_L"}, "The decoder is given z_L; the correction is read from z_H."),
-    ({"decodes": "old z_H"}, "The decoder is given the old z_H: update z_H first, then decode it."),
-    ({"H_first": True}, "z_H is updated before the L steps, so it does not use their result."),
-    ({"H_inside": True}, "z_H is updated inside of the inner loop, after each L step. It is "
-                         "updated once a cycle, after the loop."),
-    ({"residual": True},
-     "You add the old latent to the block's output; the block has added it inside already."),
-    *(({"always": n}, f"You always run {n} inner steps; this model may have another number: "
-                      "model.config.L_cycles.") for n in range(1, 11)),
-    ({"swapped": True}, "All three are right, but in another order: return z_H, z_L, controls."),
-]
+WIRES = ("error", "controls")
+CLOSE = 0.01  # of an error: the arithmetic is that of float32, the batch may be cut up
 
 
-def _cycle(model, z_initial, z_H, z_L, controls, error, *, steps=0, H_gets=("z_H", "z_L"),
-           L_lacks="", x_lacks="", error_sign=1, correct="add", decodes="z_H", H_first=False,
-           H_inside=False, residual=False, always=None, swapped=False):
-    """One H cycle from the weights alone, with plain products; each option makes one mistake."""
-    w = dict(model.named_parameters())
-
-    def linear(name, x):
-        return x @ w[f"{name}.weight"].T + w.get(f"{name}.bias", 0)
-
-    def silu(x):
-        return x / (1 + torch.exp(-x))
-
-    def block(z):
-        for i in range(model.config.block_layers):
-            gate, value = linear(f"block.layers.{i}.gate_and_value", z).chunk(2, dim=-1)
-            z = z + linear(f"block.layers.{i}.down", silu(gate) * value)
-            z = z / z.square().mean(dim=-1, keepdim=True).sqrt()
-        return z
-
-    given = {"z_initial": z_initial, "controls": linear("control_embedding", controls),
-             "error": linear("error_embedding", error_sign * error)}
-    x = sum(value for name, value in given.items() if name != x_lacks)
-    z = {"z_H": z_H, "z_L": z_L, "x": x, "old z_H": z_H}
-
-    def update(name, inputs):
-        z[name] = block(sum(z[part] for part in inputs)) + (z[name] if residual else 0)
-
-    if H_first:
-        update("z_H", H_gets)
-    for _ in range(always or model.config.L_cycles + steps):
-        update("z_L", {"z_L", "z_H", "x"} - {L_lacks})
-        if H_inside:
-            update("z_H", H_gets)
-    if not H_first and not H_inside:
-        update("z_H", H_gets)
-    correction = linear("decoder.2", silu(linear("decoder.0", z[decodes])))
-    new = {"add": controls + correction, "replace": correction, "subtract": controls - correction}
-    latents = (z["z_L"], z["z_H"]) if swapped else (z["z_H"], z["z_L"])
-    return *latents, new[correct]
-
-
-WIDTHS = {"z_initial": 8, "z_H": 8, "z_L": 8, "controls": 15, "error": 2}
-
-
-@functools.cache
-def _trials():
-    """Pairs (model, arguments of a cycle)."""
-    trials = []
-    for seed, L_cycles in enumerate((3, 2, 5)):
-        g = torch.Generator().manual_seed(seed)
-        problem = {name: torch.randn(6, width, generator=g, dtype=torch.float64)
-                   for name, width in WIDTHS.items()}
-        trials.append((_tiny(seed, L_cycles=L_cycles).double(), problem))
-    return trials
-
-
-@functools.cache
-def _outcome(**mistake):
-    """z_H, z_L and controls of every trial, in one list."""
+def _differences(model, problems):
+    """x_N - x_T of every answer, [H+1, n, 2]."""
     with torch.no_grad():
-        return [part.numpy() for model, problem in _trials()
-                for part in _cycle(model, **problem, **mistake)]
+        answers = model(problems.initial_states, problems.target_states)["cycle_controls"].double()
+    starts = problems.initial_states.expand(len(answers), -1, -1)
+    ends = problems.system.rollout(starts, answers)[:, :, -1]
+    return (ends - problems.target_states).numpy()
+
+
+def _cut(model, *names):
+    model = copy.deepcopy(model)
+    for name in names:
+        nn.init.zeros_(model.get_parameter(name))
+    return model
 
 
 @exercise
-def one_cycle(answer):
-    """Check ``answer(model, z_initial, z_H, z_L, controls, error)``: z_H, z_L and controls."""
-    given = []
-    for model, problem in _trials():
-        called = functools.partial(answer, copy.deepcopy(model))
-        parts = several(on_copies(called, **problem), "z_H", "z_L", "controls")
-        given += [as_array(part, (6, WIDTHS[name]), name)
-                  for name, part in zip(("z_H", "z_L", "controls"), parts)]
-        if not all(torch.is_tensor(part) and part.requires_grad for part in parts):
-            raise Wrong("No gradient flows through what you return (no_grad, detach or numpy?); "
-                        "training needs it to go back through every cycle.")
-    right, everything = _outcome(), np.hstack(given)
-    if not same(everything, np.hstack(right), 1e-6):
-        recognise(everything, ((np.hstack(_outcome(**mistake)), message)
-                               for mistake, message in CYCLE_MISTAKES), 1e-6)
-        off = {name: np.abs(given[i] - right[i]).max()
-               for i, name in ((1, "z_L"), (0, "z_H"), (2, "controls"))}
-        first = next((name for name in off if off[name] > 1e-6), "controls")
-        raise Wrong(f"The first thing that goes wrong is {first}, off by up to {off[first]:.2g}. "
-                    "Compare with the pseudocode at the top of the chapter, line by line.")
-    return ("z_L is updated from the problem, z_H from z_L; the same block can do both because "
-            "only one of the updates is given x.")
+def cut_a_wire(answer):
+    """Check ``answer(model, x0, xT)``: the dearer wire, and mean final errors [3, H+1]."""
+    problems, given_model, model = generate_dataset(64, seed=5), pretrained(), pretrained()
+    dearer, errors = several(
+        answer(given_model, problems.initial_states.clone(), problems.target_states.clone()),
+        "the wire that you expect to cost more", "the mean final errors")
+    if not isinstance(dearer, str) or dearer.strip().lower() not in WIRES:
+        raise Wrong(f"Your prediction is {dearer!r}; say one of 'error', 'controls'.")
+    weights = model.state_dict()
+    changed = [name for name, value in given_model.state_dict().items()
+               if not torch.equal(value, weights[name])]
+    if changed:
+        raise Wrong(f"You cut {changed[0]} of the network that was given, and the caller still "
+                    "needs it whole. Work on a copy: copy.deepcopy(model).")
+    H = model.config.H_cycles
+    errors = as_array(errors, (3, H + 1), "The array of final errors", {
+        (H + 1, 3): "The array has an axis for the networks and one for the answers, in this "
+                    f"order: [3, {H + 1}]. Yours is the other way round.",
+        (3, H): f"There are {H + 1} answers: the first proposal counts, too.",
+        (2, H + 1): "The first row is the whole network, then come the two that are cut."})
+    e, c = "error_embedding.weight", "control_embedding.weight"
+    bias = "control_embedding.bias"
+    found = {names: _differences(_cut(model, *names), problems)
+             for names in ((), (e,), (c,), (c, bias), (e, c))}
+    right = {names: np.linalg.norm(each, axis=-1).mean(axis=-1) for names, each in found.items()}
+
+    def table(*rows, of=right):
+        return np.log(np.stack([of[row] for row in rows]))
+
+    if (errors <= 0).any():
+        raise Wrong("A mean of distances is positive; yours has zero or negative numbers.")
+    logs, whole = np.log(errors), table((), (e,), (c,))
+    if not any(same(logs, table((), (e,), row), CLOSE) for row in ((c,), (c, bias))):
+        largest = {names: np.linalg.norm(each, axis=-1).max(axis=-1)
+                   for names, each in found.items()}
+        squared = {names: (each**2).sum(axis=-1).mean(axis=-1) for names, each in found.items()}
+        means = {names: (each**2).mean(axis=(-1, -2)) for names, each in found.items()}
+        places = {names: np.abs(each[..., 0]).mean(axis=-1) for names, each in found.items()}
+        recognise(logs, [
+            (table((), (c,), (e,)), "The rows of the two wires are swapped: whole, error wire cut, "
+                                    "controls wire cut."),
+            (table((), (e,), (e, c)), "In the last row both wires are cut. Cut one at a time: "
+                                      "begin with a new copy of the whole network."),
+            (table((), (), ()), "Nothing was cut: the three rows are those of the whole network."),
+            (table((), (e,), (e,)), "The last row has the error wire cut, not the controls wire."),
+            (whole[:, ::-1], "The columns are in reverse: the first proposal comes first."),
+            *((table((), (e,), (c,), of=other), message) for other, message in (
+                (largest, "These are the largest errors of the 64 problems; take the mean."),
+                (squared, "These are means of squares; take the mean of the distances."),
+                (means, "These are means of squares; take the mean of the distances "
+                        "|x_N − x_T|, position and velocity together."),
+                (places, "These are errors of the position only; the distance has the velocity "
+                         "in it, too.")))], CLOSE)
+        row, column = np.unravel_index(np.abs(logs - whole).argmax(), logs.shape)
+        given, wanted = apart(errors[row, column], np.exp(whole[row, column]))
+        network = ("the whole network", "error wire cut", "controls wire cut")[row]
+        moment = f"after cycle {column}" if column else "first proposal"
+        raise Wrong(f"Row {row}, column {column} ({network}, {moment}) is {given}; measured here "
+                    f"it is {wanted}.")
+    last = errors[:, -1]
+    said = dearer.strip().lower()
+    return (f"after the last cycle the carts end {last[0]:.4f} from their targets; without the "
+            f"error wire {last[1]:.3f}, without the controls wire {last[2]:.2f}. You expected "
+            f"{said!r}. The first proposal stays: it is made before the first look. "
+            "Which wire a network needs is another question: chapter 4 trains one without.")
 
 
-# ------------------------------------------------------------------ parameters without a gradient
+# ------------------------------------------------------------------ rows without a gradient
 
 class _OneToken(nn.Module):
     """Attention over one token: the softmax is 1, so query and key get a gradient of zeros."""
@@ -165,74 +126,127 @@ class _OneToken(nn.Module):
         return torch.softmax(score, dim=-1) * (token @ self.value)
 
 
-class _Skipping(nn.Module):
-    """Two unused parameters; and two used ones whose gradients only seem to be zero."""
+class _Packed(nn.Module):
+    """The same by PyTorch, which keeps query, key and value in one parameter."""
 
     def __init__(self, g):
         super().__init__()
-        self.tilt = nn.Parameter(torch.randn(4, generator=g))
-        self.sparse = nn.Parameter(torch.randn(4, generator=g))
+        self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def forward(self, token):
+        token = token[:, None]
+        return self.attention(token, token, token, need_weights=False)[0]
+
+
+class _Skipping(nn.Module):
+    """Unused parameters; and used ones whose gradients only seem to be zero."""
+
+    def __init__(self, g):
+        super().__init__()
+        self.tilt = nn.Parameter(torch.randn(2, 4, generator=g))
+        self.sparse = nn.Parameter(torch.randn(3, 4, generator=g))
         self.used, self.spare = nn.Linear(4, 4), nn.Linear(4, 4)
 
     def forward(self, token):
-        tilt = self.tilt @ torch.tensor([1.0, -1.0, 1.0, -1.0])
-        sparse = -self.sparse @ torch.tensor([1.0, 0.0, 0.0, 1.0])
+        tilt = (self.tilt @ torch.tensor([1.0, -1.0, 1.0, -1.0])).sum()
+        sparse = -(self.sparse[::2] @ torch.tensor([1.0, 0.0, 0.0, 1.0])).sum()
         return self.used(token).square() + tilt + sparse
 
 
+DEAD = {  # of each module, {name: (dead rows, why)}
+    _Skipping: {"spare.weight": (range(4), "none"), "spare.bias": (range(4), "none"),
+                "sparse": ((1,), "zero")},
+    _OneToken: {"query": (range(4), "zero"), "key": (range(4), "zero")},
+    _Packed: {f"attention.in_proj_{kind}": (range(8), "packed") for kind in ("weight", "bias")},
+}
+WHY = {"zero": "its gradient is not None, but all zeros, so no step ever changes it.",
+       "none": "the parameter takes no part in the loss, so its grad is None.",
+       "packed": "the parameter holds query, key and value below one another, and only value gets "
+                 "a gradient. Ask each row, not the whole parameter."}
+ALIVE = {"tilt": "[1, -1, 1, -1], which sums to zero but is not zero. Look at the sizes, not at a "
+                 "sum.",
+         "sparse": "[-1, 0, 0, -1]. A row is dead if all of its numbers get zero; negative "
+                   "numbers count, too."}
+
+
 def _audits():
-    """(module, token, {dead parameter: "none" or "zero"}, whether it has old gradients)."""
+    """(module, token, its entry of `DEAD`, whether it has old gradients)."""
     for stale in (False, True):
-        for kind, names, why in ((_Skipping, ("spare.weight", "spare.bias"), "none"),
-                                 (_OneToken, ("query", "key"), "zero")):
+        for kind, dead in DEAD.items():
             g = torch.Generator().manual_seed(0)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
                 module = kind(g)
             for parameter in module.parameters() if stale else ():
                 parameter.grad = torch.ones_like(parameter)
-            yield module, torch.randn(5, 4, generator=g), dict.fromkeys(names, why), stale
+            yield module, torch.randn(5, 4, generator=g), dead, stale
+
+
+def _as_rows(given, sizes):
+    """What the learner gave, as {name: set of row numbers}, without empty ones."""
+    if not isinstance(given, collections.abc.Mapping):
+        raise Wrong("Return a dictionary, {name of the parameter: list of its dead rows}, not "
+                    f"{type(given).__name__}.")
+    found = {}
+    for name, rows in given.items():
+        if not isinstance(name, str):
+            raise Wrong("The keys are the parameters' names, such as 'encoder.0.weight', not the "
+                        "parameters: see named_parameters().")
+        if name not in sizes:
+            case = [each for each in sizes if each.lower() == name.lower()]
+            raise Wrong(f"There is no parameter {name!r} in this module; " + (
+                f"its name is {case[0]!r}." if case else "named_parameters() has the names."))
+        rows = rows.tolist() if hasattr(rows, "tolist") else rows
+        if not isinstance(rows, collections.abc.Iterable) or isinstance(rows, str):
+            raise Wrong(f"The rows of {name!r} should be a list of numbers, not "
+                        f"{type(rows).__name__}.")
+        rows = list(rows)
+        if len(rows) == sizes[name] > 1 and all(isinstance(row, bool | np.bool_) for row in rows):
+            raise Wrong(f"For {name!r} you return one truth value a row; return the numbers of the "
+                        "dead rows.")
+        try:
+            numbers = {int(row) for row in rows}
+            whole = all(int(row) == row for row in rows)
+        except (TypeError, ValueError):
+            whole, numbers = False, set()
+        if not whole or not numbers <= set(range(sizes[name])):
+            raise Wrong(f"The rows of {name!r} are numbers from 0 to {sizes[name] - 1}; yours are "
+                        f"{rows}.")
+        if numbers:
+            found[name] = numbers
+    return found
 
 
 @exercise
-def dead_parameters(answer):
-    """Check ``answer(module, loss)``: the set of names of the parameters without a gradient."""
+def dead_rows(answer):
+    """Check ``answer(module, loss)``: {name: rows that get no gradient}."""
     for module, token, dead, stale in _audits():
-        names = [name for name, _ in module.named_parameters()]
+        sizes = {name: len(parameter) for name, parameter in module.named_parameters()}
         try:
-            given = answer(module, lambda module, token=token: module(token).mean())
+            given = answer(module, lambda module, token=token: module(token).square().mean()
+                           if isinstance(module, _Packed) else module(token).mean())
         except (AttributeError, TypeError) as error:
             if "NoneType" in str(error):
                 raise Wrong("A parameter that takes no part in the loss has grad None, not zeros, "
                             f"and your code fails on it ({error}). Ask for None first.") from None
             raise
-        if not isinstance(given, (set, frozenset, list, tuple)):
-            raise Wrong(f"Return the set of names, not {type(given).__name__}.")
-        if not all(isinstance(name, str) for name in given):
-            raise Wrong("Return the parameters' names, such as 'encoder.0.weight', not the "
-                        "parameters: see named_parameters().")
-        given = set(given)
-        if given == set(names) - set(dead):
-            raise Wrong(f"The wrong way round: of {names} you name those that get a gradient.")
-        for name in names:
-            if name in dead and name not in given:
+        given = _as_rows(given, sizes)
+        right = {name: set(rows) for name, (rows, _) in dead.items()}
+        alive = {name: set(range(size)) - right.get(name, set()) for name, size in sizes.items()}
+        if given == {name: rows for name, rows in alive.items() if rows}:
+            raise Wrong(f"The wrong way round: of {list(sizes)} you return the rows that get a "
+                        "gradient.")
+        for name, rows in right.items():
+            if missed := sorted(rows - given.get(name, set())):
                 if stale:
                     raise Wrong(f"{name!r} had a gradient left over from an earlier backward pass. "
                                 "Clear the gradients before you go backward.")
-                raise Wrong(f"You miss {name!r}: " + {
-                    "zero": "its gradient is not None, but all zeros, so no step ever changes it.",
-                    "none": "it takes no part in the loss, so its grad is None."}[dead[name]])
-        for name in names:
-            if name in given and name not in dead:
-                raise Wrong(f"{name!r} is not dead: its gradient is " + {
-                    "tilt": "[1, -1, 1, -1], which sums to zero but is not zero. Look at the "
-                            "sizes, not at a sum.",
-                    "sparse": "[-1, 0, 0, -1]. A parameter is dead if all of its numbers get zero; "
-                              "negative numbers count, too."}.get(name, "not zero."))
-        if given != set(dead):
-            raise Wrong(f"There is no parameter {sorted(given - set(names))[0]!r} in this module; "
-                        "named_parameters() has the names.")
-    return "no loss curve shows these: a dead parameter only adds to the parameter count."
+                raise Wrong(f"You miss row {missed[0]} of {name!r}: {WHY[dead[name][1]]}")
+        for name, rows in given.items():
+            if extra := sorted(rows & alive[name]):
+                raise Wrong(f"Row {extra[0]} of {name!r} is not dead: its gradient is "
+                            + ALIVE.get(name, "not zero."))
+    return "no loss curve shows these: a dead row only adds to the parameter count."
 
 
 # ------------------------------------------------------------------ multiply-adds of one call
@@ -246,6 +260,12 @@ def _counted(model):
     with torch.no_grad():
         model(torch.zeros(1, 2), torch.zeros(1, 2))
     return sum(counts)
+
+
+def _tiny(seed, **changes):
+    """A network of a few hundred parameters."""
+    sizes = {"latent_dim": 8, "block_hidden": 8, "head_hidden": 8}
+    return TinyRecursiveControl.create_two_level_small(seed=seed, **sizes | changes)
 
 
 def _miscounts(model, H, L):
@@ -299,6 +319,8 @@ def multiply_adds(answer):
         model = _tiny(seed, H_cycles=1, L_cycles=1, **sizes)
         right = _counted(_tiny(seed, H_cycles=H, L_cycles=L, **sizes))
         given = as_number(answer(model, H, L), "The count")
+        if given % 1:
+            raise Wrong(f"{given} is not a whole number; multiply-adds are counted.")
         if given != right:
             hint = dict(reversed(_miscounts(model, H, L))).get(given, (
                 "Which parts run once a call, which once a cycle, and which in every inner step?"))

@@ -1,7 +1,10 @@
-"""Checks of chapter 11: a burn rate, thrusts put into the ring, an audit of landings, hovering."""
+"""Checks of chapter 11: thrusts put into the ring, a limit of the tilt, an audit, new plans."""
 
+import dataclasses
+import functools
 import math
 import types
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -11,48 +14,13 @@ from trc_lib.course.exercises.check_result import (
     as_array,
     as_number,
     exercise,
-    judge,
     on_copies,
     recognise,
     refuse,
     same,
 )
 from trc_lib.systems.lander import Craft
-
-
-@exercise
-def burn_rate(answer):
-    """Check ``answer(isp, standard_gravity, cant)``: kg/s for each newton along the axis."""
-    for isp, gravity, cant in ((225.0, 9.807, 27.0), (311.0, 9.80665, 10.0), (180.0, 9.81, 40.0)):
-        given = on_copies(answer, isp=isp, standard_gravity=gravity, cant=cant)
-        given = as_number(given, "The burn rate")
-        cos, sin = math.cos(math.radians(cant)), math.sin(math.radians(cant))
-        right, straight = 1 / (isp * gravity * cos), 1 / (isp * gravity)
-        judge(given / right, 1, [(*(wrong / right for wrong in outcomes), message)
-                                 for *outcomes, message in [
-            (straight, "The cosine of the cant is missing. A published paper forgets it, too: its "
-                       "lander seems to save 20 to 40 kg of fuel that no lander saves."),
-            (straight * cos, "You multiply by the cosine. The engines push less along the axis "
-                             "than they burn for: *divide* by it."),
-            (straight / math.cos(cant), straight * math.cos(cant), straight / math.sin(cant),
-             straight * math.sin(cant),
-             "The cant is in degrees, but cos and sin take radians: math.radians(cant)."),
-            (straight / sin, straight * sin,
-             "That is the sine, the part sideways, which cancels; the part along the axis is the "
-             "cosine."),
-            (1 / (isp * cos), 1 / isp, cos / isp,
-             "The division by the standard gravity is missing."),
-            (gravity / (isp * cos), gravity / isp, "Divide by the standard gravity, too."),
-            (1 / right, isp * gravity, isp * gravity / cos,
-             "That is the inverse: newtons for each kg/s."),
-            (isp / (gravity * cos), isp / gravity,
-             "An engine with a larger specific impulse burns *less*: divide by isp."),
-            (6 * right, right / 6,
-             "Neither times nor over six: both the thrust and the fuel are those of all engines."),
-            (-right, "The rate counts what is burnt: it is positive."),
-        ]], f"For isp = {isp:g} s, {gravity:g} m/s² and {cant:g}° you give {given:.4e}; it should "
-            f"be {right:.4e}.", tolerance=1e-5)
-    return "what the engines push against each other burns fuel, and lifts nothing."
+from trc_lib.teachers.powered_descent import PoweredDescent
 
 
 def _thrusts():
@@ -67,6 +35,14 @@ def _thrusts():
         yield size[:, None] * directions, least, most
 
 
+def _has_nan(given):
+    """Whether an answer of numbers holds NaN."""
+    try:
+        return bool(torch.as_tensor(given, dtype=torch.float64).isnan().any())
+    except (TypeError, ValueError, RuntimeError):  # no numbers: told elsewhere
+        return False
+
+
 @exercise
 def into_the_ring(answer):
     """Check ``answer(thrust, least, most)``: the nearest thrusts in the ring, ``[N, 3]``."""
@@ -74,8 +50,7 @@ def into_the_ring(answer):
         given = on_copies(answer, thrust=thrust, least=least, most=most)
         size = np.linalg.norm(thrust, axis=1, keepdims=True)
         zero, up = size[:, 0] == 0, np.array([0, 0, least])
-        plain = given.detach() if torch.is_tensor(given) else given
-        if zero.any() and np.isnan(np.asarray(plain, dtype=float)).any():
+        if zero.any() and _has_nan(given):
             raise Wrong("A thrust of zero becomes NaN, by 0 / 0: it has no direction. Let it "
                         "become (0, 0, least).")
         count = len(thrust)
@@ -121,6 +96,66 @@ def into_the_ring(answer):
                           f"straight up, {up}."))
     return ("the nearest thrusts that the engines can give. The zeros show that the ring is not "
             "convex: all of its thrusts of least length are equally near to zero.")
+
+
+CRAFT = Craft(glide_slope=4.0)
+START = (1500.0, 0.0, 1500.0, 40.0, 40.0, -70.0, 1905.0)  # m, m/s, kg: the chapter's
+TILTS = (45.0, 30.0, 20.0, 15.0)  # degrees; with the last there is no landing
+COARSE, FINE = 2.0, 0.5  # kg: how much more than the best, and less, the answer may be
+
+
+@functools.cache
+def _least_fuel(tilt):
+    """kg that the best landing burns if the thrust stays so near to upright; NaN without one."""
+    found = PoweredDescent(dataclasses.replace(CRAFT, pointing=tilt)).best(START)
+    return found.fuel if found.status == "optimal" else math.nan
+
+
+def _one_fuel(given):
+    """The learner's fuel, where NaN and infinity stand for no landing."""
+    try:
+        plain = given.detach().cpu().numpy() if torch.is_tensor(given) else given
+        if np.isinf(plain).all() or np.isnan(plain).all():
+            return math.nan
+    except (TypeError, ValueError):  # no numbers
+        pass
+    return as_number(given, "The fuel")
+
+
+@exercise
+def upright(answer):
+    """Check ``answer(most_tilt)``: kg of the best landing with a thrust so near to upright."""
+    for tilt in TILTS:
+        given, right = _one_fuel(on_copies(answer, most_tilt=tilt)), _least_fuel(tilt)
+        where = f"For {tilt:g} degrees "
+        tanks = START[6] - CRAFT.dry_mass
+        refuse((given > START[6] - 1,
+                where + "you give the whole mass of the craft. A program without an answer has "
+                "the value -inf, and exp(-inf) is 0: skip the times that are not feasible."),
+               (CRAFT.dry_mass - FINE <= given,
+                where + "that is the mass that is *left*; return the fuel that is burnt."),
+               (given > tanks,
+                where + f"you give {given:.0f} kg, but the tanks hold {tanks:.0f}: there is no "
+                "such landing."))
+        rule = ("Is your rule in the list that the program gets, for all nodes? At 0 degrees the "
+                "whole thrust must point upwards. And math.cos takes radians.")
+        if math.isnan(right):
+            refuse((not math.isnan(given),
+                    where + f"you find a landing with {given:.1f} kg; there is none. {rule}"))
+            continue
+        refuse((math.isnan(given),
+                where + "you find no landing; there is one. Which times of flight do you try? The "
+                "narrower the limit, the longer the flight."),
+               (given < right - FINE,
+                where + f"you give {given:.1f} kg; no landing that keeps the rule burns less than "
+                f"{right:.1f}. {rule}"),
+               (given > right + COARSE,
+                where + f"you give {given:.1f} kg; there is a landing with {right:.1f}. Try more "
+                "times of flight, and longer ones."))
+    costs = [_least_fuel(tilt) for tilt in (180.0, *TILTS[:-1])]
+    more = ", ".join(f"{cost - costs[0]:.0f} kg for {tilt:g}°"
+                     for cost, tilt in zip(costs[1:], TILTS))
+    return f"the rule costs {more}, and at {TILTS[-1]:g}° there is no landing. Was that your guess?"
 
 
 RULES = ("ring", "fuel", "glide slope", "target")
@@ -227,9 +262,7 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
     "ring": [
         (lambda m: m.over.max() > 1e-3, "You look at the upper limit alone."),
         (lambda m: m.under.max() > 1e-3, "You look at the lower limit alone."),
-        (lambda m: max(m.over.max(), m.under.max()) > 0, NO_TOLERANCE),
-        (lambda m: max(m.over[-1], m.under[-1]) > 1e-3,
-         "Look at the length of every thrust, not at the last alone or at the mean.")],
+        (lambda m: max(m.over.max(), m.under.max()) > 0, NO_TOLERANCE)],
     "fuel": [
         (lambda m: abs(m.fall.sum() / m.burnt.sum() - 1) > 1e-3,
          "Look at every step, not at the last alone or at the total: errors of two steps may "
@@ -240,7 +273,6 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
     "glide slope": [
         (lambda m: (m.height < math.tan(m.angle) * m.away - 0.1).any(),
          "craft.glide_slope is in degrees, but tan takes radians."),
-        (lambda m: m.below[-1] > 0.1, "Look at every node, not at the last alone."),
         (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
          "The horizontal distance has two parts, downrange and crossrange."),
         (lambda m: m.below.max() > 0, NO_TOLERANCE)],
@@ -256,8 +288,9 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
 def _as_names(given):
     """The learner's names, as a set."""
     refuse((isinstance(given, str), f"Return a set of names, even of one: {{{given!r}}}."),
-           (not isinstance(given, list | tuple | set | frozenset),
+           (not isinstance(given, Iterable) or torch.is_tensor(given),
             f"Return a set of names, not {type(given).__name__}."))
+    given = given.ravel().tolist() if isinstance(given, np.ndarray) else [*given]
     for name in given:
         refuse((name not in RULES,
                 f"{name!r} is none of the rules; their names are {', '.join(map(repr, RULES))}."))
@@ -279,6 +312,8 @@ def faults(answer):
         right = [rule in wrong for _, wrong, _ in landings]
         if mine == right:
             continue
+        refuse((not any(mine), f"You never find the fault \"{rule}\"; some of the landings have "
+                               "it. Is its rule written, and does it look at every step or node?"))
         i = [a == b for a, b in zip(mine, right)].index(False)
         hint = next((f" {hint}" for mistaken, hint in MISTAKES[rule]
                      if [bool(mistaken(m)) for m in measured] == mine), "")
@@ -288,31 +323,32 @@ def faults(answer):
     return "four rules that anybody's landing can be held to, whatever found it."
 
 
+# seconds between two plans: the least and the largest share of 40 flights that may land
+SHARES = {2.0: (0.85, 1.0), 5.0: (0.75, 1.0), 10.0: (0.35, 0.88), 20.0: (0.0, 0.45)}
+
+
 @exercise
-def hovering(answer):
-    """Check ``answer(mass, seconds, gravity, burn_rate)``: kg of fuel."""
-    for mass, t, g, rate in ((1905.0, 60.0, 3.7114, 5.086e-4), (15000.0, 100.0, 1.62, 3.279e-4),
-                             (600.0, 30.0, 9.81, 4e-4)):
-        given = on_copies(answer, mass=mass, seconds=t, gravity=g, burn_rate=rate)
-        given = as_number(given, "The fuel")
-        share = rate * g * t
-        right = mass * -math.expm1(-share)
-        judge(given / right, 1, [(*(wrong / right for wrong in outcomes), message)
-                                 for *outcomes, message in [
-            (mass * share, "That is for a constant mass; but the craft becomes lighter, and then "
-                           "needs less thrust."),
-            (mass * -math.expm1(-g * t), mass * g * t,
-             "The burn rate is missing: kg/s for each newton."),
-            (mass * -math.expm1(-rate * t), mass * rate * t,
-             "Gravity is missing: the thrust is the weight, mass times gravity."),
-            (mass - right, "That is the mass that is *left*; return what was burnt."),
-            (-right, right - mass, "The sign is reversed: fuel that is burnt is positive."),
-            (mass * math.expm1(share), -mass * math.expm1(share),
-             "The sign in the exponent is reversed: the mass shrinks."),
-            (mass * -math.expm1(-share * g), mass * share * g,
-             "Gravity counts twice; the thrust is mass times gravity, once."),
-            (right / mass, "That is a share of the mass; multiply by the mass."),
-            (rate * g * mass, "That is the rate at the beginning, kg/s."),
-        ]], f"For {mass:g} kg, {t:g} s, {g:g} m/s² and a burn rate of {rate:g} you give "
-            f"{given:.4g} kg; it should be {right:.4g} kg.", tolerance=1e-4)
-    return "the mass shrinks by the same share in each second, as long as the craft hovers."
+def how_often(answer):
+    """Check ``answer(every)``: the share of the flights that land, for some times between plans."""
+    given = {}
+    for every in SHARES:
+        share = as_number(on_copies(answer, every=every), "The share")
+        refuse((share < 0, f"A share is not negative; you give {share:g}."),
+               (share > 1, f"A share is at most 1; you give {share:g}. Take the mean of what has "
+                           "landed, not the count, and not per cent."))
+        given[every] = share
+    first = given[2.0]
+    shares = ", ".join(f"{share:.0%} every {every:g} s" for every, share in given.items())
+    refuse((not any(given.values()),
+            "Nobody lands. Is a new plan made at all? With guess=None there is none."),
+           (len({*given.values()}) == 1,
+            f"You measure {first:.0%} for every time: does `every` reach landing.descend?"),
+           (all(low <= 1 - share <= high for share, (low, high)
+                in zip(given.values(), SHARES.values())),
+            "That is the share that does *not* land."))
+    for every, (low, high) in SHARES.items():
+        refuse((not low <= given[every] <= high,
+                f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
+                f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors, from the "
+                "first plans of the chapter, with the guess `last`?"))
+    return f"{shares}. The older a plan is, the less it fits the craft that flies it."

@@ -1,4 +1,5 @@
-"""Checks of chapter 1: the null-space projector, the number of steps, least energy, least cost.
+"""Checks of chapter 1: the null-space projector, the shares of three mistakes that move the end,
+the number of steps, least energy, least cost.
 
 The references share no code with the law that is taught: the response to unit controls is
 simulated, N is found by counting up, and KKT systems are solved.
@@ -11,6 +12,7 @@ import scipy.linalg
 
 from trc_lib.course.exercises.check_result import (
     Wrong,
+    apart,
     as_array,
     as_number,
     exercise,
@@ -18,6 +20,8 @@ from trc_lib.course.exercises.check_result import (
     judge,
     recognise,
     refuse,
+    same,
+    several,
 )
 
 
@@ -57,6 +61,8 @@ def null_projector(answer):
             (np.eye(N) - right, "That projects onto the row space: it keeps the terminal error and "
                                 "removes the excess energy. The null space is the rest."),
             (-right, "The sign is flipped: P w should be w, not −w, for a w that moves nothing."),
+            (2 * right, "Twice the projector: P w should be w, not 2 w, for a w that moves "
+                        "nothing."),
             (unscaled, "CᵀC would be a projector only if C had orthonormal rows; here P P differs "
                        f"from P by up to {again:.2g}. (C Cᵀ)⁻¹ is missing between the two."),
         ], first(
@@ -69,6 +75,56 @@ def null_projector(answer):
             (True, f"P removes too much: its trace is {np.trace(P):.1f}, not {N - n} (of {N}).")))
     return ("P P = P and C P = 0. Its trace is N − n, for the cart 13 of 15: so many directions of "
             "u only cost energy.")
+
+
+def _moving_share(C, mistakes):
+    """The share of the squared mistakes [..., N] in the row space of C: a mean, and of all."""
+    mistakes = np.atleast_2d(mistakes)
+    coordinates = mistakes @ scipy.linalg.orth(C.T)
+    moving, whole = (coordinates**2).sum(axis=1), (mistakes**2).sum(axis=1)
+    return (moving / whole).mean(), moving.sum() / whole.sum()
+
+
+@exercise
+def end_moving_shares(answer):
+    """Check guesses [3], shares [3] = answer(C [n, N], optimum [N], noise [students, N])."""
+    names = ("weak", "late", "shaky")
+    for N in (15, 8):
+        C = _responses(*CART, N)
+        optimum = scipy.linalg.lstsq(C, np.array([1.0, 0.0]))[0]
+        noise = 0.02 * np.random.default_rng(4).normal(size=(4000, N))
+        late = np.append(0, optimum[:-1])
+        given = several(answer(C.copy(), optimum.copy(), noise.copy()),
+                        "your guesses", "the measured shares")
+        refuse((given[0] is None or given[0] is ..., "Write down your three guesses first."))
+        guesses, shares = (as_array(part, (3,), what) for part, what in zip(
+            given, ("The list of guesses", "The list of shares (weak, late, shaky)")))
+        refuse((((guesses < 0) | (guesses > 1)).any(), "A share is between 0 and 1. Guess again."))
+        right = [_moving_share(C, mistake) for mistake in (-0.1 * optimum, late - optimum, noise)]
+        shifted = _moving_share(C, np.roll(optimum, 1) - optimum)[0]
+        as_pushes = (_moving_share(C, late)[0], _moving_share(C, optimum + noise)[0])
+        for name, share, accepted in zip(names, shares, right):
+            if min(abs(share - each) for each in accepted) < 1e-3:
+                continue
+            one, other = apart(share, accepted[0])
+            refuse(
+                (abs(1 - share - accepted[0]) < 2e-3, f"{name}: {one} is the share that moves "
+                 "nothing. The part that moves the end is the rest of it."),
+                (abs(share - math.sqrt(accepted[0])) < 2e-3, f"{name}: {one} is a ratio of "
+                 "lengths. Pythagoras adds squares: the share is of ‖w‖², so square the lengths."),
+                (name == "late" and same(share, shifted, 1e-6), "late: np.roll brings the last "
+                 "push to the front. This student pushes nothing in the first step."),
+                (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "
+                 "of the pushes. The mistake is w = u − u*: subtract the optimum."))
+            raise Wrong(f"{name}: with N = {N} you measure {one}; it is {other}. Is w = u − u*, "
+                        "and is the part in the row space w − P w?")
+        if N == 15:
+            first_guesses, measured = guesses, [share for share, _ in right]
+    shown = "; ".join(f"{name} {share:.2f}, you guessed {guess:g}"
+                      for name, share, guess in zip(names, measured, first_guesses))
+    return (f"{shown}. A weak push is wrong along u*, which lies in the row space: all of it moves "
+            "the end. Noise has no direction, and C has 2 rows: about 2 of 15 parts, 0.13, move "
+            "the end.")
 
 
 def _sampled_error(x0, xT, T, N):
@@ -104,6 +160,13 @@ def enough_steps(answer):
     if as_number(rest, "The number of steps") != 1:
         raise Wrong("Right for all problems but one: from −1 m/s to +1 m/s with Δp = 0 the final "
                     "error is 0, and the answer is still at least 1 step.")
+    start, metre = np.array([0.0, 0.0]), np.array([1.0, 0.0])
+    whole = as_number(answer(start, metre, 2.0, 0.0625), "The number of steps")
+    refuse(
+        (whole == 5, "Where the formula gives a whole number (from 0 to 1 m in 2 s, tolerance "
+                     "1/16: √16 = 4) that number is enough. Do not add one: math.ceil does not."),
+        (whole != 4, f"From 0 to 1 m in 2 s, tolerance 1/16, 4 steps are enough, and you say "
+                     f"{whole:g}."))
     return ("N grows with the square root of the distance: ten times the accuracy takes only 3.2 "
             "times the steps. N is never 0.")
 
@@ -173,11 +236,12 @@ def least_energy(answer):
         error = np.linalg.norm(_simulate(A, B, x0, u) - xT)
         times = (u**2).sum() / (right**2).sum()
         system = f"With {n} states and {m} control{'s' * (m > 1)} your controls"
-        excess = f"{times - 1:.0%} more than" if times < 3 else f"{times:.3g} times"
+        excess = f"{100 * (times - 1):.2g} % more than" if times < 3 else f"{times:.3g} times"
         judge(u, right, [
             (right[::-1], "The right controls in the wrong order: the first control acts longest, "
                           "so the first block of C is A^(N−1) B and the last is B."),
             (-right, "The sign is flipped: d is xT − A^N x0, not A^N x0 − xT."),
+            (2 * right, "Twice the right controls."),
             (shortest(xT), "A^N x0 is forgotten: this is for a start at the origin, at rest."),
             (shortest(xT - x0), "x0 does not stay: without control the state drifts to A^N x0."),
             (shortest(xT - short), "Off by one: x0 drifts for N steps, not N − 1."),
@@ -208,7 +272,9 @@ def least_cost(answer):
             return np.linalg.solve(kkt, np.concatenate([np.zeros(N), d]))[:N]
 
         right, plain = weighted(r), weighted(np.ones(N))
-        u = as_array(answer(C.copy(), d.copy(), r.copy()), (N,), "u")
+        u = as_array(answer(C.copy(), d.copy(), r.copy()), (N,), "u", {
+            (N, 1): "Return u as [N], one number a step: drop the last axis.",
+        })
         more, more_plain = (r @ v**2 / (r @ right**2) - 1 for v in (u, plain))
         error = np.linalg.norm(C @ u - d)
         judge(u, right, [
@@ -226,6 +292,6 @@ def least_cost(answer):
             (plain / np.sqrt(r), "That does not arrive. Divide the columns of C by √r, too."),
         ], first(
             (error > 1e-7, f"C u should be d, and is {error:.2g} away from it."),
-            (True, f"Your u arrives, but costs {more:.1%} more than needed: R u, not u itself, "
-                   "must be Cᵀ times something.")))
+            (True, f"Your u arrives, but costs {100 * more:.2g} % more than needed: R u, not u "
+                   "itself, must be Cᵀ times something.")))
     return "the same law in another norm: lengths are weighted by r, and equal weights cancel out."

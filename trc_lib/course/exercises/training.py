@@ -1,91 +1,97 @@
-"""Checks of chapter 4: the loss with cycle weights, a training log, the learning-rate schedule."""
+"""Checks of chapter 4: training without the look, a training log, the learning-rate schedule."""
 
 import numpy as np
-import torch
 
-from trc_lib.course.exercises.check_result import Wrong, as_number, exercise, judge
+from trc_lib.course.exercises.check_result import (
+    Wrong,
+    apart,
+    as_array,
+    as_number,
+    exercise,
+    judge,
+    refuse,
+    several,
+)
+from trc_lib.data import EVAL_SEED, generate_dataset
 
-# ------------------------------------------------------------------ the loss
-
-def _loss_mistakes(scaled, optimal, scale, weights):
-    """What each plausible mistake gives instead of the loss, in NumPy, and its message."""
-    difference = scaled * scale - optimal  # [H+1, batch, horizon, control_dim]
-    mse = (difference**2).mean(axis=(1, 2, 3))  # [H+1]
-    right, (_, batch, horizon, _) = (weights * mse).sum(), difference.shape
-
-    def weighed(values):
-        return (weights * values.mean(axis=(1, 2, 3))).sum()
-
-    return [
-        (weighed((scaled - optimal) ** 2), "The scale is forgotten: a scaled prediction is "
-                                           "compared with one in m/s². Multiply by control_scale."),
-        (weighed((scaled - optimal / scale) ** 2),
-         "Both sides are scaled. Compare in m/s²: multiply the controls by control_scale."),
-        (weighed((scaled / scale - optimal) ** 2),
-         "You divide by control_scale; scaled times control_scale is in m/s²."),
-        (weighed(np.abs(difference)),
-         "The square is forgotten: this is a mean of absolute differences."),
-        (weighed(difference), "The square is forgotten: differences of both signs cancel."),
-        ((weights * np.sqrt(mse)).sum(), "You take a root; the loss is the mean of squares."),
-        (right / weights.sum(),
-         "You divide by the sum of the weights; the loss is the plain weighted sum."),
-        (right / len(weights),
-         f"You take the mean over the {len(weights)} cycles; the weighted cycles are summed."),
-        (mse.sum(), "The weights are not used: all cycles count alike."),
-        (mse.mean(), "The weights are not used: this is the mean over everything, cycles too."),
-        (mse[-1], "Only the last cycle counts in your loss; every cycle counts, with its weight."),
-        ((weights[::-1] * mse).sum(), "The weights are in reverse order: weight k belongs to cycle "
-                                      "k, the first one to the first proposal."),
-        ((weights**2 * mse).sum(),
-         "The weights are squared with the differences; multiply the squares by the weights."),
-        (right * difference[0].size,
-         "You sum the squares instead of taking their mean: such a loss grows with the batch."),
-        (right * batch, "The squares are summed over the batch; average over it as well."),
-        (right * horizon, "The squares are summed over the horizon; average over it as well."),
-        ((difference**2).mean() * weights.mean(),
-         "Broadcasting: the weights [H+1] multiply the last axis, not the cycles. Average first."),
-    ]
-
+# ------------------------------------------------------------------ training without the look
 
 @exercise
-def cycle_loss(answer):
-    """Check ``answer(scaled_controls, optimal_controls, control_scale, cycle_weights)``: a loss."""
-    for seed, (cycles, *shape) in enumerate(((4, 6, 5, 1), (3, 5, 7, 2), (6, 8, 4, 3))):
-        g = torch.Generator().manual_seed(seed)
-        kind = {"generator": g, "dtype": torch.float64}
-        scaled = torch.randn(cycles, *shape, **kind, requires_grad=True)
-        optimal = 2 * torch.randn(shape, **kind)
-        scale, weights = 1.5 + torch.rand(shape[-1], **kind), torch.rand(cycles, **kind)
-        loss = answer(scaled, optimal.clone(), scale.clone(), weights.clone())
-        given = as_number(loss, "The loss")
-        squares = ((scaled.detach() * scale - optimal) ** 2).mean(dim=(1, 2, 3))
-        right = float(weights @ squares)
-        problem = (value.detach().numpy() for value in (scaled, optimal, scale, weights))
-        judge(given, right, _loss_mistakes(*problem),
-              "For each cycle: controls in m/s², difference, square, mean; then a weighted sum.",
-              1e-6, f"With {cycles} cycles your loss is {given:.3f}; it should be {right:.3f}. ")
-        if not torch.is_tensor(loss) or not loss.requires_grad:
-            raise Wrong("The number is right, but it has no gradient (item, detach, numpy or "
-                        "float?), so nothing can be learnt from it.")
-    return ("weights 0, ..., 0, 1 give the reported loss; a small weight for the others makes "
-            "every cycle's answer usable.")
+def look(answer):
+    """Check ``answer(problems, unseen)``: a factor, and final errors [with and without, seeds]."""
+    problems, unseen = generate_dataset(1_000, seed=0), generate_dataset(500, seed=EVAL_SEED)
+    factor, errors = several(answer(problems, unseen), "your factor", "the mean final errors")
+    factor = as_number(factor, "Your factor")
+    errors = as_array(errors, (2, 2), "The array of final errors")
+    with_look, without = errors
+    measured = without.mean() / with_look.mean()
+    idle = unseen.system.rollout(unseen.initial_states, 0 * unseen.controls)[:, -1]
+    idle = float((idle - unseen.target_states).norm(dim=1).mean())
+    refuse(
+        (factor <= 0, "Your factor is a quotient of two distances, so it is positive."),
+        ((errors <= 0).any(), "A mean of distances is positive; yours has zero or less."),
+        ((errors > 3).any(), f"One of the networks ends {errors.max():.2g} from the targets on "
+                             f"average. Not pushing at all ends {idle:.2g} from them, so this one "
+                             "was hardly trained. Are its controls those of the last cycle?"),
+        (np.array_equal(with_look, without), "Both rows are the same: give feedback=NoFeedback() "
+                                             "to the networks of the second."),
+        ((errors[:, 0] == errors[:, 1]).all(), "Both columns are the same: give the seed to the "
+                                               "network and to the TrainConfig."),
+        ((errors < 0.002).all(), "These numbers are too small for a training of seconds. Are they "
+                                 "means of squares, or control errors? |x_N − x_T| is wanted."),
+        ((with_look > without).all(), "By your numbers the networks with the look end farther "
+                                      "away, with both seeds. Are the rows swapped?"),
+        ((with_look > without).any(), "With one seed the network with the look ends farther away. "
+                                      "Is the first column seed 0, the second seed 1, and is "
+                                      "each trained for 8 epochs, every cycle supervised?"),
+        (measured > 10, f"A factor of {measured:.0f} is far more than training without the look "
+                        "costs. Was a network cut after its training, or trained for less long?"))
+    return (f"the look helps: without it the carts end {measured:.1f} times as far away, you "
+            f"expected {factor:g}. Both seeds agree; two seeds show a direction, no exact factor.")
 
 
 # ------------------------------------------------------------------ reading a log
 
 KINDS = {  # each diagnosis, and what such a log shows
-    "learning": "both losses fall together and end together; a high first train loss or a bump on "
-                "the way changes nothing",
-    "overfitting": "the eval loss falls first, and rises again while the train loss still falls",
-    "different units": "the train loss falls many-fold, the eval loss is constant from the first "
-                       "epoch on",
-    "not learning": "the train loss itself does not fall",
+    "learning": "both losses fall at least 10-fold, and the eval loss ends below 3 times its "
+                "lowest; a high first train loss, a bad epoch or a constant factor between the two "
+                "change nothing",
+    "overfitting": "the eval loss falls at least 10-fold, and rises again to at least 3 times its "
+                   "lowest while the train loss still falls",
+    "different units": "the train loss falls many-fold, the eval loss never by more than 10 %",
+    "not learning": "the train loss does not fall below half of where it began",
 }
 
 
+def _at_the_edges():
+    """Logs that a threshold too high or too low reads wrongly: (kind, train, eval losses)."""
+    k = np.linspace(0, 1, 21)
+    falling = 10 ** (-2.5 * k)
+
+    def ends_at(share):
+        """An eval loss that falls 100-fold by the middle, and ends so many times its lowest."""
+        return 2 * 10 ** (-2 * np.minimum(2 * k, 1)) * share ** np.clip(2 * k - 1, 0, 1)
+
+    late = 1.2 * falling  # its last epoch is a bad one
+    late[-1] *= 2.5
+    for kind, train, evaluated in (
+            ("learning", falling, late),
+            ("learning", falling, ends_at(2.5)),
+            ("learning", falling, 4 * falling),               # a harder eval set
+            ("learning", falling, falling / 4),               # an easier one
+            ("learning", 12.0**-k, 1.1 * 12.0**-k),
+            ("overfitting", falling, ends_at(3.5)),
+            ("overfitting", 12.0**-k, ends_at(3.5)),       # ends below the train loss
+            ("different units", falling, 4 - 0.32 * k),       # falls by 8 %
+            ("not learning", 1 - 0.45 * k, 1.1 - 0.5 * k),    # ends at 0.55 of its start
+            ("not learning", 1 - 0.45 * k, 1.1 * falling)):
+        yield kind, train.tolist(), evaluated.tolist()
+
+
 def _logs():
-    """The description's log and synthetic ones: (kind, train losses, eval losses)."""
+    """A published log and synthetic ones: (kind, train losses, eval losses)."""
     yield "different units", [0.039347, 0.000193], [4.090335, 4.050885]
+    yield from _at_the_edges()
     r = np.random.default_rng(0)
     for i in range(24):
         kind, epochs = list(KINDS)[i % 4], int(r.integers(12, 40))
@@ -114,16 +120,17 @@ def read_log(answer):
     """Check ``answer(train_losses, eval_losses)``, two lists, one number an epoch: a kind."""
     right = 0
     for kind, train, evaluated in _logs():
-        said = answer(list(train), list(evaluated))
-        if said not in list(KINDS):
-            raise Wrong(f"You say {said!r}; say one of {', '.join(map(repr, KINDS))}.")
+        given = answer(list(train), list(evaluated))
+        said = " ".join(str(given).lower().replace("_", " ").replace("-", " ").split())
+        if said not in KINDS:
+            raise Wrong(f"You say {given!r}; say one of {', '.join(map(repr, KINDS))}.")
         if said != kind:
             raise Wrong(f"{right} logs read right; then: train loss {train[0]:.2g} → "
                         f"{train[-1]:.2g}, eval loss {evaluated[0]:.2g} → {evaluated[-1]:.2g} "
                         f"(lowest {min(evaluated):.2g}) in {len(train)} epochs. You say {said!r}: "
                         f"there, {KINDS[said]}. This one is {kind!r}: {KINDS[kind]}.")
         right += 1
-    return (f"all {right} logs, the description's own among them: an eval loss that never moves "
+    return (f"all {right} logs, the one of this chapter among them: an eval loss that never moves "
             "measures something else.")
 
 
@@ -146,8 +153,9 @@ def schedule(answer):
         return (1 + np.cos(np.pi * share)) / 2
 
     right = rates(cosine(share))
-    i = int(np.argmax(np.abs(given - right) > 1e-9))
+    i = int(np.argmax(np.abs(given - right) > 1e-5))
     where = "in the warm-up" if step[i] < warm[i] else "in the descent"
+    wanted, yours = apart(right[i] * lr[i], given[i] * lr[i])
     judge(given, right, [
         (rates(cosine(share), before=step / warm),
          "The first step's rate is 0, so it changes nothing: step counts from 0, use step + 1."),
@@ -175,7 +183,6 @@ def schedule(answer):
         (rates(1 - cosine(share)),
          "The cosine's sign is wrong: the rate drops to zero and rises again."),
     ], f"With total_steps = {total[i]:.0f}, warm_steps = {warm[i]:.0f}, lr = {lr[i]:g}, step "
-       f"{step[i]:.0f} ({where}) should have the rate {right[i] * lr[i]:.4g}; yours is "
-       f"{given[i] * lr[i]:.4g}.", 1e-9)
+       f"{step[i]:.0f} ({where}) should have the rate {wanted}; yours is {yours}.", 1e-9)
     return ("the mean rate over the descent is half of lr, and the last steps are tiny: that is "
             "where the curves of this chapter settle.")

@@ -1,57 +1,89 @@
-"""Checks of chapter 9: a Runge-Kutta step, the gradient by the adjoint, slopes at the limits."""
+"""Checks of chapter 9: the gradient by the adjoint, iLQR's sweep back, a choice of planners."""
 
 import functools
 
 import numpy as np
 
-from trc_lib.course.exercises.check_result import as_array, exercise, judge, on_copies
+from trc_lib.course.exercises.check_result import (
+    Wrong,
+    apart,
+    as_array,
+    exercise,
+    judge,
+    on_copies,
+    refuse,
+    same,
+    several,
+)
+
+# Chapter 9's cost.
+Q, R, Q_FINAL = np.diag([10.0, 5.0]), 0.1, 20 * np.diag([10.0, 5.0])
 
 
-def _systems():
-    """(f, x, u, dt) of a few systems."""
-    r = np.random.default_rng(80)
-    A, b = r.normal(size=(3, 3)), r.normal(size=3)
+def _sweep_back(A, B, x, u, limit, clip=True, hold=True):
+    """Chapter 9's sweep: changes [N] and gains [N, 2]; each option makes one common mistake."""
+    k, K = np.zeros(len(u)), np.zeros((len(u), 2))
+    p, P = 2 * Q_FINAL @ x[-1], 2 * Q_FINAL
+    for i in reversed(range(len(u))):
+        Q_u, Q_uu = 2 * R * u[i] + B[i] @ p, 2 * R + B[i] @ P @ B[i]
+        Q_ux = B[i] @ P @ A[i]
+        k[i], K[i] = -Q_u / Q_uu, -Q_ux / Q_uu
+        if clip:
+            k[i] = np.clip(k[i], -limit - u[i], limit - u[i])
+        if hold and abs(u[i] + k[i]) >= limit:
+            K[i] = 0
+        p = 2 * Q @ x[i] + A[i].T @ p + K[i] * (Q_uu * k[i] + Q_u) + Q_ux * k[i]
+        P = (2 * Q + A[i].T @ P @ A[i] + Q_uu * np.outer(K[i], K[i])
+             + np.outer(K[i], Q_ux) + np.outer(Q_ux, K[i]))
+    return k, K
 
-    def van_der_pol(x, u):
-        return np.array([x[1], (1 - x[0] ** 2) * x[1] - x[0] + u])
 
-    yield van_der_pol, np.array([1.5, -0.7]), 0.8, 0.5
-    yield (lambda x, u: A @ x + b * u), r.normal(size=3), -1.3, 0.4
-    yield (lambda x, u: np.sin(x) + u * x), np.array([0.9]), 0.5, 0.7
+def _trajectories():
+    """(A, B, x, u, limit), with controls inside and at their limits before and after a sweep."""
+    rng = np.random.default_rng(83)
+    for N, limit in ((12, 0.5), (6, 1.25)):
+        A, B = rng.normal(size=(N, 2, 2)) / 2, rng.normal(size=(N, 2)) / 2
+        yield A, B, rng.normal(size=(N + 1, 2)), rng.uniform(-limit, limit, N), limit
 
 
 @exercise
-def rk4_step(answer):
-    """Check ``answer(f, x, u, dt)``: the state after one step, ``[n]``."""
-    for f, x, u, dt in _systems():
-        given = on_copies(functools.partial(answer, f), x=x, u=u, dt=dt)
-        given = as_array(given, x.shape, "The next state")
-        k1 = f(x, u)
-        k2 = f(x + dt / 2 * k1, u)
-        k3 = f(x + dt / 2 * k2, u)
-        k4 = f(x + dt * k3, u)
-        total = k1 + 2 * k2 + 2 * k3 + k4
-        right = x + dt / 6 * total
-        end2 = f(x + dt * k1, u)  # the second to fourth slopes, each a whole step ahead
-        end3 = f(x + dt * end2, u)
-        end4 = f(x + dt * end3, u)
-        judge(given, right, [
-            (x + dt * k1, "That is Euler's step: it uses the slope at the beginning only."),
-            (x + dt * k2, "That is the midpoint rule, with two slopes; use all four."),
-            (x + dt / 4 * (k1 + k2 + k3 + k4),
-             "The two slopes in the middle count double: weights 1, 2, 2, 1, over 6."),
-            (x + dt * total, "Divide by the sum of the weights, 6."),
-            (x + total / 6, "The slopes are per second: multiply by dt."),
-            (dt / 6 * total, "That is the change of the state; add it to x."),
-            (x + dt / 6 * (total - k4 + f(x + dt / 2 * k3, u)),
-             "The fourth slope is at the *end* of the step: x + dt k3."),
-            (x + dt / 6 * (k1 + 2 * end2 + 2 * end3 + end4),
-             "The second and third slopes are in the *middle* of the step: half a dt ahead."),
-            (x + dt / 6 * (k1 + 4 * k2 + k3), "k3 has the wrong weight, and k4 is not there."),
-            (x, "You return x unchanged."),
-        ], f"From {x.round(2)} one step of {dt} s leads to {given.round(4)}; it should be "
-           f"{right.round(4)}.")
-    return "four evaluations of the slope: the error of one step falls with dt to the fifth power."
+def sweep_back(answer):
+    """Check ``answer(A, B, x, u, limit)``: changes ``[N]`` and gains ``[N, 2]``."""
+    for A, B, x, u, limit in _trajectories():
+        given = on_copies(answer, A=A, B=B, x=x, u=u, limit=limit)
+        given = several(given, "k", "K")
+        mine = as_array(given[0], u.shape, "k"), as_array(given[1], (len(u), 2), "K")
+        sweep = functools.partial(_sweep_back, A, B, x, u, limit)
+        right = sweep()
+        if _both(mine, right):
+            continue
+        free = sweep(clip=False, hold=False)
+        after = np.clip(free[0], -limit - u, limit - u)
+        late = np.where((np.abs(u + after) >= limit)[:, None], 0, free[1])
+        refuse(
+            (_both(mine, free), "You still forget the limits: u + k leaves them."),
+            (_both(mine, sweep(hold=False)),
+             "k keeps the limits, K does not: a control that its limit holds cannot follow the "
+             "state. What is its row of K then?"),
+            (_both(mine, sweep(clip=False)),
+             "K knows the limits, k does not: clip k, so that u + k keeps them."),
+            (_both(mine, (after, free[1])) or _both(mine, (after, late)),
+             "You clip after the sweep. Clip inside the loop, before p and P are computed: they "
+             "need the k and K that you changed."),
+            (_both(mine, (np.clip(free[0], -limit, limit), free[1])),
+             "You clip the change k to the limits. It is the new control, u + k, that has them."))
+        i = int(np.abs(mine[0] - right[0]).argmax())
+        j = int(np.abs(mine[1] - right[1]).sum(axis=1).argmax())
+        if not same(mine[0], right[0], 1e-5):
+            raise Wrong("k[{}] is {}; it should be {}.".format(i, *apart(mine[0][i], right[0][i])))
+        raise Wrong(f"k is right. K[{j}] is {mine[1][j].round(4)}; it should be "
+                    f"{right[1][j].round(4)}.")
+    return "the limits are a part of the problem that each step solves."
+
+
+def _both(mine, other):
+    """Whether changes and gains agree, but for the rounding of float32."""
+    return all(same(one, two, 1e-5) for one, two in zip(mine, other))
 
 
 def _sweeps():
@@ -96,31 +128,24 @@ def adjoint(answer):
     return "one backward sweep gives the whole gradient, at the cost of about two simulations."
 
 
+# At each noise the cheapest of three planners, and why, as chapter 9 measures it with mu = 1.
+CHEAPEST = {0: ("once", "the world does what the plan expects, and no plan is cheaper than the "
+                        "optimum"),
+            0.05: ("mlp", "the plan made once is soon for another state, and the law wastes the "
+                          "weak motor"),
+            0.2: ("law", "in ten steps the noise moves the state further than any plan expects")}
+
+
 @exercise
-def worth_telling(answer):
-    """Check ``answer(slopes, u, u_max)``: the slopes, 0 where one pushes u against its limit."""
-    rng = np.random.default_rng(82)
-    for u_max in (2.0, 0.5):
-        slopes = rng.normal(size=40)
-        u = np.clip(rng.normal(size=40) * u_max, -u_max, u_max)
-        u[:4] = 0.999 * u_max * np.sign(-slopes[:4])  # near a limit, but not at it
-        given = on_copies(answer, slopes=slopes, u=u, u_max=u_max)
-        given = as_array(given, slopes.shape, "The slopes")
-        at, outward = np.abs(u) >= u_max, slopes * u < 0
-        right = np.where(at & outward, 0, slopes)
-        k = int((given != right).argmax())
-        judge(given, right, [
-            (np.where(at, 0, slopes),
-             "A control at its limit may come *back*: only a slope that pushes outwards is 0."),
-            (np.where(at & ~outward, 0, slopes),
-             "It is the other way round: at +u_max a *negative* slope asks for more control."),
-            (np.where(outward, 0, slopes), "You also change slopes of controls inside the limits."),
-            (np.where((u >= u_max) & (slopes < 0), 0, slopes),
-             "There is a lower limit, too: at -u_max a positive slope pushes outwards."),
-            (np.where(at & outward, slopes, 0), "You keep what should be 0, and drop the rest."),
-            (np.clip(slopes, -u_max, u_max), "The controls have limits, not the slopes."),
-            (slopes, "You return the slopes unchanged."),
-        ], f"For u = {u[k]:.2f}, u_max = {u_max} and the slope {slopes[k]:.2f} you return "
-           f"{given[k]:.2f}; it should be {right[k]:.2f}.")
-    return ("what is left is zero where no small change within the limits lowers the cost: an "
-            "error that vanishes at the optimum.")
+def cheapest(answer):
+    """Check ``answer(noise)``: the cheapest of three planners, at noise 0, 0.05 and 0.2."""
+    for noise, (right, why) in CHEAPEST.items():
+        name = np.squeeze(np.asarray(answer(noise), dtype=object)).tolist()
+        known = [word for word in ("once", "law", "mlp") if word in str(name).lower()]
+        if not isinstance(name, str) or len(known) != 1:
+            raise Wrong(f"For noise {noise} you return {name!r}; return one of \"once\", \"law\" "
+                        "and \"MLP\".")
+        if known != [right]:
+            raise Wrong(f"At noise {noise} another one is cheaper than {name!r}: {why}. Print "
+                        "the three costs.")
+    return "; ".join(f"at noise {noise} {why}" for noise, (_, why) in CHEAPEST.items()) + "."

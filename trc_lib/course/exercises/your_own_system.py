@@ -1,10 +1,26 @@
-"""Checks of chapter 10: thrusts that hover, Jacobians by differences, a step that mixes a batch."""
+"""Checks of chapter 10: thrusts that hover, a step that mixes a batch, a system of one's own."""
+
+import tempfile
 
 import numpy as np
+import torch
 
-from trc_lib.course.exercises.check_result import Wrong, as_array, exercise, judge, on_copies, same
+from trc_lib.course.exercises.check_result import (
+    Wrong,
+    as_array,
+    exercise,
+    judge,
+    on_copies,
+    refuse,
+)
+from trc_lib.evaluation import measure
+from trc_lib.model.baselines import MLP
+from trc_lib.problems import Problem
+from trc_lib.teachers import IterativeLQR
+from trc_lib.training import TrainConfig, train
+from trc_lib.training.compute import one_thread
 
-GRAVITY = 9.81
+EARTH = 9.81
 
 
 @exercise
@@ -17,7 +33,9 @@ def hover(answer):
     for _ in range(3):
         mass, parcel, gravity = r.uniform(0.3, 2), r.uniform(0.05, 0.4), r.uniform(3, 12)
         given = on_copies(answer, mass=mass, parcel=parcel, gravity=gravity)
-        given = as_array(given, (2,), "The two thrusts")
+        if np.size(given) == 2:
+            given = np.reshape(given, 2)  # a row or a column will do
+        given = as_array(given, (2,), "The answer")
         half, extra = mass * gravity / 2, parcel * gravity
         right = np.array([half, half + extra])
         judge(given, right, [
@@ -27,51 +45,13 @@ def hover(answer):
             ([half, half], "That is without the parcel: it sinks, and turns."),
             (2 * right, "Twice as much: the two rotors share the weight."),
             (right / gravity, "Those are masses (kg); a thrust is a force: times gravity."),
+            (right / gravity * EARTH, "Gravity is an argument; you use 9.81."),
             ([half - extra / 2, half + extra / 2],
              "It does not turn, but it sinks: the parcel's weight must be carried, too."),
         ], f"For {mass:.2f} kg and a parcel of {parcel:.2f} kg you give {given.round(3)} N; it "
            f"should be {right.round(3)} N.")
-    return ("it neither sinks nor turns. Thrusts near these are a good first guess for a teacher, "
-            "and far from zero: a box of limits around zero would not do.")
-
-
-def _maps():
-    """(f, x, u) with other dimensions, and curvature."""
-    r = np.random.default_rng(91)
-    W, V = r.normal(size=(3, 3)), r.normal(size=(3, 2))
-    yield (lambda x, u: np.sin(W @ x) + np.exp(V @ u / 3)), r.normal(size=3), r.normal(size=2)
-    yield (lambda x, u: np.array([x[0] + x[1] * u[0], x[1] ** 3 + u[0]])), r.normal(size=2), \
-        r.normal(size=1)
-
-
-@exercise
-def jacobians_by_differences(answer):
-    """Check ``answer(f, x, u)``: A ``[n, n]`` and B ``[n, m]``."""
-    for f, x, u in _maps():
-        n, m = len(x), len(u)
-        given = on_copies(lambda x, u, f=f: answer(f, x, u), x=x, u=u)
-        if not isinstance(given, tuple | list) or len(given) != 2:
-            raise Wrong("Return two matrices: A, B.")
-        swapped = {(m, n): "B is transposed: a row for each state, a column for each control."}
-        A = as_array(given[0], (n, n), "A")
-        B = as_array(given[1], (n, m), "B", swapped if m != n else None)
-        for name, mine, at, call in (("A", A, x, lambda z, f=f, u=u: f(z, u)),
-                                     ("B", B, u, lambda z, f=f, x=x: f(x, z))):
-            right = np.stack([(call(at + 1e-5 * e) - call(at - 1e-5 * e)) / 2e-5
-                              for e in np.eye(len(at))], axis=1)
-            if same(mine, right, 1e-6):
-                continue
-            where = f"In {name}: "
-            if mine.shape == right.T.shape and same(mine.T, right, 1e-6):
-                raise Wrong(where + "it is transposed: column j is the change with component j.")
-            if same(mine, 2 * right, 1e-5) or same(mine, right / 2, 1e-5):
-                raise Wrong(where + "a factor of two: the two points are 2 h apart.")
-            if same(mine, right, 0.05):
-                raise Wrong(where + f"right to {np.abs(mine - right).max():.0e} only. Take a step "
-                            "on both sides, of about 1e-5: much smaller ones drown in rounding.")
-            raise Wrong(where + f"{mine.round(3).tolist()}; it should be "
-                        f"{right.round(3).tolist()}.")
-    return "an oracle for any derivative: two evaluations a column, and no code shared with it."
+    return ("it neither sinks nor turns. A teacher that begins from these thrusts begins with a "
+            "craft in the air.")
 
 
 def _steps(r):
@@ -101,6 +81,13 @@ def _steps(r):
             (reverse, False)]
 
 
+# What each step of `_steps` that mixes does.
+MIXES = {"mean": "it subtracts a mean over the batch",
+         "first_control": "it gives each row the control of the first",
+         "norm": "it divides by the largest state of the batch, if that is large",
+         "reverse": "it gives the rows each other's controls"}
+
+
 @exercise
 def mixes_the_batch(answer):
     """Check ``answer(f, x, u)``: whether f gives rows of a batch other results than each alone."""
@@ -111,13 +98,114 @@ def mixes_the_batch(answer):
         for i in r.permutation(len(steps)):
             f, apart = steps[i]
             given = on_copies(lambda x, u, f=f: answer(f, x, u), x=x, u=u)
-            if not isinstance(given, bool | np.bool_):
-                raise Wrong(f"Return True or False, not {type(given).__name__}.")
-            if apart and given:
+            verdict = _yes_or_no(given)
+            if apart and verdict:
                 raise Wrong("You blame dynamics that keep the rows apart. Compare with a tolerance "
                             "for rounding, and give f one row at a time: x[i], u[i].")
-            if not apart and not given:
-                raise Wrong(f"You let one pass ({f.__name__}): there, a row of the batch does not "
-                            "get what it gets alone. Compare *every* row, and all of its states.")
-    return ("the commonest fault of a system of one's own. A teacher, a network and a referee that "
+            if not apart and not verdict:
+                raise Wrong(f"You find nothing wrong with dynamics that mix the rows: "
+                            f"{MIXES[f.__name__]}. Give f each row by itself, and compare all "
+                            "rows and all of their states. (Shuffling the rows does not show "
+                            "a mean over all of them.)")
+    return ("a common fault of a system of one's own. A teacher, a network and an evaluation that "
             "all share it agree with each other, and none is right.")
+
+
+def _yes_or_no(given):
+    """True or False, also as a number 0 or 1, or as an array or tensor that holds one of these."""
+    if torch.is_tensor(given):
+        given = given.numpy()
+    if not isinstance(given, str) and np.size(given) == 1:
+        value = np.asarray(given).reshape(()).item()
+        if value in (0, 1):
+            return bool(value)
+    raise Wrong(f"Return True or False, not {type(given).__name__}.")
+
+
+PROBLEMS, UNSEEN, EPOCHS = 300, 100, 40
+
+
+@exercise
+def journey(answer):
+    """Check ``answer(guesses)``: a `Problem` of one's own; test it, solve it, train on it.
+
+    The message has what was measured: how often three guesses beat one, how many plans of the
+    teacher arrive, and how many of a plain network that was trained for seconds.
+    """
+    one, three = answer(1), answer(3)
+    for problem, guesses in ((one, 1), (three, 3)):
+        if not isinstance(problem, Problem):
+            raise Wrong(f"Return a Problem(teacher, starts, targets), not "
+                        f"{type(problem).__name__}.")
+        if not isinstance(problem.teacher, IterativeLQR) or problem.teacher.guesses != guesses:
+            raise Wrong("The teacher should be an IterativeLQR, with `guesses` as your function "
+                        "is given it.")
+    with one_thread():
+        _test_the_system(three)
+        return _measured(one, three)
+
+
+def _test_the_system(problem):
+    """Refuse a system that mixes rows, has wrong derivatives, or is the chapter's pendulum."""
+    system = problem.teacher.system
+    drawn = problem.sampler(0, system.state_dim, problem.state_range, problem.target_range)
+    x = drawn.draw(6)[0]
+    r = np.random.default_rng(91)
+    u = torch.from_numpy(r.normal(size=(6, system.control_dim))).clamp(*system.bounds)
+    together = system.dynamics(x, u)
+    if together.shape != x.shape:
+        raise Wrong(f"For six states of shape {list(x.shape)} the dynamics return "
+                    f"{list(together.shape)}: index the last dimension only.")
+    alone = torch.stack([system.dynamics(*pair) for pair in zip(x, u)])
+    refuse((not torch.allclose(together, alone), "The dynamics mix the rows of a batch: a row gets "
+                                                 "another result alone."))
+    own = system.jacobians(x, u)
+    for name, mine, right in zip("AB", own, _by_differences(system.dynamics, x, u)):
+        refuse((not torch.allclose(mine, right, rtol=1e-4, atol=1e-5),
+                f"The derivatives {name} are not those of the dynamics: differences say "
+                f"otherwise, by {float((mine - right).abs().max()):.1g}."))
+    try:
+        system.contents()
+    except Exception as error:
+        raise Wrong(f"A file could not hold your system: {error}") from None
+    swing = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[0.5]]).double()
+    if (system.state_dim, system.control_dim) == (2, 1):
+        speed = -1 + 0.1 * (5 * np.sin(2.0) + 0.5)
+        refuse((np.allclose(system.dynamics(*swing), [2 + 0.1 * speed, speed]),
+                "That is the chapter's pendulum. Change its physics, or write another system."))
+
+
+def _by_differences(f, x, u, h=1e-5):
+    """The derivatives of ``f(x, u)`` in both, for rows of a batch."""
+    for i, size in enumerate((x.shape[-1], u.shape[-1])):
+        columns = []
+        for e in h * torch.eye(size, dtype=torch.float64):
+            ends = [f(x + s * e, u) if i == 0 else f(x, u + s * e) for s in (1, -1)]
+            columns.append((ends[0] - ends[1]) / (2 * h))
+        yield torch.stack(columns, dim=-1)
+
+
+def _measured(one, three):
+    """What the solver and a plain network make of it, in words."""
+    teacher, system = three.teacher, three.teacher.system
+    sets = {name: three.dataset(count, seed) for name, count, seed in
+            (("train", PROBLEMS, 0), ("choice", UNSEEN, 1), ("unseen", UNSEEN, 2))}
+    x0, xT = sets["unseen"].initial_states, sets["unseen"].target_states
+    first, solved = one.teacher.try_solve(x0, xT)
+    costs = [teacher.cost(x0, xT, u)[solved] for u in (first, sets["unseen"].controls)]
+    cheaper = (costs[1] < 0.999 * costs[0]).double().mean().item()
+    arrive = measure(sets["unseen"], sets["unseen"].controls).success_rate
+    refuse((sets["train"].share_dropped > 0.5, "The teacher finds no answer to more than half of "
+            "the problems. Give it more time, stronger controls, or nearer starts."),
+           (arrive < 0.5, f"Of the teacher's own plans {arrive:.0%} arrive. Weigh the end more in "
+                          "the cost, or give it more time, before a network learns from it."))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = MLP.within(100_000, system, horizon=teacher.horizon)
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(epochs=EPOCHS, batch_size=64, patience=1000)
+        train(network, sets["train"], sets["choice"], config, folder, device="cpu", progress=False)
+    share = measure(sets["unseen"], network.solve(x0, xT)).success_rate
+    return (f"rows, derivatives and file are as they should be. Measured on {UNSEEN} problems: two "
+            f"more guesses are cheaper for {cheaper:.0%}; {arrive:.0%} of the teacher's plans "
+            f"arrive, and {share:.0%} of a plain network's, trained on {PROBLEMS} others.")

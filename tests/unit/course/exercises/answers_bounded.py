@@ -2,119 +2,150 @@
 
 import numpy as np
 import scipy.optimize
+import torch
 
 from trc_lib.course.exercises import bounded as checks
+from trc_lib.systems import DoubleIntegrator
+from trc_lib.teachers import BoundedMinimumEnergyController
+from trc_lib.training import TrainConfig, train
 
-# ------------------------------------------------------------------ miss_of
+# ------------------------------------------------------------------ certificate
 
-def miss(expression):
-    """A miss_of that returns ``expression`` of C, d, w = C' lam, u_max, and u = clip(w)."""
-    def answer(lam, C, d, u_max):
-        w = C.T @ lam
-        names = {"np": np, "C": C, "d": d, "w": w, "u_max": u_max, "u": np.clip(w, -u_max, u_max)}
-        return eval(expression, names)
+def proves(y, C, d, u_max):
+    return y @ d > u_max * np.abs(C.T @ y).sum()
+
+
+def certificate(C, d, u_max):
+    """By Newton's method, until its multiplier is a proof."""
+    lam = np.linalg.solve(C @ C.T, d)
+    while not proves(lam, C, d, u_max):
+        line = C.T @ lam
+        u, free = line.clip(-u_max, u_max), np.abs(line) < u_max
+        lam = lam - np.linalg.solve((C * free) @ C.T, C @ u - d)
+    return lam
+
+
+def by_programme(C, d, u_max):
+    """The largest y'd - u_max |C'y| with each component of y within 1: [y, |C'y|] -> y."""
+    n, N = C.shape
+    cost = np.r_[-d, u_max * np.ones(N)]
+    rows = np.block([[C.T, -np.eye(N)], [-C.T, -np.eye(N)]])
+    return scipy.optimize.linprog(cost, rows, np.zeros(2 * N),
+                                  bounds=[(-1, 1)] * n + [(0, None)] * N).x[:n]
+
+
+def as_a(kind, function):
+    return lambda *given: kind(function(*given))
+
+
+def in_place(C, d, u_max):
+    C *= 2
+    return certificate(C / 2, d, u_max)
+
+
+# ------------------------------------------------------------------ weakest
+
+CART = DoubleIntegrator()
+COLUMNS = CART.controllability_matrix(15).numpy()
+
+
+def wanted(start, target):
+    return (target - torch.linalg.matrix_power(CART.A, 15) @ start).numpy()
+
+
+def weakest(start, target, rounds=40, low=1e-3, high=4.0):
+    """By bisection with the teacher, and Newton's multiplier."""
+    for _ in range(rounds):
+        middle = (low + high) / 2
+        teacher = BoundedMinimumEnergyController(DoubleIntegrator(control_limit=middle))
+        if bool(teacher.try_solve(start, target)[1]):
+            high = middle
+        else:
+            low = middle
+    return high, certificate(COLUMNS, wanted(start, target), 0.999 * high)
+
+
+def weakest_by_directions(start, target):
+    """The largest y'd / |C'y| of all directions, on finer and finer grids of angles."""
+    d, middle, width = wanted(start, target), 0.0, np.pi
+    for _ in range(12):
+        angles = middle + width * np.linspace(-1, 1, 721)
+        y = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        ratios = (y @ d) / np.abs(y @ COLUMNS).sum(axis=1)
+        middle, width = angles[ratios.argmax()], width / 100
+    return [ratios.max(), y[ratios.argmax()].tolist()]
+
+
+def changed(limit="limit", y="y"):
+    """The right answer, changed by expressions."""
+    def answer(start, target):
+        d = wanted(start, target)
+        names = dict(zip(("limit", "y"), weakest_by_directions(start, target)))
+        names |= {"np": np, "d": d, "y": np.array(names["y"]),
+                  "line": np.abs(COLUMNS.T @ np.linalg.solve(COLUMNS @ COLUMNS.T, d)).max()}
+        return eval(limit, names), eval(y, names)
     return answer
 
 
-def miss_by_loop(lam, C, d, u_max):
-    total = -d.copy()
-    for k in range(C.shape[1]):
-        total = total + C[:, k] * min(max(C[:, k] @ lam, -u_max), u_max)
-    return total
+# ------------------------------------------------------------------ propose_then_refine
 
-
-def in_place(lam, C, d, u_max):
-    d *= -1
-    d += C @ np.clip(C.T @ lam, -u_max, u_max)
-    return d
-
-
-# ------------------------------------------------------------------ proves_out_of_reach
-
-def proof(expression):
-    def answer(y, C, d, u_max):
-        return eval(expression, {"np": np, "C": C, "d": d, "y": y, "u_max": u_max, "w": C.T @ y})
+def trained(*trainings):
+    """Trains the network once for each dict of settings."""
+    def answer(network, train_set, eval_set):
+        for each in trainings:
+            train(network, train_set, eval_set, TrainConfig(**each), progress=False)
+        return network
     return answer
 
 
-def by_programme(y, C, d, u_max):
-    """The furthest in the direction y, by linear programming."""
-    furthest = -scipy.optimize.linprog(-C.T @ y, bounds=[(-u_max, u_max)] * C.shape[1]).fun
-    return bool(y @ d > furthest * (1 + 1e-9) + 1e-12)
-
-
-# ------------------------------------------------------------------ newton_step
-
-def newton(expression, free="np.abs(w) < u_max"):
-    """A newton_step that returns ``expression`` of lam, C, d, w, the error m and S = C_F C_F'."""
-    def answer(lam, C, d, u_max):
-        names = {"np": np, "lam": lam, "C": C, "d": d, "u_max": u_max, "w": C.T @ lam,
-                 "solve": np.linalg.solve}
-        names["F"] = C[:, eval(free, names)]
-        names |= {"m": C @ np.clip(names["w"], -u_max, u_max) - d, "S": names["F"] @ names["F"].T}
-        return eval(expression, names)
-    return answer
-
+PROPOSE = {"part": "proposal", "epochs": 20, "lr": 0.016}
+REFINE = {"part": "cycles", "epochs": 5, "lr": 2e-3, "objective": "rms", "cycle_weight": 1.0}
 
 RIGHT = {
-    checks.miss_of: [
-        miss("C @ u - d"),
-        miss_by_loop,
-        miss("C @ (np.sign(w) * np.minimum(abs(w), u_max)) - d"),
-    ],
-    checks.proves_out_of_reach: [
-        proof("y @ d > u_max * np.abs(w).sum()"),
+    checks.certificate: [
+        certificate,
         by_programme,
-        proof("bool(y @ d > (C @ (u_max * np.sign(w))) @ y)"),
+        as_a(list, certificate),
+        as_a(lambda y: torch.tensor(1e3 * y, dtype=torch.float32), certificate),
     ],
-    checks.newton_step: [
-        newton("lam - solve(S, m)"),
-        newton("lam - np.linalg.inv(S) @ m"),
-        newton("lam - solve(C @ np.diag(np.abs(w) < u_max) @ C.T, m)"),
+    checks.weakest: [
+        weakest,
+        weakest_by_directions,
+        changed(limit="np.array([limit])", y="tuple(5 * y)"),
+        changed(limit="limit * (1 + 1e-6)", y="y.astype('float32')"),
+    ],
+    checks.propose_then_refine: [
+        trained(PROPOSE, REFINE),
+        trained(PROPOSE | {"epochs": 25, "lr": 8e-3}, REFINE | {"lr": 0.016, "objective": "mse"}),
     ],
 }
 
 WRONG = {
-    checks.miss_of: [
-        (miss("C @ w - d"), "not clipped"),
-        (miss("np.clip(C @ w, -u_max, u_max) - d"), "clip the final state"),
-        (miss("np.clip(C @ w - d, -u_max, u_max)"), "clip the terminal error"),
-        (miss("d - C @ u"), "reversed"),
-        (miss("C @ u"), "subtract d"),
-        (miss("C @ u + d"), "not added"),
-        (miss("C @ np.minimum(w, u_max) - d"), "upper limit"),
-        (miss("C @ np.clip(w, 0, u_max) - d"), "can brake"),
-        (miss("C @ np.clip(w, -1, 1) - d"), "not 1"),
-        (miss("C @ (u_max * np.sign(w)) - d"), "full thrust"),
-        (miss("C @ (u_max * np.tanh(w / u_max)) - d"), "tanh"),
-        (miss("C @ np.where(abs(w) < u_max, w, 0) - d"), "*at* the limit"),
-        (miss("2 * (C @ u - d)"), "it should be"),
-        (miss("np.linalg.norm(C @ u - d)"), "it should have"),
-        (in_place, "d was changed in place"),
+    checks.certificate: [
+        (lambda C, d, u_max: np.zeros(len(d)), "y is zero"),
+        (lambda C, d, u_max: -certificate(C, d, u_max), "-y proves it"),
+        (lambda C, d, u_max: np.roll([1.0, *d[1:]], 1)[:len(d)] * [1, -1, 1][:len(d)],
+         "proves nothing"),
+        (lambda C, d, u_max: C.T @ d, "for each step"),
+        (lambda C, d, u_max: True, "it should have [2]"),
+        (in_place, "C was changed in place"),
     ],
-    checks.proves_out_of_reach: [
-        (proof("y @ d >= u_max * np.abs(w).sum()"), "not >="),
-        (proof("abs(y @ d) > u_max * np.abs(w).sum()"), "opposite"),
-        (proof("y @ d > np.abs(w).sum()"), "times u_max"),
-        (proof("y @ d > u_max * abs(w.sum())"), "the sum of |C' y|"),
-        (proof("y @ d > u_max * np.linalg.norm(w)"), "the sum of |C' y|"),
-        (proof("y @ d < u_max * np.abs(w).sum()"), "prove it"),
-        (proof("True"), "prove it"),
-        (proof("False"), "does prove it"),
-        (proof("y * d > u_max * np.abs(w).sum()"), "one a component"),
-        (proof("y @ d - u_max * np.abs(w).sum()"), "Return True or False"),
+    checks.weakest: [
+        (changed(limit="line"), "no clipping"),
+        (changed(limit="4 * abs(d[0]) / 4.95**2"), "held for whole steps"),
+        (changed(limit="0.99 * limit"), "there is no way"),
+        (changed(limit="1.001 * limit"), "so is less"),
+        (changed(limit="-limit"), "above zero"),
+        (changed(y="-y"), "-y proves it"),
+        (changed(y="0 * y"), "y is zero"),
+        (changed(y="np.array([1.0, 0.0])"), "proves nothing"),
+        (lambda start, target: weakest_by_directions(start, target)[0], "two things"),
     ],
-    checks.newton_step: [
-        (newton("lam - solve(C @ C.T, m)"), "slope of all steps"),
-        (newton("lam + solve(S, m)"), "reversed"),
-        (newton("-solve(S, m)"), "step alone"),
-        (newton("solve(S, m)"), "wrong sign"),
-        (newton("lam - m"), "gradient descent"),
-        (newton("lam - solve(S, C @ w - d)"), "*clipped* controls"),
-        (newton("lam - solve(S, m) / 2"), "half"),
-        (newton("lam - S @ m"), "divides"),
-        (newton("lam"), "lam unchanged"),
-        (newton("lam - solve(S, m)", free="w < u_max"), "it should be"),
-        (newton("lam - 0.1 * solve(S, m)"), "it should be"),
+    checks.propose_then_refine: [
+        (lambda network, train_set, eval_set: network, "too bad"),
+        (lambda network, train_set, eval_set: network.state_dict(), "Return the trained network"),
+        (trained(PROPOSE), "little or nothing"),
+        (trained(REFINE), "too bad"),
+        (trained(PROPOSE | {"epochs": 4, "lr": 1e-4}, REFINE), "too bad"),
     ],
 }

@@ -2,8 +2,34 @@
 
 import numpy as np
 import scipy.spatial
+import torch
 
 from trc_lib.course.exercises import dataset
+
+
+def memory_student(known, answers, tests, final_state, guesses=(0.5, 0.0), use=slice(None),
+                   size=np.linalg.norm, of=np.mean):
+    errors = []
+    for test in tests:
+        nearest = scipy.spatial.KDTree(known[:, use]).query(test[:, use])[1]
+        off = final_state(test[:, :2], answers[nearest]) - test[:, 2:]
+        errors.append(of([size(each) for each in off]))
+    return guesses, errors
+
+
+def by_all_differences(known, answers, tests, final_state):
+    errors = []
+    for test in tests:
+        apart = np.abs(test[:, None] - known) ** 2                        # [m, n, 4]
+        u = torch.from_numpy(answers[apart.sum(axis=2).argmin(axis=1)])
+        off = final_state(test[:, :2], u) - test[:, 2:]
+        errors.append(np.hypot(*off.T).mean())
+    return [1, 2], torch.tensor(errors)
+
+
+def without_target(known, answers, tests, final_state):
+    guesses, errors = memory_student(known, answers, tests, final_state)
+    return guesses, [errors[0], 0.3]
 
 
 def control_bounds(gain, low, high, wide=0.5):
@@ -43,21 +69,50 @@ def scaled_loss(scaled, targets, sigma):
 RIGHT = {
     dataset.control_bounds: [
         control_bounds,
+        lambda *a: np.float32(control_bounds(*a)),
+        lambda *a: control_bounds(*a).tolist(),
         lambda G, a, b: np.maximum(*(np.abs((np.where(up, b, a) * G).sum(1))
                                      for up in (G > 0, G < 0))),
     ],
+    dataset.memory_student: [
+        memory_student,
+        by_all_differences,
+        lambda *p: [np.float32(part) for part in memory_student(*p)],
+    ],
     dataset.leaked: [
         leaked,
+        lambda train, test: {*leaked(train, test)},
+        lambda train, test: frozenset(leaked(train, test).tolist()),
+        lambda train, test: leaked(train, test) / 1,
+        lambda train, test: torch.from_numpy(leaked(train, test)),
+        lambda train, test: np.flatnonzero(np.isclose(
+            test[:, None], train, rtol=0, atol=1e-6).all(2).any(1)),
         lambda train, test: [i for i, row in enumerate(same(train, test).all(2))
                              if row.any()][::-1],
     ],
     dataset.physical_loss: [
         physical_loss,
+        lambda *a: [physical_loss(*a)],
+        lambda *a: torch.tensor(physical_loss(*a), dtype=torch.float32),
         lambda s, t, sigma: ((s - t / sigma) ** 2 * sigma**2).mean(),
     ],
 }
 
 WRONG = {
+    dataset.memory_student: [
+        (lambda *p: memory_student(*p, use=slice(2)), "start only"),
+        (lambda *p: memory_student(*p, use=slice(2, 4)), "target only"),
+        (lambda *p: memory_student(*p, of=np.median), "median"),
+        (lambda *p: memory_student(*p, size=lambda off: (off**2).sum()), "squares"),
+        (lambda *p: memory_student(*p, size=lambda off: np.abs(off).mean()), "both numbers"),
+        (lambda *p: (0, memory_student(*p)[1]), "guesses has shape"),
+        (lambda *p: (None, memory_student(*p)[1]), "guesses first"),
+        (lambda *p: memory_student(*p)[::-1], "you measure"),
+        (lambda *p: ((1, 1), memory_student(*p)[1][::-1]), "The order"),
+        (lambda *p: memory_student(*p, of=np.max), "you measure"),
+        (without_target, "the same problem"),
+        (lambda *p: 0.7, "Return two things"),
+    ],
     dataset.control_bounds: [
         (lambda G, a, b: np.abs(G) @ (b - a) / 2, "centre"),
         (lambda G, a, b: control_bounds(G, a, b, wide=1), "half of high"),
@@ -70,7 +125,9 @@ WRONG = {
         (sampled_bounds, "not a bound"),
         (lambda G, a, b: np.linalg.norm(G, axis=1) * np.hypot(np.abs(a), np.abs(b)).max() * 4,
          "not exact"),
-        (lambda G, a, b: control_bounds(G, a, b)[:, None], "shape"),
+        (lambda G, a, b: control_bounds(G, a, b)[:, None], "drop the last axis"),
+        (lambda G, a, b: -control_bounds(G, a, b), "sign"),
+        (lambda G, a, b: 1.0002 * control_bounds(G, a, b), "not exact"),
     ],
     dataset.leaked: [
         (lambda train, test: np.flatnonzero((test[:, None] == train).all(2).any(1)),
@@ -88,7 +145,15 @@ WRONG = {
         (same_row, "none"),
         (lambda train, test: leaked(train, test)[1:], "missed"),
         (lambda train, test: test[leaked(train, test)], "one-dimensional"),
-        (lambda train, test: leaked(train, test) / 1, "whole numbers"),
+        (lambda train, test: leaked(train, test) + 0.5, "whole numbers"),
+        (lambda train, test: leaked(train, test) + 1, "one too high"),
+        *[(lambda train, test, wide=wide: np.flatnonzero(
+            (np.abs(test[:, None] - train) <= wide).all(2).any(1)), "differ by 2.5e-06")
+          for wide in (5e-6, 1e-4)],
+        (lambda train, test: np.flatnonzero(np.isclose(test[:, None], train).all(2).any(1)),
+         "rtol"),
+        (lambda train, test: np.flatnonzero(np.isclose(
+            test[:, None], train, rtol=1e-6, atol=1e-6).all(2).any(1)), "rtol"),
         *[(lambda train, test, d=d: rounded(train, test, d), "separates neighbours")
           for d in (4, 5, 6)],
     ],
@@ -105,6 +170,6 @@ WRONG = {
         (lambda s, t, sigma: ((s * sigma - t) ** 2).sum(), "sum"),
         (lambda s, t, sigma: ((s * sigma - t) ** 2).sum(axis=(1, 2)).mean(), "steps and controls"),
         (lambda s, t, sigma: ((s * sigma - t) ** 2).mean(axis=0), "shape"),
-        (lambda *a: 7 * physical_loss(*a), "7 times"),
+        (lambda *a: 7 * physical_loss(*a), "the right one"),
     ],
 }

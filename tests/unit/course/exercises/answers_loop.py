@@ -1,45 +1,82 @@
 """Answers to chapter 7's exercises: right ones, and wrong ones with a part of the message."""
 
+import numpy as np
 import torch
 
 from trc_lib.course.exercises import loop as checks
 
-# ------------------------------------------------------------------ stop_when
+# ------------------------------------------------------------------ forgetful
 
-def stop_when(errors, predicted_gain, threshold):
-    used = (predicted_gain > threshold).cumprod(dim=0).sum(dim=0)
-    return used, errors.gather(0, used[None])[0]
-
-
-def stop_by_loop(errors, predicted_gain, threshold):
-    used = []
-    for gains in predicted_gain.T.tolist():
-        used.append(0)
-        for gain in gains:
-            if gain <= threshold:
-                break
-            used[-1] += 1
-    return torch.tensor(used), errors[torch.tensor(used), torch.arange(len(used))]
+def forgetful(z_H="z_initial", z_L="0 * z_L", cycles="cycles", scaled="model.to_physical(u)"):
+    """A forgetful whose start of each cycle is given by expressions."""
+    @torch.no_grad()
+    def answer(model, x0, xT, cycles_, cycles_of=cycles):
+        z_initial = model.encode(x0, xT)
+        carry = model.propose(z_initial)
+        for _ in range(eval(cycles_of, {"cycles": cycles_})):
+            names = {"z_initial": z_initial, "z_H": carry[0], "z_L": carry[1]}
+            start = eval(z_H, names), eval(z_L, names), carry[2]
+            _, carry = model.recursive_reasoning(x0, xT, 1, start)
+        return eval(scaled, {"model": model, "u": carry[2], "z_H": carry[0]})
+    return lambda *given: answer(*given)
 
 
-def stop(used, row="used"):
-    """A stop_when in which ``used``, and the row that is read, are expressions."""
-    def answer(errors, gain, threshold):
-        names = {"torch": torch, "errors": errors, "gain": gain, "threshold": threshold,
-                 "H": len(gain)}
-        names["used"] = eval(used, names)
-        return names["used"], errors[eval(row, names), torch.arange(errors.shape[1])]
-    return answer
+@torch.no_grad()
+def forgetful_by_hand(model, x0, xT, cycles):
+    """Layer by layer, as the chapter does."""
+    z_initial = model.encode(x0, xT)
+    u = model.initial_generator(z_initial)
+    for _ in range(cycles):
+        error, _ = model.feedback.inner(x0, xT, model.to_physical(u))
+        size = (error.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()
+        told = torch.cat([error / size, size.log() / 4], dim=1)
+        x = z_initial + model.control_embedding(u) + model.error_embedding(told)
+        z_H, z_L = z_initial, torch.zeros_like(z_initial)
+        for _ in range(model.config.L_cycles):
+            z_L = model.block(z_L + z_H + x)
+        u = u + size * model.decoder(model.block(z_H + z_L))
+    return model.to_physical(u)
 
 
-GO_ON = "(gain > threshold).cumprod(dim=0).sum(dim=0)"
+# ------------------------------------------------------------------ fit_look
+
+def _lesson(system, problems, plans):
+    """The misses [n, 2] of plans, and what the plans lack [n, 15]."""
+    states = system.rollout(problems.initial_states, plans)
+    return states[:, -1] - problems.target_states, (problems.controls - plans)[..., 0]
 
 
-# ------------------------------------------------------------------ proportional
+def fit_look(system, problems, plans):
+    miss, lacking = _lesson(system, problems, plans)
+    return torch.linalg.lstsq(miss, lacking).solution
 
-def proportional(size="(e.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()", direction="e / size",
+
+def fit_look_by_numpy(system, problems, plans):
+    miss, lacking = (each.numpy() for each in _lesson(system, problems, plans))
+    return np.linalg.lstsq(miss, lacking, rcond=None)[0]
+
+
+def fit_look_by_normal_equations(system, problems, plans):
+    miss, lacking = _lesson(system, problems, plans)
+    return torch.linalg.solve(miss.T @ miss, miss.T @ lacking).float().tolist()
+
+
+def fit_look_without_simulating(system, problems, plans):
+    states = torch.linalg.lstsq(problems.initial_states - problems.target_states,
+                                (problems.controls - plans)[..., 0])
+    return states.solution
+
+
+def fit_look_to_four(system, problems, plans):
+    miss, lacking = _lesson(system, problems, plans)
+    return torch.linalg.lstsq(miss[:40], lacking[:40]).solution
+
+
+# ------------------------------------------------------------------ error_scaled
+
+def error_scaled(size="(e.square().sum(dim=1, keepdim=True) + 1e-12).sqrt()", direction="e / size",
                  logarithm="size.log() / 4", correction="size * d"):
-    """A proportional whose parts are expressions."""
+    """An error_scaled whose parts are expressions."""
     def answer(e, d):
         names = {"torch": torch, "e": e, "d": d}
         names["size"] = eval(size, names)
@@ -88,14 +125,16 @@ def cheapest_of_all(cycle, cost, u, cycles):
 RIGHT = {
     checks.never_worse: [never_worse, never_worse_by_loop,
                          lambda *given: never_worse(*given).numpy()],
-    checks.stop_when: [
-        stop_when,
-        stop_by_loop,
-        lambda *p: (stop_when(*p)[0].tolist(), stop_when(*p)[1].float()),
+    checks.forgetful: [
+        forgetful(),
+        forgetful(z_L="z_L.new_zeros(z_L.shape)", scaled="model.to_physical(u).double().numpy()"),
+        forgetful_by_hand,
+        forgetful(scaled="model.to_physical(u)[..., 0].tolist()"),
     ],
-    checks.proportional: [
-        proportional(),
-        proportional(size="(e[:, :1] ** 2 + e[:, 1:] ** 2 + 1e-12) ** 0.5", correction="d * size"),
+    checks.fit_look: [fit_look, fit_look_by_numpy, fit_look_by_normal_equations],
+    checks.error_scaled: [
+        error_scaled(),
+        error_scaled(size="(e[:, :1] ** 2 + e[:, 1:] ** 2 + 1e-12) ** 0.5", correction="d * size"),
     ],
 }
 
@@ -105,92 +144,81 @@ WRONG = {
         (lambda cycle, cost, u, cycles: u, "Nothing is changed"),
         (taking("torch.tensor(True)"), "Every cycle is taken"),
         (taking("cost(after).mean() < cost(u).mean()"), "by the mean cost"),
-        (taking("(cost(after) > cost(u))[:, None]"), "dearer"),
+        (taking("(cost(after) > cost(u))[:, None]"), "more expensive"),
         (cheapest_of_all, "*kept*"),
         (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, 1), "That is one cycle; run"),
         (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, cycles + 1), "too many"),
         (lambda cycle, cost, u, cycles: 2 * u, "should cost"),
     ],
-    checks.stop_when: [
-        (stop("(gain > threshold).sum(dim=0)"), "does not start again"),
-        (stop("((gain > threshold) * torch.arange(1, H + 1)[:, None]).max(dim=0).values"),
-         "*last* cycle"),
-        (stop(f"({GO_ON} + 1).clamp(max=H)"), "One cycle too many"),
-        (stop(f"({GO_ON} - 1).clamp(min=0)"), "One cycle too few"),
-        (stop("(gain >= threshold).cumprod(dim=0).sum(dim=0)"), "only equals the threshold"),
-        (stop("(gain <= threshold).cumprod(dim=0).sum(dim=0)"), "other way round"),
-        (stop("(gain <= threshold).int().argmax(dim=0)"), "argmax gives 0"),
-        (stop("(gain.mean(dim=1) > threshold).int().cumprod(dim=0).sum().expand(gain.shape[1])"),
-         "*mean* gain"),
-        (stop(f"{GO_ON}.max().expand(gain.shape[1])"), "until the last one stops"),
-        (stop("(gain > threshold).cumprod(dim=1).sum(dim=0)"), "along the problems"),
-        (stop("torch.full((gain.shape[1],), H)"), "last one stops"),
-        (stop("(errors[:-1] - errors[1:] > threshold).cumprod(dim=0).sum(dim=0)"), "actual gain"),
-        (stop("(gain.abs() > threshold).cumprod(dim=0).sum(dim=0)"), "absolute value of the gain"),
-        (stop("errors.argmin(dim=0)"), "best cycle"),
-        (stop("(gain > 2 * threshold + 0.1).cumprod(dim=0).sum(dim=0)"), "Predicted gains"),
-        (stop(GO_ON, row="(used + 1).clamp(max=H)"), "one cycle later"),
-        (stop(GO_ON, row="(used - 1).clamp(min=0)"), "one cycle earlier"),
-        (stop(GO_ON, row="used - 1"), "one cycle earlier"),
-        (stop(GO_ON, row="H"), "after the last cycle"),
-        (stop(GO_ON, row="0"), "of the first proposal"),
-        (lambda errors, gain, t: (stop_when(errors, gain, t)[0], errors.min(dim=0).values),
-         "smallest, wherever"),
-        (lambda errors, gain, t: (stop_when(errors, gain, t)[0], -errors[0]), "take row cycles"),
-        (lambda *p: (stop_when(*p)[0], p[0][stop_when(*p)[0]]), "whole rows"),
-        (lambda *p: (stop_when(*p)[0].double(), stop_when(*p)[1]), "int64"),
-        (lambda *p: tuple(value.double().mean() for value in stop_when(*p)), "single number"),
-        (lambda *p: stop_when(*p)[0], "two things"),
-        (lambda errors, gain, t: stop_when(errors.T, gain.T, t), "wrong axis"),
-        (lambda errors, gain, t: ((gain > t).cumprod(dim=0), errors[0]), "which cycles are run"),
+    checks.forgetful: [
+        (forgetful(z_H="z_H", z_L="z_L"), "Both latents are carried on"),
+        (forgetful(z_H="z_H"), "z_H is still carried on"),
+        (forgetful(z_L="z_L"), "z_L is still carried on"),
+        (forgetful(scaled="u"), "scaled controls"),
+        (forgetful(scaled="z_H"), "not a latent"),
+        (forgetful(cycles="1"), "That is one cycle; run"),
+        (forgetful(cycles="cycles + 1"), "too many"),
+        (forgetful(cycles="0"), "first proposal"),
+        (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-4"),
+        (forgetful(z_H="0 * z_H"), "first control of the first problem"),
     ],
-    checks.proportional: [
-        (proportional(direction="e"), "still has the size"),
-        (proportional(size="e.abs()", logarithm="e.abs()[:, :1].log() / 4", correction="d"),
+    checks.fit_look: [
+        (lambda *given: fit_look(*given).T, "transposed"),
+        (lambda *given: fit_look(*given)[0], "a matrix [2, 15]"),
+        (lambda *given: -fit_look(*given), "reversed"),
+        (lambda system, *_: -torch.linalg.pinv(system.controllability_matrix(15)).T, "*this*"),
+        (fit_look_without_simulating, "After one look with your K"),
+        (fit_look_to_four, "Use all problems"),
+    ],
+    checks.error_scaled: [
+        (error_scaled(direction="e"), "still has the size"),
+        (error_scaled(size="e.abs()", logarithm="e.abs()[:, :1].log() / 4", correction="d"),
          "not for each component"),
-        (proportional(size="(e.square().sum() + 1e-12).sqrt()",
+        (error_scaled(size="(e.square().sum() + 1e-12).sqrt()",
                       logarithm="size.log()[None, None] / 4"), "whole batch"),
-        (proportional(size="(e.square().sum(dim=0) + 1e-12).sqrt()", logarithm="size[:1].log() / 4",
+        (error_scaled(size="(e.square().sum(dim=0) + 1e-12).sqrt()", logarithm="size[:1].log() / 4",
                       correction="size[:1] * d"), "wrong axis"),
-        (proportional(size="e.square().sum(dim=1, keepdim=True) + 1e-12"), "root is forgotten"),
-        (proportional(size="(e.square().mean(dim=1, keepdim=True) + 1e-12).sqrt()"),
+        (error_scaled(size="e.square().sum(dim=1, keepdim=True) + 1e-12"), "root is forgotten"),
+        (error_scaled(size="(e.square().mean(dim=1, keepdim=True) + 1e-12).sqrt()"),
          "mean of the two squares"),
-        (proportional(size="e.abs().sum(dim=1, keepdim=True)"), "absolute values"),
-        (proportional(direction="-e / size"), "other way"),
-        (proportional(direction="(e / size).flip(1)"), "first two columns"),
-        (proportional(logarithm="size.log10() / 4"), "base 10"),
-        (proportional(logarithm="size.log2() / 4"), "base 2"),
-        (proportional(logarithm="size.log()"), "divided by 4"),
-        (proportional(logarithm="(size / 4).log()"), "divide the logarithm itself"),
-        (proportional(logarithm="size.log1p() / 4"), "log1p"),
-        (proportional(logarithm="size"), "*logarithm*"),
-        (proportional(logarithm="size.log() / 3"), "third column"),
-        (proportional(correction="d"), "multiply it by the size"),
-        (proportional(correction="d / size"), "do not divide"),
-        (proportional(correction="d + size"), "multiply the two"),
-        (proportional(correction="2 * size * d"), "size times"),
-        (proportional(size="e.norm(dim=1, keepdim=True)"), "NaN or infinity"),
-        (proportional(size="e.square().sum(dim=1, keepdim=True).sqrt() + 1e-12"),
+        (error_scaled(size="e.abs().sum(dim=1, keepdim=True)"), "absolute values"),
+        (error_scaled(direction="-e / size"), "other way"),
+        (error_scaled(direction="(e / size).flip(1)"), "first two columns"),
+        (error_scaled(logarithm="size.log10() / 4"), "base 10"),
+        (error_scaled(logarithm="size.log2() / 4"), "base 2"),
+        (error_scaled(logarithm="size.log()"), "divided by 4"),
+        (error_scaled(logarithm="(size / 4).log()"), "divide the logarithm itself"),
+        (error_scaled(logarithm="size.log1p() / 4"), "log1p"),
+        (error_scaled(logarithm="size"), "*logarithm*"),
+        (error_scaled(logarithm="size.log() / 3"), "third column"),
+        (error_scaled(correction="d"), "multiply it by the size"),
+        (error_scaled(correction="d / size"), "do not divide"),
+        (error_scaled(correction="d + size"), "multiply the two"),
+        (error_scaled(correction="2 * size * d"), "size times"),
+        (error_scaled(size="e.norm(dim=1, keepdim=True)"), "NaN or infinity"),
+        (error_scaled(size="e.square().sum(dim=1, keepdim=True).sqrt() + 1e-12"),
          "gradient is NaN"),
-        (proportional(direction="torch.where(size > 1e-5, e / e.norm(dim=1, keepdim=True), 0)"),
+        (error_scaled(direction="torch.where(size > 1e-5, e / e.norm(dim=1, keepdim=True), 0)"),
          "gradient is NaN"),
-        (proportional(size="e.norm(dim=1, keepdim=True) + 1e-12"), "outside the root"),
-        (proportional(size="e.norm(dim=1, keepdim=True) + 1e-6"), "outside the root"),
-        (proportional(size="(e.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()"),
+        (error_scaled(size="e.norm(dim=1, keepdim=True) + 1e-12"), "outside the root"),
+        (error_scaled(size="e.norm(dim=1, keepdim=True) + 1e-6"), "outside the root"),
+        (error_scaled(size="(e.square().sum(dim=1, keepdim=True) + 1e-10).sqrt()"),
          "1e-10 under the root"),
-        (proportional(size="e.norm(dim=1, keepdim=True).clamp(min=1e-6)"), "cut the size off"),
-        (proportional(size="(e.square().sum(dim=1, keepdim=True) + 1e-12).sqrt().detach()"),
+        (error_scaled(size="(e.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()"),
+         "1e-08 under"),
+        (error_scaled(size="e.norm(dim=1, keepdim=True).clamp(min=1e-6)"), "cut the size off"),
+        (error_scaled(size="(e.square().sum(dim=1, keepdim=True) + 1e-12).sqrt().detach()"),
          "size is detached"),
-        (proportional(correction="size.detach() * d"), "in the correction the size is detached"),
-        (lambda e, d: proportional()(e.detach(), d), "detach, item or numpy"),
-        (proportional(logarithm="torch.where(e.abs().sum(dim=1)[:, None] > 0, size.log() / 4, 0)"),
+        (error_scaled(correction="size.detach() * d"), "in the correction the size is detached"),
+        (lambda e, d: error_scaled()(e.detach(), d), "detach, item or numpy"),
+        (error_scaled(logarithm="torch.where(e.abs().sum(dim=1)[:, None] > 0, size.log() / 4, 0)"),
          "separate case"),
-        (lambda e, d: tuple(value.detach().numpy() for value in proportional()(e, d)),
+        (lambda e, d: tuple(value.detach().numpy() for value in error_scaled()(e, d)),
          "Return tensors"),
-        (lambda e, d: (proportional()(e, d)[0][:, [2, 0, 1]], proportional()(e, d)[1]),
+        (lambda e, d: (error_scaled()(e, d)[0][:, [2, 0, 1]], error_scaled()(e, d)[1]),
          "logarithm comes last"),
-        (lambda e, d: (proportional()(e, d)[0][:, :2], proportional()(e, d)[1]), "two columns"),
-        (lambda e, d: proportional()(e, d)[::-1], "swapped"),
-        (lambda e, d: proportional()(e, d)[0], "two things"),
+        (lambda e, d: (error_scaled()(e, d)[0][:, :2], error_scaled()(e, d)[1]), "two columns"),
+        (lambda e, d: error_scaled()(e, d)[::-1], "swapped"),
+        (lambda e, d: error_scaled()(e, d)[0], "two things"),
     ],
 }

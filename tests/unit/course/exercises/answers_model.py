@@ -1,67 +1,79 @@
 """Answers to chapter 3's exercises: right ones, and wrong ones with a part of the message."""
 
+import copy
+
+import numpy as np
+import torch
 from torch import nn
 
 from trc_lib.course.exercises import model as checks
+from trc_lib.systems import DoubleIntegrator
 
 
-def one_cycle(model, z_initial, z_H, z_L, controls, error):
-    x = z_initial + model.control_embedding(controls) + model.error_embedding(error)
-    for _ in range(model.config.L_cycles):
-        z_L = model.block(z_L + z_H + x)
-    z_H = model.block(z_H + z_L)
-    return z_H, z_L, controls + model.decoder(z_H)
+def final_states(model, x0, xT):
+    """x_N - x_T of every answer, [H+1, batch, 2]."""
+    with torch.no_grad():
+        answers = model(x0, xT)["cycle_controls"].double()
+    starts = x0.expand(len(answers), -1, -1)
+    return DoubleIntegrator().rollout(starts, answers)[:, :, -1] - xT
 
 
-def cycle(steps=0, always=None, error_sign=1, L="z_L + z_H + x", H="z_H + z_L",
-          x="z_initial + model.control_embedding(controls) + model.error_embedding(error)",
-          end="controls + model.decoder(z_H)", H_first=False, H_inside=False, residual=False):
-    """A one_cycle of the network's own parts, with the mistakes that are given."""
-    def answer(model, z_initial, z_H, z_L, controls, error):
-        names = {"model": model, "z_initial": z_initial, "z_H": z_H, "z_L": z_L, "old_H": z_H,
-                 "controls": controls, "error": error_sign * error}
-        names["x"] = eval(x, names)
-
-        def update(name, inside):
-            names[name] = model.block(eval(inside, names)) + (names[name] if residual else 0)
-
-        if H_first:
-            update("z_H", H)
-        for _ in range(always or model.config.L_cycles + steps):
-            update("z_L", L)
-            if H_inside:
-                update("z_H", H)
-        if not H_first and not H_inside:
-            update("z_H", H)
-        return names["z_H"], names["z_L"], eval(end, names)
+def wires(say="controls", cuts=((), ("error",), ("control",)), own=copy.deepcopy, form=np.stack,
+          measure=lambda off: off.norm(dim=-1).mean(dim=-1), bias=False):
+    """A cut_a_wire that is given what it cuts in each row, and how it measures."""
+    def answer(model, x0, xT):
+        rows = []
+        for cut in cuts:
+            network = own(model)
+            for name in cut:
+                embedding = getattr(network, f"{name}_embedding")
+                for parameter in embedding.parameters() if bias else (embedding.weight,):
+                    nn.init.zeros_(parameter)
+            rows.append(measure(final_states(network, x0, xT)))
+        return say, form(rows)
     return answer
 
 
-def in_place(model, z_initial, z_H, z_L, controls, error):
-    z_H, z_L, new = one_cycle(model, z_initial, z_H, z_L, controls, error)
-    controls += (new - controls).detach()
-    return z_H, z_L, controls
-
-
-def swapped(*arguments):
-    z_H, z_L, controls = one_cycle(*arguments)
-    return z_L, z_H, controls
-
-
-def dead_parameters(module, loss):
+def dead_rows(module, loss):
     module.zero_grad()
     loss(module).backward()
-    return {name for name, p in module.named_parameters() if p.grad is None or not p.grad.any()}
+    dead = {}
+    for name, p in module.named_parameters():
+        gradient = torch.zeros_like(p) if p.grad is None else p.grad
+        rows = [i for i, row in enumerate(gradient) if not row.any()]
+        if rows:
+            dead[name] = rows
+    return dead
 
 
-def audit(dead, clear=True, returned=set):
-    """A dead_parameters with another test of a gradient."""
+def audit(dead=lambda row: not row.any(), none=True, clear=True, form=list, skip=False):
+    """A dead_rows with another test of a row's gradient; ``none``: what a missing one counts."""
     def answer(module, loss):
         if clear:
             module.zero_grad()
         loss(module).backward()
-        return returned(name for name, p in module.named_parameters() if dead(p.grad))
+        found = {}
+        for name, p in module.named_parameters():
+            if p.grad is None:
+                rows = list(range(len(p))) if none else []
+            else:
+                rows = [i for i in range(len(p)) if dead(p.grad[i])]
+            if not skip or len(rows) == len(p):
+                found[name] = form(rows)
+        return found
     return answer
+
+
+def fails_on_none(module, loss):
+    module.zero_grad()
+    loss(module).backward()
+    return {name: [i for i, row in enumerate(p.grad) if not row.any()]
+            for name, p in module.named_parameters()}
+
+
+def renamed(rename):
+    return lambda module, loss: {rename(name): rows
+                                 for name, rows in dead_rows(module, loss).items()}
 
 
 def weights(part):
@@ -89,54 +101,56 @@ def work(first=1, embeddings=None, error=None, decoder=None, block=None, size=we
 
 
 RIGHT = {
-    checks.one_cycle: [one_cycle, cycle()],
-    checks.dead_parameters: [dead_parameters],
-    checks.multiply_adds: [multiply_adds, work()],
+    checks.cut_a_wire: [
+        wires(),
+        wires("error", form=lambda rows: [row.tolist() for row in rows]),
+        wires("Controls", form=lambda rows: torch.stack(rows).float()),
+        wires(bias=True),
+    ],
+    checks.dead_rows: [dead_rows, audit(), audit(form=tuple), audit(form=set), audit(form=np.array),
+                       audit(form=torch.tensor)],
+    checks.multiply_adds: [multiply_adds, work(), lambda *given: [multiply_adds(*given)],
+                           lambda *given: torch.tensor(float(multiply_adds(*given)))],
 }
 
 WRONG = {
-    checks.one_cycle: [
-        (cycle(steps=-1), "too few"),
-        (cycle(steps=1), "too often"),
-        (cycle(always=4), "always run 4"),
-        (cycle(H="z_H + z_L + x"), "is given x"),
-        (cycle(H="z_L"), "old z_H"),
-        (cycle(L="z_L + z_H"), "lacks x"),
-        (cycle(L="z_L + x"), "lacks z_H"),
-        (cycle(L="z_H + x"), "old z_L"),
-        (cycle(x="z_initial + model.control_embedding(controls)"), "embedded error"),
-        (cycle(x="z_initial + model.error_embedding(error)"), "embedded controls"),
-        (cycle(x="model.control_embedding(controls) + model.error_embedding(error)"),
-         "lacks z_initial"),
-        (cycle(error_sign=-1), "flipped"),
-        (cycle(end="model.decoder(z_H)"), "replaces"),
-        (cycle(end="controls - model.decoder(z_H)"), "subtracted"),
-        (cycle(end="controls + model.decoder(z_L)"), "given z_L"),
-        (cycle(end="controls + model.decoder(old_H)"), "given the old z_H"),
-        (cycle(H_first=True), "before the L steps"),
-        (cycle(H_inside=True), "inside of the inner loop"),
-        (cycle(residual=True), "added it inside already"),
-        (cycle(end="controls + 2 * model.decoder(z_H)"), "first thing that goes wrong is controls"),
-        (cycle(end="(controls + model.decoder(z_H)).detach()"), "No gradient"),
-        (cycle(end="(controls + model.decoder(z_H))[..., None]"), "[6, 15]"),
-        (in_place, "in place"),
-        (swapped, "another order"),
-        (lambda *arguments: one_cycle(*arguments)[2], "three things"),
+    checks.cut_a_wire: [
+        (wires("both"), "say one of"),
+        (wires(own=lambda model: model), "Work on a copy"),
+        (wires(form=lambda rows: np.stack(rows).T), "other way round"),
+        (wires(form=lambda rows: np.stack(rows)[:, 1:]), "first proposal counts"),
+        (wires(cuts=(("error",), ("control",))), "The first row is the whole network"),
+        (wires(cuts=((), ("control",), ("error",))), "swapped"),
+        (wires(cuts=((), ("error",), ("error", "control"))), "both wires are cut"),
+        (wires(cuts=((), (), ())), "Nothing was cut"),
+        (wires(form=lambda rows: np.stack(rows)[:, ::-1]), "in reverse"),
+        (wires(measure=lambda off: off.norm(dim=-1).amax(dim=-1)), "largest"),
+        (wires(measure=lambda off: off.square().sum(dim=-1).mean(dim=-1)), "means of squares"),
+        (wires(measure=lambda off: off.square().mean(dim=(1, 2))), "means of squares"),
+        (wires(measure=lambda off: off[..., 0].abs().mean(dim=-1)), "position only"),
+        (wires(measure=lambda off: off.norm(dim=-1).median(dim=-1).values), "measured here"),
+        (wires(measure=lambda off: off.mean(dim=(1, 2)) * 0), "positive"),
+        (lambda model, x0, xT: "error", "two things"),
     ],
-    checks.dead_parameters: [
-        (audit(lambda grad: grad is None), "all zeros"),
-        (audit(lambda grad: grad is not None and not grad.any()), "None"),
-        (audit(lambda grad: not grad.any()), "Ask for None first"),
-        (audit(lambda grad: grad is not None and grad.any()), "wrong way round"),
-        (audit(lambda grad: grad is None or grad.sum() == 0), "sums to zero"),
-        (audit(lambda grad: grad is None or (grad == 0).any()), "all of its numbers"),
-        (audit(lambda grad: grad is None or grad.max() <= 0), "negative"),
-        (audit(lambda grad: grad is None or not grad.any(), clear=False), "left over"),
-        (lambda module, loss: len(dead_parameters(module, loss)), "set of names"),
-        (lambda module, loss: set(map(dict(module.named_parameters()).get,
-                                      dead_parameters(module, loss))),
-         "not the parameters"),
-        (lambda module, loss: dead_parameters(module, loss) | {"spare"}, "no parameter 'spare'"),
+    checks.dead_rows: [
+        (audit(none=False), "None"),
+        (fails_on_none, "Ask for None first"),
+        (audit(lambda row: False), "all zeros"),
+        (audit(skip=True), "You miss row 1 of 'sparse'"),
+        (audit(lambda row: row.any(), none=False), "wrong way round"),
+        (audit(lambda row: row.sum() == 0), "sums to zero"),
+        (audit(lambda row: (row == 0).any()), "all of its numbers"),
+        (audit(lambda row: row.max() <= 0), "negative"),
+        (audit(clear=False), "left over"),
+        (lambda module, loss: set(dead_rows(module, loss)), "Return a dictionary"),
+        (lambda module, loss: {p: [0] for p in module.parameters()}, "not the parameters"),
+        (lambda module, loss: dead_rows(module, loss) | {"spare": [0]}, "no parameter 'spare'"),
+        (renamed(str.upper), "its name is 'sparse'"),
+        (lambda module, loss: {name: len(rows) for name, rows in dead_rows(module, loss).items()},
+         "a list of numbers"),
+        (lambda module, loss: {name: [4] for name in dead_rows(module, loss)}, "from 0 to"),
+        (lambda module, loss: {name: [True] * len(p) for name, p in module.named_parameters()},
+         "truth value"),
     ],
     checks.multiply_adds: [
         (work(block="H * L"), "too"),
@@ -153,5 +167,6 @@ WRONG = {
         (lambda *arguments: 2 * multiply_adds(*arguments), "Twice"),
         (lambda model, H, L: multiply_adds(model, model.config.H_cycles, 1), "model.config"),
         (lambda *arguments: multiply_adds(*arguments) + 7, "Which parts"),
+        (lambda *arguments: multiply_adds(*arguments) + 0.5, "not a whole number"),
     ],
 }

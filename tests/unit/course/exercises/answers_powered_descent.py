@@ -1,22 +1,18 @@
 """Answers to chapter 11's exercises: right ones, and wrong ones with a part of the message."""
 
+import dataclasses
 import math
 
 import numpy as np
 import torch
 
 from trc_lib.course.exercises import powered_descent as checks
+from trc_lib.teachers.powered_descent import PoweredDescent
 
 
 def of(parameters, expression):
     """An answer with these parameters that returns the value of an expression."""
     return eval(f"lambda {parameters}: {expression}", {"math": math, "np": np, "torch": torch})
-
-
-# ------------------------------------------------------------------ burn_rate
-
-def rate(expression):
-    return of("isp, g, cant", expression)
 
 
 # ------------------------------------------------------------------ into_the_ring
@@ -101,56 +97,59 @@ def spoils_states(states, thrusts, h, craft):
     return set()
 
 
-# ------------------------------------------------------------------ hovering
+# ------------------------------------------------------------------ upright
 
-def hover(expression):
-    return of("mass, t, g, rate", expression)
+def best(pointing="most_tilt", start=checks.START, value="fuel", none="math.nan"):
+    """The fuel of the best landing with this limit of the tilt."""
+    def answer(most_tilt):
+        limit = eval(pointing, {"math": math, "most_tilt": most_tilt})
+        craft = dataclasses.replace(checks.CRAFT, pointing=limit)
+        found = PoweredDescent(craft, 20).best(start)
+        names = {"math": math, "np": np, "torch": torch, "fuel": found.fuel, "start": start}
+        return eval(value if found.status == "optimal" else none, names | {"found": found})
+    return answer
 
 
-def hover_by_steps(mass, seconds, gravity, burn_rate):
-    left = mass
-    for _ in range(2000):
-        left -= burn_rate * left * gravity * seconds / 2000
-    return mass - left
+def scan(*times, limit=True):
+    """The least fuel of these times of flight, with 20 steps."""
+    def answer(most_tilt):
+        craft = dataclasses.replace(checks.CRAFT, pointing=most_tilt if limit else 180.0)
+        program = PoweredDescent(craft, 20)
+        fuels = [program.solve(checks.START, float(time)).fuel for time in range(*times)]
+        return np.nanmin(fuels) if np.isfinite(fuels).any() else np.nan
+    return answer
+
+
+# ------------------------------------------------------------------ how_often
+
+def shares(*values):
+    """An answer that measured these, for 2, 5, 10 and 20 s."""
+    return lambda every: dict(zip((2.0, 5.0, 10.0, 20.0), values))[every]
 
 
 RIGHT = {
-    checks.burn_rate: [
-        rate("1 / (isp * g * math.cos(math.radians(cant)))"),
-        rate("np.array(1 / isp / g) / np.cos(np.deg2rad(cant))"),
-        rate("1 / (isp * g * torch.cos(torch.deg2rad(torch.tensor(cant))))"),
-    ],
     checks.into_the_ring: [
-        ring_by_loop, ring_in_torch,
+        ring_by_loop, ring_in_torch, lambda *given: np.float32(ring_by_loop(*given)),
+        lambda *given: tuple(map(tuple, ring_by_loop(*given))),
         ring("T * (size.clip(least, most) / size)"),
         ring("np.where(size < least, T / size * least, np.where(size > most, T / size * most, T))"),
     ],
     checks.faults: [audit(), audit(form=list), audit(form=frozenset), audit(form=tuple),
-                    audit_by_loop],
-    checks.hovering: [
-        hover("mass * (1 - math.exp(-rate * g * t))"),
-        hover("mass - mass * np.exp(-rate * g * np.array(t))"),
-        hover("-mass * torch.expm1(torch.tensor(-rate * g * t))"),
-        hover_by_steps,
+                    audit(form=lambda names: np.array([*names])), audit(form=iter),
+                    audit(form=lambda names: dict.fromkeys(names).keys()), audit_by_loop],
+    checks.upright: [
+        best(), scan(44, 104, 2),
+        best(value="[np.float32(fuel)]", none="np.array([np.nan])"),
+        best(value="torch.tensor([fuel])", none="torch.tensor(math.inf)"),
+    ],
+    checks.how_often: [
+        shares(0.98, 0.93, 0.63, 0.2), shares(1.0, 0.975, 0.5, 0.3), shares(1, 1, 0.7, 0),
+        lambda every: torch.tensor([0.95 - max(every - 5, 0) / 20]),
+        lambda every: np.float32(0.95 - max(every - 5, 0) / 20),
     ],
 }
 
 WRONG = {
-    checks.burn_rate: [
-        (rate("1 / (isp * g)"), "cosine of the cant is missing"),
-        (rate("math.cos(math.radians(cant)) / (isp * g)"), "*divide*"),
-        (rate("1 / (isp * g * math.cos(cant))"), "math.radians"),
-        (rate("1 / (isp * g * math.sin(math.radians(cant)))"), "sine"),
-        (rate("1 / (isp * math.cos(math.radians(cant)))"), "standard gravity is missing"),
-        (rate("g / (isp * math.cos(math.radians(cant)))"), "Divide by the standard gravity"),
-        (rate("isp * g * math.cos(math.radians(cant))"), "inverse"),
-        (rate("isp / (g * math.cos(math.radians(cant)))"), "divide by isp"),
-        (rate("6 / (isp * g * math.cos(math.radians(cant)))"), "over six"),
-        (rate("-1 / (isp * g * math.cos(math.radians(cant)))"), "positive"),
-        (rate("1.01 / (isp * g * math.cos(math.radians(cant)))"), "it should be"),
-        (rate("1 / (225 * 9.807 * math.cos(math.radians(27)))"), "it should be"),
-        (rate("[1, 2]"), "it should have"),
-    ],
     checks.into_the_ring: [
         (ring("T * np.minimum(1, most / size)"), "Only the upper"),
         (ring("T * np.maximum(1, least / size)"), "Only the lower"),
@@ -170,15 +169,16 @@ WRONG = {
         (ring("T * (size.clip(least, most) / size)", "0 * up"), "stays zero"),
         (ring("T * (size.clip(least, most) / size)", "-up"), "straight up"),
         (of("T, least, most", "np.linalg.norm(T, axis=1).clip(least, most)"), "Those are lengths"),
-        (ring_with_nan, "NaN"),
+        (ring_with_nan, "NaN"), (of("T, least, most", "'long'"), "not text"),
         (spoils_thrust, "changed in place"),
     ],
     checks.faults: [
         (audit(ring="over.max() > 1e-3"), "upper limit alone"),
         (audit(ring="under.max() > 1e-3"), "lower limit alone"),
         (audit(ring="max(over.max(), under.max()) > 0"), "Landing 1 (sound, with rounding"),
-        (audit(ring="max(over[-1], under[-1]) > 1e-3"), "not at the last alone"),
-        (audit(ring="not craft.least_thrust < size.mean() < craft.most_thrust"), "the mean"),
+        (audit(ring="max(over[-1], under[-1]) > 1e-3"), "every step or node"),
+        (audit(ring="not craft.least_thrust < size.mean() < craft.most_thrust"),
+         "every step or node"),
         (audit(ring="(abs(thrusts[:, 2]) < craft.least_thrust).any()"), "wrongly find"),
         (audit(fuel="abs(fall.sum() - burnt.sum()) > 1e-3 * burnt.sum()"), "may cancel"),
         (audit(fuel="(fall != burnt).any()"), "for rounding"),
@@ -187,7 +187,7 @@ WRONG = {
         (audit(fuel="abs(fall[-1] - burnt[-1]) > 1e-3 * burnt[-1]"), "not at the last alone"),
         (audit(fuel="abs(fall / burnt * math.cos(0.5) - 1).max() > 1e-3"), "kg (+0.00%)"),
         (audit(slope="(z < math.tan(craft.glide_slope) * away - 0.1).any()"), "in degrees"),
-        (audit(slope="z[-1] < tan * away[-1] - 0.1"), "not at the last alone"),
+        (audit(slope="z[-1] < tan * away[-1] - 0.1"), "every step or node"),
         (audit(slope="(z < tan * abs(x) - 0.1).any()"), "crossrange"),
         (audit(slope="(z < tan * away).any()"), "0.04 m below the slope"),
         (audit(slope="(z < tan * norm(states[:, :3], axis=1) - 0.1).any()"),
@@ -196,7 +196,8 @@ WRONG = {
         (audit(target="norm(end[3:6]) > 0.5"), "position at the end counts"),
         (audit(target="(abs(end[:3]) > 1).any() or (abs(end[3:6]) > 0.5).any()"), "components"),
         (audit(target="norm(end[:6]) > 0"), "for rounding"),
-        (audit(target="False"), "it ends 134.5"),
+        (audit(target="False"), "never find the fault \"target\""),
+        (audit(slope="False"), "never find the fault \"glide slope\""),
         (of("*problem", "set()"), "no fault in any"),
         (of("*problem", "{'ring', 'fuel', 'glide slope', 'target'}"), "every fault in every"),
         (of("*problem", "'ring'"), "even of one"),
@@ -205,18 +206,34 @@ WRONG = {
         (of("*problem", "[['ring']]"), "none of the rules"),
         (spoils_states, "changed in place"),
     ],
-    checks.hovering: [
-        (hover("mass * rate * g * t"), "constant mass"),
-        (hover("mass * (1 - math.exp(-g * t))"), "burn rate is missing"),
-        (hover("mass * g * t"), "burn rate is missing"),
-        (hover("mass * (1 - math.exp(-rate * t))"), "Gravity is missing"),
-        (hover("mass * math.exp(-rate * g * t)"), "*left*"),
-        (hover("mass * (math.exp(-rate * g * t) - 1)"), "sign is reversed"),
-        (hover("mass * (math.exp(rate * g * t) - 1)"), "exponent"),
-        (hover("mass * (1 - math.exp(-rate * g ** 2 * t))"), "twice"),
-        (hover("1 - math.exp(-rate * g * t)"), "multiply by the mass"),
-        (hover("rate * g * mass"), "at the beginning"),
-        (hover("2 * mass * (1 - math.exp(-rate * g * t))"), "it should be"),
-        (hover("'much'"), "should be a number"),
+    checks.upright: [
+        (best("180.0"), "Is your rule in the list"),
+        (best("180.0"), "burns less than 287.5"),
+        (best("math.degrees(math.acos(math.cos(most_tilt)))"), "takes radians"),
+        (best("90 - most_tilt"), "For 30 degrees"),
+        (scan(44, 104, 2, limit=False), "burns less than"),
+        (scan(40, 104, 12), "more times of flight"),
+        (scan(44, 60, 2), "you find no landing; there is one"),
+        (best(none="found.fuel"), "there is no such landing"),
+        (best(none="390.0"), "there is none"),
+        (best(none="start[6]"), "exp(-inf)"),
+        (best(value="start[6] - fuel"), "*left*"),
+        (best(value="math.nan"), "there is one"),
+        (best(value="-fuel"), "burns less than"),
+        (best(value="[fuel, fuel]"), "The fuel"),
+        (best(value="'much'"), "should be a number"),
+    ],
+    checks.how_often: [
+        (shares(98, 93, 63, 20), "not per cent"),
+        (shares(39, 37, 25, 8), "not the count"),
+        (shares(0.02, 0.07, 0.37, 0.8), "does *not* land"),
+        (shares(0.93, 0.93, 0.93, 0.93), "reach landing.descend"),
+        (shares(0, 0, 0, 0), "guess=None"),
+        (shares(0.9, 0.6, 0.4, 0.2), "every 5 s the share should be"),
+        (shares(1, 1, 1, 0.9), "every 10 s the share should be"),
+        (shares(0.98, 0.93, 0.63, 0.7), "every 20 s the share should be"),
+        (shares(-0.1, 0.9, 0.6, 0.2), "not negative"),
+        (lambda every: [0.9, 0.8], "The share"),
+        (lambda every: "most", "should be a number"),
     ],
 }

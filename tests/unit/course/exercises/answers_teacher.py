@@ -13,6 +13,39 @@ def null_projector(C):
     return np.eye(C.shape[1]) - C.T @ np.linalg.solve(C @ C.T, C)
 
 
+def end_moving_shares(C, optimum, noise, guesses=(0.5, 0.5, 0.5), late=None, of=np.square):
+    P = null_projector(C)
+    late = np.append(0, optimum[:-1]) if late is None else late(optimum)
+    shares = []
+    for w in (-0.1 * optimum, late - optimum, noise):
+        shares.append(of(np.linalg.norm(w - w @ P)) / of(np.linalg.norm(w)))
+    return guesses, shares
+
+
+def exactly(x0, xT, T, tolerance):
+    """One step more where the formula gives a whole number."""
+    way = abs(xT[0] - x0[0] - x0[1] * T - (xT[1] - x0[1]) * T / 2)
+    return int((way / tolerance) ** 0.5) + 1
+
+
+def mean_of_shares(C, optimum, noise):
+    off = noise - noise @ null_projector(C)
+    guesses, shares = end_moving_shares(C, optimum, noise)
+    shares[2] = ((off**2).sum(axis=1) / (noise**2).sum(axis=1)).mean()
+    return torch.tensor(guesses), np.float32(shares)
+
+
+def other_share(C, optimum, noise):
+    guesses, shares = end_moving_shares(C, optimum, noise)
+    return guesses, 1 - np.array(shares)
+
+
+def of_the_pushes(C, optimum, noise):
+    guesses, shares = end_moving_shares(C, optimum, noise)
+    shares[2] = end_moving_shares(C, optimum, noise + optimum)[1][2]
+    return guesses, shares
+
+
 def enough_steps(x0, xT, T, tolerance, rounded=math.ceil, power=0.5, coast=1, turn=-0.5, least=1):
     way = abs(xT[0] - x0[0] - coast * x0[1] * T + turn * (xT[1] - x0[1]) * T)
     return max(least, rounded((way / tolerance) ** power))
@@ -66,11 +99,24 @@ RIGHT = {
         lambda C: torch.from_numpy(null_projector(C)).requires_grad_(),
         lambda C: null_projector(C.astype(np.float32)),
     ],
-    teacher.enough_steps: [enough_steps, lambda *p: [enough_steps(*p)]],
-    teacher.least_energy: [least_energy, lambda *p: least_energy(*p).astype(np.float32)],
+    teacher.end_moving_shares: [
+        end_moving_shares,
+        mean_of_shares,
+        lambda *p: [list(part) for part in end_moving_shares(*p)],
+    ],
+    teacher.enough_steps: [
+        enough_steps,
+        lambda *p: [enough_steps(*p)],
+        lambda *p: np.float32(enough_steps(*p)),
+        lambda *p: torch.tensor([enough_steps(*p)]),
+    ],
+    teacher.least_energy: [least_energy, lambda *p: least_energy(*p).astype(np.float32),
+                           lambda *p: least_energy(*p).tolist()],
     teacher.least_cost: [
         least_cost,
         lambda C, d, r: np.linalg.pinv(C / np.sqrt(r)) @ d / np.sqrt(r),
+        lambda *p: least_cost(*p).tolist(),
+        lambda *p: torch.from_numpy(least_cost(*p)),
     ],
 }
 
@@ -81,11 +127,23 @@ WRONG = {
         (lambda C: np.eye(C.shape[1]) - C.T @ C, "orthonormal"),
         (lambda C: np.eye(len(C)) - C @ np.linalg.pinv(C), "states"),
         (lambda C: -null_projector(C), "sign"),
-        (lambda C: 2 * null_projector(C), "twice"),
+        (lambda C: 2 * null_projector(C), "Twice"),
         (lambda C: np.eye(C.shape[1]), "moves the end"),
         (slanted_projector, "oblique"),
         (one_direction, "too much"),
         (lambda C: "P", "array of numbers"),
+    ],
+    teacher.end_moving_shares: [
+        (other_share, "moves nothing"),
+        (lambda *p: end_moving_shares(*p, of=lambda length: length), "square the lengths"),
+        (lambda *p: end_moving_shares(*p, late=lambda u: np.roll(u, 1)), "np.roll"),
+        (lambda *p: end_moving_shares(*p, late=lambda u: u + np.append(0, u[:-1])), "share of the"),
+        (lambda *p: end_moving_shares(*p, late=lambda u: np.append([0, 0], u[:-2])), "you measure"),
+        (of_the_pushes, "share of the pushes"),
+        (lambda *p: end_moving_shares(*p)[1], "Return two things"),
+        (lambda *p: (None, end_moving_shares(*p)[1]), "guesses first"),
+        (lambda *p: end_moving_shares(*p, guesses=[50, 20, 10]), "between 0 and 1"),
+        (lambda *p: ((0.5, 0.5), end_moving_shares(*p)[1]), "guesses has shape"),
     ],
     teacher.enough_steps: [
         (lambda *p: enough_steps(*p, rounded=math.floor), "Round up"),
@@ -97,6 +155,8 @@ WRONG = {
         (lambda *p: enough_steps(*p, turn=0.5), "sign"),
         (lambda *p: enough_steps(*p, coast=0, turn=0), "velocities"),
         (lambda *p: enough_steps(*p) + 1, "One step too many"),
+        (exactly, "Do not add one"),
+        (lambda *p: str(enough_steps(*p)), "not text"),
         (lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
         (lambda *p: enough_steps(*p, least=0), "at least 1"),
         (lambda *p: 15, "is enough, but so is"),
@@ -117,6 +177,7 @@ WRONG = {
         (mixed_up, "mixed"),
         (wasteful, "times the least energy"),
         (lazy, "more than the least energy"),
+        (lambda *p: 2 * least_energy(*p), "Twice"),
         (lambda *p: 0.9 * least_energy(*p), "have a final error"),
     ],
     teacher.least_cost: [
@@ -130,6 +191,6 @@ WRONG = {
         (lambda C, d, r: -least_cost(C, d, r), "sign"),
         (lambda C, d, r: 2 * least_cost(C, d, r), "should be d"),
         (lambda C, d, r: least_cost(C, d, r + 1), "costs"),
-        (lambda C, d, r: least_cost(C, d, r)[:, None], "shape"),
+        (lambda C, d, r: least_cost(C, d, r)[:, None], "drop the last axis"),
     ],
 }

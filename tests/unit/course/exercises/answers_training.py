@@ -1,37 +1,55 @@
 """Answers to chapter 4's exercises: right ones, and wrong ones with a part of the message."""
 
+import dataclasses
 import itertools
 import math
 
+import numpy as np
+import torch
+
 from trc_lib.course.exercises import training as checks
+from trc_lib.evaluation import final_error
+from trc_lib.model import NoFeedback, TinyRecursiveControl
+from trc_lib.training import TrainConfig, train
 
 
-def cycle_loss(scaled_controls, optimal_controls, control_scale, cycle_weights):
-    difference = scaled_controls * control_scale - optimal_controls
-    return (cycle_weights * difference.square().mean(dim=(1, 2, 3))).sum()
+def look(problems, unseen):
+    recipe, errors = TrainConfig(epochs=8, lr=3e-3, cycle_weight=0.1), []
+    x0, xT = unseen.initial_states[:100], unseen.target_states[:100]
+    some = dataclasses.replace(unseen, initial_states=x0, target_states=xT,
+                               controls=unseen.controls[:100])
+    for feedback in (None, NoFeedback()):
+        for seed in (0, 1):
+            network = TinyRecursiveControl.create_two_level_small(seed=seed, feedback=feedback)
+            train(network, problems, some, dataclasses.replace(recipe, seed=seed), progress=False)
+            controls = network.cpu().solve(x0, xT)
+            errors.append(final_error(unseen.system, x0, xT, controls).mean())
+    return 2, torch.stack(errors).reshape(2, 2)
 
 
-def diagnose(train_losses, eval_losses):
-    if train_losses[-1] > train_losses[0] / 3:
-        return "not learning"
-    if min(eval_losses) > eval_losses[0] / 3:
-        return "different units"
-    return "overfitting" if eval_losses[-1] > 2 * min(eval_losses) else "learning"
+def looks(*errors, factor=3, form=list):
+    return lambda problems, unseen: (factor, form(errors))
+
+
+def reads(train=0.5, evaluated=0.9, rise=3, above=min, of=None, words=str):
+    """A diagnose with other thresholds; ``of``: what the last eval loss is compared with."""
+    def answer(train_losses, eval_losses):
+        if train_losses[-1] > train * train_losses[0]:
+            return words("not learning")
+        if above(eval_losses) > evaluated * eval_losses[0]:
+            return words("different units")
+        lowest = min(eval_losses) if of is None else of(train_losses, eval_losses)
+        return words("overfitting" if eval_losses[-1] >= rise * lowest else "learning")
+    return answer
+
+
+diagnose = reads()
 
 
 def rate_at(step, total_steps, warm_steps, lr):
     if step < warm_steps:
         return lr * (step + 1) / warm_steps
     return lr * (1 + math.cos(math.pi * (step - warm_steps) / (total_steps - warm_steps))) / 2
-
-
-def loss(given):
-    """A cycle_loss that is an expression of c (scaled), u, s (scale), w (weights), d and mse."""
-    def answer(c, u, s, w):
-        d = c * s - u
-        mse = d.square().mean(dim=(1, 2, 3))
-        return eval(given, {"c": c, "u": u, "s": s, "w": w, "d": d, "mse": mse, "all": (1, 2, 3)})
-    return answer
 
 
 def rate(warm="(step + 1) / warm", fall="(1 + cos(pi * (step - warm) / (total - warm))) / 2",
@@ -43,13 +61,8 @@ def rate(warm="(step + 1) / warm", fall="(1 + cos(pi * (step - warm) / (total - 
     return answer
 
 
-def compares_last_with_first(train_losses, eval_losses):
-    said = diagnose(train_losses, eval_losses)
-    return "learning" if said == "overfitting" and eval_losses[-1] < eval_losses[0] else said
-
-
 def fears_bumps(train_losses, eval_losses):
-    bump = any(b > 2 * a for a, b in itertools.pairwise(eval_losses))
+    bump = any(b > 2 * a for a, b in itertools.pairwise(eval_losses[:-1]))
     return "overfitting" if bump else diagnose(train_losses, eval_losses)
 
 
@@ -60,46 +73,51 @@ def wants_equal_losses(train_losses, eval_losses):
 
 
 RIGHT = {
-    checks.cycle_loss: [
-        cycle_loss,
-        lambda c, u, s, w: sum(w[k] * ((c[k] * s - u) ** 2).mean() for k in range(len(w))),
+    checks.look: [
+        look,
+        looks((0.033, 0.034), (0.089, 0.083)),
+        looks((0.02, 0.03), (0.05, 0.04), factor=[1.0], form=np.float32),
     ],
-    checks.read_log: [diagnose],
-    checks.schedule: [rate_at, rate()],
+    checks.read_log: [
+        diagnose, reads(1 / 3, 1 / 3), reads(words=str.upper),
+        reads(words=lambda said: said.replace(" ", "_")),
+        lambda train, evaluated: diagnose(np.array(train), np.array(evaluated)),
+    ],
+    checks.schedule: [rate_at, rate(), lambda *given: np.float32(rate_at(*given)),
+                      lambda *given: torch.tensor([rate_at(*given)])],
 }
 
 WRONG = {
-    checks.cycle_loss: [
-        (loss("(w * (c - u).square().mean(dim=all)).sum()"), "scale is forgotten"),
-        (loss("(w * (c - u / s).square().mean(dim=all)).sum()"), "Both sides"),
-        (loss("(w * (c / s - u).square().mean(dim=all)).sum()"), "divide by control_scale"),
-        (loss("(w * d.abs().mean(dim=all)).sum()"), "absolute"),
-        (loss("(w * d.mean(dim=all)).sum()"), "cancel"),
-        (loss("(w * mse.sqrt()).sum()"), "root"),
-        (loss("(w * mse).sum() / w.sum()"), "sum of the weights"),
-        (loss("(w * mse).mean()"), "cycles are summed"),
-        (loss("mse.sum()"), "not used"),
-        (loss("mse.mean()"), "not used"),
-        (loss("mse[-1]"), "last cycle"),
-        (loss("(w.flip(0) * mse).sum()"), "reverse"),
-        (loss("(w[:, None, None, None] * d).square().mean(dim=all).sum()"), "weights are squared"),
-        (loss("(w * d.square().sum(dim=all)).sum()"), "sum the squares"),
-        (loss("(w * d.square().sum(dim=1).mean(dim=(1, 2))).sum()"), "over the batch"),
-        (loss("(w * d.square().sum(dim=2).mean(dim=(1, 2))).sum()"), "over the horizon"),
-        (loss("(w * d.square()).mean()"), "Broadcasting"),
-        (loss("w * mse"), "should have []"),
-        (loss("(w * mse).sum().item()"), "no gradient"),
-        (loss("(w * mse).sum().detach()"), "no gradient"),
+    checks.look: [
+        (looks((0.089, 0.083), (0.033, 0.034)), "rows swapped"),
+        (looks((0.033, 0.09), (0.089, 0.083)), "With one seed"),
+        (looks((6.9, 6.8), (6.9, 6.9)), "hardly trained"),
+        (looks((0.03, 0.04), (0.03, 0.04)), "NoFeedback"),
+        (looks((0.03, 0.03), (0.08, 0.08)), "give the seed"),
+        (looks((8e-5, 9e-5), (2e-4, 1e-4)), "means of squares"),
+        (looks((0.03, 0.04), (1.2, 1.1)), "cut after its training"),
+        (looks((0.03, 0.04), (0.08, 0.0)), "positive"),
+        (looks((0.03, 0.04), (0.08, 0.09), factor=-1), "positive"),
+        (looks((0.03, 0.04), (0.08, 0.09), factor="three"), "not text"),
+        (looks(0.03, 0.08), "should have [2, 2]"),
+        (lambda problems, unseen: [0.03, 0.04, 0.08, 0.09], "two things"),
     ],
     checks.read_log: [
         (lambda train, evaluated: "learning", "different units"),
         (lambda train, evaluated: "overfitting", "rises again"),
         (lambda train, evaluated: "underfitting", "one of"),
-        (compares_last_with_first, "'overfitting': the eval loss falls first"),
-        (fears_bumps, "'learning': both losses fall together"),
-        (wants_equal_losses, "'learning': both losses fall together"),
+        (reads(of=lambda train, evaluated: evaluated[0]), "This one is 'overfitting'"),
+        (reads(of=lambda train, evaluated: train[-1]), "a constant factor"),
+        (reads(rise=1.5), "This one is 'learning'"),
+        (reads(rise=5), "This one is 'overfitting'"),
+        (reads(evaluated=0.95), "This one is 'different units'"),
+        (reads(evaluated=0.05), "This one is"),
+        (reads(train=0.6), "This one is 'not learning'"),
+        (reads(train=0.05), "This one is 'learning'"),
+        (fears_bumps, "This one is 'learning'"),
+        (wants_equal_losses, "This one is 'learning'"),
         (lambda train, evaluated: diagnose([9, 1], evaluated),
-         "'not learning': the train loss itself"),
+         "'not learning': the train loss does not"),
     ],
     checks.schedule: [
         (rate(warm="step / warm"), "step + 1"),

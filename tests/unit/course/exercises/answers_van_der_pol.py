@@ -5,27 +5,6 @@ import torch
 
 from trc_lib.course.exercises import van_der_pol as checks
 
-# ------------------------------------------------------------------ rk4_step
-
-def step(expression, second="x + dt / 2 * k1", third="x + dt / 2 * k2", fourth="x + dt * k3"):
-    """An rk4_step that returns ``expression`` of x, dt and the slopes at the given places."""
-    def answer(f, x, u, dt):
-        names = {"x": x, "dt": dt, "k1": f(x, u)}
-        names["k2"] = f(eval(second, names), u)
-        names["k3"] = f(eval(third, names), u)
-        names["k4"] = f(eval(fourth, names), u)
-        return eval(expression, names)
-    return answer
-
-
-def moves_x(f, x, u, dt):
-    k1 = f(x, u)
-    x += dt / 2 * k1
-    return x
-
-
-WHOLE = "x + dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)"
-
 # ------------------------------------------------------------------ adjoint
 
 def by_autograd(A, B, q, q_final, r):
@@ -59,49 +38,76 @@ def spoils_r(A, B, q, q_final, r):
     return r
 
 
-# ------------------------------------------------------------------ worth_telling
+# ------------------------------------------------------------------ sweep_back
 
-def masked(expression):
-    def answer(slopes, u, u_max):
-        return eval(expression, {"np": np, "slopes": slopes, "u": u, "u_max": u_max})
+CLIP = "np.clip(-Q_u / Q_uu, -limit - u[i], limit - u[i])"
+HOLD = "0 if abs(u[i] + k[i]) >= limit else -Q_ux / Q_uu"
+
+
+def back(change=CLIP, gain=HOLD, end="k, K", turn="A[i].T"):
+    """A sweep back whose k and K, whose answer, and whose A' are the given expressions."""
+    def answer(A, B, x, u, limit):
+        Q, R, Q_final = np.diag([10.0, 5.0]), 0.1, 20 * np.diag([10.0, 5.0])
+        k, K = np.zeros(len(u)), np.zeros((len(u), 2))
+        p, P = 2 * Q_final @ x[-1], 2 * Q_final
+        for i in reversed(range(len(u))):
+            Q_u, Q_uu = 2 * R * u[i] + B[i] @ p, 2 * R + B[i] @ P @ B[i]
+            Q_ux = B[i] @ P @ A[i]
+            names = {"np": np, "Q_u": Q_u, "Q_uu": Q_uu, "Q_ux": Q_ux, "A": A, "u": u, "i": i,
+                     "limit": limit, "k": k}
+            k[i] = eval(change, names)
+            K[i] = eval(gain, names)
+            T = eval(turn, names)
+            p = 2 * Q @ x[i] + T @ p + K[i] * (Q_uu * k[i] + Q_u) + Q_ux * k[i]
+            P = (2 * Q + T @ P @ A[i] + Q_uu * np.outer(K[i], K[i])
+                 + np.outer(K[i], Q_ux) + np.outer(Q_ux, K[i]))
+        return eval(end, {"np": np, "torch": torch, "k": k, "K": K, "u": u, "limit": limit})
     return answer
 
 
-def masked_by_loop(slopes, u, u_max):
-    return [0.0 if (a >= u_max and s < 0) or (a <= -u_max and s > 0) else s
-            for s, a in zip(slopes, u)]
+def back_by_the_new_control(A, B, x, u, limit):
+    """Clips u + k, and takes the cost of a held control from the whole quadratic form."""
+    Q, R, Q_final = np.diag([10.0, 5.0]), 0.1, 20 * np.diag([10.0, 5.0])
+    changes, gains, slope, curvature = [], [], 2 * Q_final @ x[-1], 2 * Q_final
+    for i in range(len(u) - 1, -1, -1):
+        both = np.column_stack([A[i], B[i]])
+        H = both.T @ curvature @ both + 2 * np.diag([*np.diag(Q), R])
+        g = both.T @ slope + 2 * np.array([*(Q @ x[i]), R * u[i]])
+        target = u[i] - g[2] / H[2, 2]
+        new = min(max(target, -limit), limit)
+        gain = -H[2, :2] / H[2, 2] * float(new == target)
+        lift = np.vstack([np.eye(2), gain])
+        slope, curvature = lift.T @ (g + H[:, 2] * (new - u[i])), lift.T @ H @ lift
+        changes.insert(0, new - u[i])
+        gains.insert(0, gain)
+    return changes, gains
 
 
-def spoils_slopes(slopes, u, u_max):
-    slopes[np.abs(u) >= u_max] = 0
-    return slopes
+def spoils_u(A, B, x, u, limit):
+    u += 1
+    return u, np.zeros((len(u), 2))
 
+
+def named(*names):
+    """The names for noise 0, 0.05 and 0.2."""
+    return lambda noise: dict(zip((0, 0.05, 0.2), names))[noise]
+
+
+FREE, OWN = "-Q_u / Q_uu", "-Q_ux / Q_uu"
+LATE = "np.clip(k, -limit - u, limit - u)"
 
 RIGHT = {
-    checks.rk4_step: [step(WHOLE), step("x + dt * (k1 / 6 + k2 / 3 + k3 / 3 + k4 / 6)")],
-    checks.adjoint: [by_autograd, sweep()],
-    checks.worth_telling: [
-        masked_by_loop,
-        masked("np.where((np.abs(u) == u_max) & (np.sign(slopes) == -np.sign(u)), 0, slopes)"),
-    ],
+    checks.adjoint: [by_autograd, sweep(), sweep(end="g.tolist()"),
+                     sweep(end="g.astype(np.float32)")],
+    checks.sweep_back: [
+        back(), back_by_the_new_control, back(end="[k.tolist(), K.tolist()]"),
+        back(end="(torch.tensor(k), torch.tensor(K, dtype=torch.float32))"),
+        back(gain="-Q_ux / Q_uu * (abs(u[i] + k[i]) < limit)")],
+    checks.cheapest: [named("once", "MLP", "law"), named("planned once", "mlp", "LAW"),
+                      named(["once"], np.array(["MLP"]), np.str_("law"))],
 }
 
 WRONG = {
-    checks.rk4_step: [
-        (step("x + dt * k1"), "Euler"),
-        (step("x + dt * k2"), "midpoint"),
-        (step("x + dt * (k1 + k2 + k3 + k4) / 4"), "count double"),
-        (step("x + dt * (k1 + 2 * k2 + 2 * k3 + k4)"), "sum of the weights"),
-        (step("x + (k1 + 2 * k2 + 2 * k3 + k4) / 6"), "multiply by dt"),
-        (step("dt / 6 * (k1 + 2 * k2 + 2 * k3 + k4)"), "add it to x"),
-        (step(WHOLE, fourth="x + dt / 2 * k3"), "*end* of the step"),
-        (step(WHOLE, second="x + dt * k1", third="x + dt * k2"), "*middle* of the step"),
-        (step("x + dt / 6 * (k1 + 4 * k2 + k3)"), "k4 is not there"),
-        (step("x"), "x unchanged"),
-        (step("x + dt / 6 * (2 * k1 + k2 + k3 + 2 * k4)"), "it should be"),
-        (moves_x, "changed in place"),
-        (step("k1.sum()"), "it should have"),
-    ],
     checks.adjoint: [
         (sweep(line="r[k] + B[k].T @ before"), "*after* the step"),
         (sweep(carry="q[k] + A[k] @ p"), "transposed"),
@@ -116,18 +122,21 @@ WRONG = {
         (sweep(end="np.concatenate([g[:1], g[1:] + 1])"), "of control 1 of 4 is"),
         (spoils_r, "changed in place"),
     ],
-    checks.worth_telling: [
-        (masked("np.where(np.abs(u) >= u_max, 0, slopes)"), "come *back*"),
-        (masked("np.where((np.abs(u) >= u_max) & (slopes * u > 0), 0, slopes)"), "other way round"),
-        (masked("np.where(slopes * u < 0, 0, slopes)"), "inside the limits"),
-        (masked("np.where((u >= u_max) & (slopes < 0), 0, slopes)"), "lower limit"),
-        (masked("np.where((np.abs(u) >= u_max) & (slopes * u < 0), slopes, 0)"),
-         "keep what should be 0"),
-        (masked("np.clip(slopes, -u_max, u_max)"), "not the slopes"),
-        (masked("slopes"), "slopes unchanged"),
-        (masked("-slopes"), "it should be"),
-        (masked("np.where((np.abs(u) >= 0.97 * u_max) & (slopes * u < 0), 0, slopes)"),
-         "it should be"),
-        (spoils_slopes, "changed in place"),
+    checks.sweep_back: [
+        (back(FREE, OWN), "forget the limits"), (back(gain=OWN), "K does not"),
+        (back(FREE), "k does not"),
+        (back(FREE, OWN, f"({LATE}, K)"), "K does not"),
+        (back(FREE, OWN, f"({LATE}, np.where(np.abs(u + {LATE})[:, None] >= limit, 0, K))"),
+         "inside the loop"),
+        (back(FREE, OWN, "(np.clip(k, -limit, limit), K)"), "new control"),
+        (back("np.clip(-Q_u / Q_uu, -limit, limit)"), "it should be"),
+        (back(turn="A[i]"), "it should be"), (back(end="(k, 2 * K)"), "k is right"),
+        (back(end="k"), "two things"), (back(end="(K, k)"), "k has shape"),
+        (spoils_u, "changed in place"),
+    ],
+    checks.cheapest: [
+        (named("once", "once", "law"), "noise 0.05"), (named("MLP", "MLP", "law"), "At noise 0 "),
+        (named("once", "MLP", "MLP"), "noise 0.2"), (named(628.0, 1, 2), "one of"),
+        (named(("once", "MLP"), "MLP", "law"), "one of"), (named("iLQR", "", ""), "one of"),
     ],
 }

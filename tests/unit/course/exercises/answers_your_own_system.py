@@ -3,7 +3,11 @@
 import numpy as np
 import torch
 
+from trc_lib.costs import QuadraticCost
 from trc_lib.course.exercises import your_own_system as checks
+from trc_lib.problems import Problem
+from trc_lib.systems import System
+from trc_lib.teachers import IterativeLQR
 
 
 def thrusts(expression):
@@ -18,29 +22,6 @@ def by_balance(mass, parcel, gravity):
                            [(mass + parcel) * gravity, parcel * gravity])
 
 
-def differences(h=1e-6, both=True, over=None, transpose=False, swap=False):
-    def answer(f, x, u):
-        def columns(call, at):
-            back = h if both else 0.0
-            width = over or (h + back)
-            return np.stack([(call(at + h * e) - call(at - back * e)) / width
-                             for e in np.eye(len(at))], axis=0 if transpose else 1)
-        A, B = columns(lambda z: f(z, u), x), columns(lambda z: f(x, z), u)
-        return (B, A) if swap else (A, B)
-    return answer
-
-
-def complex_step(f, x, u):
-    A = np.stack([f(x + 1e-20j * e, u).imag / 1e-20 for e in np.eye(len(x))], axis=1)
-    B = np.stack([f(x, u + 1e-20j * e).imag / 1e-20 for e in np.eye(len(u))], axis=1)
-    return torch.tensor(A), torch.tensor(B)
-
-
-def moves_x(f, x, u):
-    x[0] += 1e-6
-    return np.eye(len(x)), np.zeros((len(x), len(u)))
-
-
 def rows_alone(f, x, u):
     alone = np.stack([f(x[i], u[i]) for i in range(len(x))])
     return not np.allclose(f(x, u), alone)
@@ -52,11 +33,77 @@ def rows_of_one(f, x, u):
                     for i in range(len(x))) > 1e-9)
 
 
+class Crane(System):
+    """A cart whose acceleration is the control, and a load on a rope; also in wrong versions."""
+
+    def __init__(self, length=1.0, dt=0.1, control_limit=2.0, version="right"):
+        self.length, self.version = length, version
+        super().__init__(4, 1, dt, control_limit)
+
+    def dynamics(self, state, control):
+        x, angle, v, w = state.unbind(-1)
+        push = control[..., 0] if self.version != "mixes" else control.flatten()[0]
+        turn = -(9.81 * torch.sin(angle) + push * torch.cos(angle)) / self.length
+        if self.version == "detached":
+            turn = turn.detach()
+        v, w = v + self.dt * push, w + self.dt * turn
+        after = [x + self.dt * v, angle + self.dt * w, v, w]
+        return torch.stack(after, dim=-1 if self.version != "rows" else 0)
+
+
+class Pendulum(System):
+    """That of the chapter, with friction."""
+
+    def __init__(self, friction=0.1, gravity=5.0, control_limit=4.0):
+        self.friction, self.gravity = friction, gravity
+        super().__init__(2, 1, 0.1, control_limit)
+
+    def dynamics(self, state, control):
+        angle, speed = state.unbind(-1)
+        torque = self.gravity * torch.sin(angle) + control[..., 0] - self.friction * speed
+        speed = speed + self.dt * torque
+        return torch.stack([angle + self.dt * speed, speed], dim=-1)
+
+
+class Nameless(System):
+    """Keeps its argument under another name."""
+
+    def __init__(self, friction=0.1):
+        self.brake = friction
+        super().__init__(2, 1, 0.1, 4.0)
+
+    def dynamics(self, state, control):
+        return state + self.dt * (control - self.brake * state)
+
+
+def crane(horizon=40, end=50.0, fixed=None, **system):
+    """A problem of the crane, as a function of the guesses."""
+    def answer(guesses):
+        cost = QuadraticCost(np.diag([0.1, 0.1, 0.01, 0.01]), [[0.1]],
+                             end * np.diag([1.0, 1.0, 1.0, 1.0]))
+        teacher = IterativeLQR(Crane(**system), horizon, cost, [0.1, 0.1, 0.1, 0.2],
+                               guesses=fixed or guesses)
+        return Problem(teacher, [1.0, 0.2, 0.3, 0.3], 0.0)
+    return answer
+
+
+def pendulum(system):
+    def answer(guesses):
+        cost = QuadraticCost(np.diag([0.1, 0.01]), [[0.02]], np.diag([50.0, 10.0]))
+        teacher = IterativeLQR(system, 25, cost, [0.2, 0.5], guesses=guesses)
+        return Problem(teacher, [[2.8, 3.4], [-0.3, 0.3]], 0.0)
+    return answer
+
+
 RIGHT = {
     checks.hover: [by_balance, thrusts("[m * g / 2, m * g / 2 + p * g]"),
-                   thrusts("np.array([0.5 * m, 0.5 * m + p]) * g")],
-    checks.jacobians_by_differences: [differences(), differences(1e-5), complex_step],
-    checks.mixes_the_batch: [rows_alone, rows_of_one],
+                   thrusts("np.array([0.5 * m, 0.5 * m + p]) * g"),
+                   thrusts("np.array([[0.5 * m], [0.5 * m + p]], dtype=np.float32) * g"),
+                   lambda m, p, g: torch.tensor([m / 2 * g, (m / 2 + p) * g])],
+    checks.mixes_the_batch: [
+        rows_alone, rows_of_one, lambda *each: int(rows_alone(*each)),
+        lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
+    checks.journey: [crane(), pendulum(Pendulum(control_limit=4.5))],
 }
 
 WRONG = {
@@ -67,17 +114,19 @@ WRONG = {
         (thrusts("[m / 2, m / 2 + p]"), "masses"),
         (thrusts("[(m - p) * g / 2, (m + p) * g / 2]"), "sinks"),
         (thrusts("m * g"), "shape []"), (thrusts("[0, 0]"), "it should be"),
-    ],
-    checks.jacobians_by_differences: [
-        (differences(1e-4, both=False), "both sides"), (differences(1e-12), "rounding"),
-        (differences(over=1e-6), "factor of two"), (differences(transpose=True), "transposed"),
-        (differences(swap=True), "A has shape"), (lambda f, x, u: np.eye(len(x)), "two matrices"),
-        (moves_x, "in place"),
-        (lambda f, x, u: (np.eye(len(x)), np.zeros((len(x), len(u)))), "it should be"),
+        (thrusts("[m / 2 * 9.81, (m / 2 + p) * 9.81]"), "an argument"),
     ],
     checks.mixes_the_batch: [
-        (lambda f, x, u: False, "let one pass"), (lambda f, x, u: True, "You blame"),
-        (lambda f, x, u: f(x, u).shape, "True or False"),
-        (lambda f, x, u: not np.allclose(f(x, u)[0], f(x[0], u[0])), "every"),
+        (lambda f, x, u: False, "nothing wrong"), (lambda f, x, u: True, "You blame"),
+        (lambda f, x, u: f(x, u).shape, "True or False"), (lambda f, x, u: "yes", "True or False"),
+        (lambda f, x, u: 2, "True or False"),
+        (lambda f, x, u: not np.allclose(f(x, u)[0], f(x[0], u[0])), "all rows"),
+        (lambda f, x, u: not np.allclose(f(x[::-1], u[::-1])[::-1], f(x, u)), "Shuffling"),
+    ],
+    checks.journey: [
+        (lambda guesses: 3, "Return a Problem"), (crane(fixed=2), "`guesses`"),
+        (crane(version="mixes"), "mix the rows"), (crane(version="detached"), "derivatives A"),
+        (crane(version="rows"), "last dimension"), (pendulum(Pendulum(friction=0)), "Change its"),
+        (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],
 }
