@@ -1,4 +1,4 @@
-"""Checks of chapter 5: the two parts of an error, the linear map, the effect of each cycle."""
+"""Checks of chapter 5: two parts of an error, rewards, what success hides, each cycle's effect."""
 
 import numpy as np
 import torch
@@ -9,13 +9,15 @@ from trc_lib.course.exercises.check_result import (
     as_array,
     as_number,
     exercise,
-    first,
     judge,
+    on_copies,
     recognise,
     refuse,
     same,
     several,
 )
+from trc_lib.data import generate_dataset
+from trc_lib.evaluation import measure
 
 
 def _end_points(dt, N):
@@ -39,6 +41,11 @@ def _differences():
         yield C, r.normal(size=(batch, C.shape[1]))
 
 
+def _column(part, n):
+    """``part``, without a last dimension of 1."""
+    return part[..., 0] if np.shape(part) == (n, 1) and not isinstance(part, list) else part
+
+
 @exercise
 def miss_and_waste(answer):
     """Check ``answer(C, difference)``: the squared lengths of its two parts, ``[n]`` each.
@@ -51,12 +58,16 @@ def miss_and_waste(answer):
         except (torch.linalg.LinAlgError, np.linalg.LinAlgError):
             raise Wrong(DEPENDENT) from None
         n, N = d.shape
-        axis = f"The sum is over the wrong axis: sum over the {N} components, one number a problem."
-        hints = {(N,): axis, (): axis, (n, N): f"You return the two parts themselves, [{n}, {N}]; "
-                                               f"return their squared lengths, [{n}]."}
+        hints = {
+            (N,): f"The sum is over the wrong axis: sum over the {N} components of each problem.",
+            (): f"That is one number for all problems; return one for each of the {n}.",
+            (n, N): f"You return the two parts themselves, [{n}, {N}]; return their squared "
+                    f"lengths, [{n}]."}
         names = "The terminal error", "The excess energy"
-        parts = several(parts, *names)
-        a, b = (as_array(part, (n,), name, hints) for part, name in zip(parts, names))
+        if np.ndim(parts) == 2 and len(parts) == 2:  # stacked in one array
+            parts = [*parts]
+        a, b = (as_array(_column(part, n), (n,), name, hints)
+                for part, name in zip(several(parts, *names), names))
         total = (d**2).sum(axis=1)
         excess = ((d @ null_space(C)) ** 2).sum(axis=1)
         terminal = total - excess
@@ -86,60 +97,65 @@ def miss_and_waste(answer):
             "exactly the energy above the least possible.")
 
 
-# ------------------------------------------------------------------ the linear map
+# ------------------------------------------------------------------ a price for energy
 
-def _teacher(dt, N=15):
-    """The least-energy controls of a cart as a map [x0, xT] -> u, ``[4, N]``."""
-    drift = np.array([[1.0, N * dt], [0.0, 1.0]])
-    return (np.linalg.pinv(_end_points(dt, N)) @ np.hstack([-drift, np.eye(2)])).T
-
-
-def _penalty(X, Y, W):
-    """The ridge penalty for which W is the fit, or None if there is none."""
-    left = X.T @ (Y - X @ W)  # penalty * W, if W is such a fit
-    penalty = (left * W).sum() / (W**2).sum()
-    fits = np.allclose(left, penalty * W, rtol=1e-3, atol=1e-6 * np.abs(left).max())
-    return penalty if penalty > 1e-9 and fits else None
+PRICE = 0.03  # at which the carts no longer arrive, so that they need less than the least energy
 
 
 @exercise
-def fit_map(answer):
-    """Check ``answer(x0, xT, controls)``: the matrix ``[4, 15]`` that made the data, exactly."""
-    r = np.random.default_rng(0)
-    for n, dt in ((50, 0.33), (4, 0.33), (8, 0.5)):
-        X, true, new = r.uniform(-1, 3, (n, 4)), _teacher(dt), r.uniform(-2.5, 2.5, (100, 4))
-        Y = X @ true
-        W = answer(torch.tensor(X[:, :2]), torch.tensor(X[:, 2:]), torch.tensor(Y)[:, :, None])
-        W = as_array(W, (4, 15), "The matrix", {
-            (15, 4): "Your matrix is transposed, [15, 4]: [x0, xT] @ matrix gives the controls.",
-            (5, 15):
-             "Five rows: is one an intercept? A cart at rest at its target needs no control.",
-        })
-        worst = np.abs(new @ (W - true)).max()
-        if worst < 1e-8:
+def price_of_energy(answer):
+    """Check ``answer(price)``: a linear map ``[4, 15]`` learned from a reward with such a price."""
+    problems = generate_dataset(500, seed=60)
+    states = torch.cat([problems.initial_states, problems.target_states], dim=1)
+    for price in (0.0, PRICE):
+        weights = as_array(answer(price), (4, 15), "The matrix of weights", {
+            (15, 4): "Your matrix is transposed: [x0, xT] @ weights gives the controls, so the "
+                     "weights are [4, 15]."})
+        found = measure(problems, (states @ torch.tensor(weights))[..., None])
+        error, ratio = found.final_error_mean, found.cost_ratio
+        where = (f"With the price {price:g} your carts end {error:.2g} from their targets on "
+                 f"average, and their energy ratio is {ratio:.3f}. ")
+        if price == 0:
+            refuse((error > 0.01, where + "Without a price they should arrive, within 0.01: use "
+                                          "the reward of the chapter, and its 400 steps."))
             continue
-        factor = (W * true).sum() / (true**2).sum()
-        factors = (W * true).sum(axis=1) / (true**2).sum(axis=1)
-        where = f"Fitted to {n} problems, it is off by up to {worst:.2g} m/s² on new ones. "
-        recognise(W, [
-            (true[[2, 3, 0, 1]], "The rows are swapped: x0 comes first, then xT."),
-            (factor * true,
-             f"It is the right matrix times {factor:.3g}: controls scaled, and not scaled back?"),
-            (factors[:, None] * true,
-             f"Each row is right but for a factor ({', '.join(f'{f:.2f}' for f in factors)}): the "
-             "inputs were normalised, and new problems are not. Undo it in the matrix."),
-        ], where=where)
-        penalty = _penalty(X, Y, W)
-        raise Wrong(where + first(
-            (penalty, f"It is a ridge fit with a penalty of {penalty or 0:.2g}, which pulls the "
-                      "numbers towards zero. These data have no noise, so they need none."),
-            (worst < 1e-4,
-             "That is single precision, or a tiny penalty: use float64, least squares."),
-            (n == 4, "With 50 problems it was exact. Four are enough for four unknowns in each "
-                     "control, but not for five: do you fit an intercept, or centre the data?"),
-            (True, "Plain least squares from [x0, xT] to the 15 controls, without centring or "
-                   "scaling, leaves 1e-14.")))
-    return "exact on new problems, from four examples: no network can be more accurate here."
+        refuse(
+            (error < 0.001, where + "That is what a price of 0 gives: does the energy reach the "
+                                    "reward?"),
+            (ratio > 1.2, where + "More energy than without a price: it has to be subtracted."),
+            (error < 0.02, where + "The price counts some 15 times too little: the energy of a "
+                                   "problem is the sum over its 15 steps, not the mean."),
+            (ratio > 0.97, where + "The price counts too little: the energy is the sum of the "
+                                   "squares, without a factor."),
+            (ratio < 0.85, where + "The price counts too much: sum over the 15 steps, and take "
+                                   "the mean over the carts."))
+    return ("with a price on energy the carts stop short. They need less than the least energy for "
+            "arriving, because they do not arrive.")
+
+
+# ------------------------------------------------------------------ what success does not see
+
+@exercise
+def fool(answer):
+    """Check ``answer(controls, C)``: controls with the same ends and at least twice the energy."""
+    problems = generate_dataset(200, seed=61)
+    C, controls = _end_points(0.33, 15), problems.controls
+    given = on_copies(answer, controls=controls, C=torch.tensor(C))
+    flat, n = controls.numpy()[..., 0], len(controls)
+    if np.shape(given) == flat.shape:  # without the last dimension, which is 1
+        given = given[..., None]
+    given = as_array(given, (n, 15, 1), "The array of controls")[..., 0]
+    moved = np.abs((given - flat) @ C.T).max()
+    ratio = (given**2).sum() / (flat**2).sum()
+    refuse(
+        (same(given, flat), "These are the controls as they came. Add something to them."),
+        (moved > 1e-4,
+         f"Some carts end {moved:.2g} from where they ended before. Add only what C does not see: "
+         "C @ added has to be 0 for every problem."),
+        (ratio < 1.999, f"The ends are the same, but the energy is {ratio:.2f} times what it was; "
+                        "make it 2 times at least."))
+    return (f"the same ends, so the same final errors and success rate, at {ratio:.1f} times the "
+            "energy. Neither of the two figures sees it.")
 
 
 # ------------------------------------------------------------------ cycle by cycle
@@ -157,7 +173,9 @@ def cycle_by_cycle(answer):
         errors[-1, :n // 5 + 1] = errors[-2, :n // 5 + 1]  # nor does it change these problems
         shares, best = several(answer(torch.tensor(errors)), "the shares [H]",
                                "the mean error at each problem's best cycle")
-        shares = as_array(shares, (H,), "The shares", {
+        refuse((np.shape(shares) in ((), (1,)) and np.shape(best) == (H,),
+                "The two are swapped: first the shares, [H], then the mean error."))
+        shares = as_array(shares, (H,), "The array of shares", {
             (n,):
              f"The mean is over the cycles; take it over the {n} problems, one for each cycle."})
         best, now, before = as_number(best, "The mean error"), errors[1:], errors[:-1]

@@ -1,7 +1,4 @@
-"""Checks of chapter 6: the rank test, Holm's correction, a detached reward."""
-
-import itertools
-import math
+"""Checks of chapter 6: a rival without activations, Holm's correction, a detached reward."""
 
 import numpy as np
 import scipy.stats
@@ -10,102 +7,64 @@ import torch
 from trc_lib.course.exercises.check_result import (
     Wrong,
     as_array,
-    as_number,
     exercise,
     judge,
-    recognise,
-    same,
-    several,
+    refuse,
 )
+from trc_lib.data import generate_dataset
 
-# ------------------------------------------------------------------ the rank test
+# ------------------------------------------------------------------ a rival of one's own
 
-def _sides():
-    """Pairs of sequences a, b without ties; in the last, a wins exactly half of the pairs."""
-    r = np.random.default_rng(3)
-    yield r.normal(size=5), r.normal(size=5) + 0.8
-    yield r.normal(size=4), r.normal(size=6) + 1.2
-    yield -1 - r.random(3), r.random(3)
-    yield r.normal(size=5) + 1.5, r.normal(size=4)
-    yield np.array([1.0, 4.0, 5.0, 8.0]), np.array([2.0, 3.0, 6.0, 7.0])
+SMALLEST, LARGEST = 100_000, 200_000  # numbers of a rival; the chapter's MLP has 146,295
 
 
-def _p_mistakes(a, b, wins):
-    """What plausible mistakes give for p, with their messages."""
-    numbers, pairs = np.concatenate([a, b]), len(a) * len(b)
-    groups = [np.isin(np.arange(len(numbers)), split)  # the first one is the split that we saw
-              for split in itertools.combinations(range(len(numbers)), len(a))]
-    ways = np.array([(numbers[side][:, None] < numbers[~side]).sum() for side in groups])
-    apart = np.array([abs(numbers[side].mean() - numbers[~side].mean()) for side in groups])
-    far, distance, count = np.abs(ways - pairs / 2), abs(wins - pairs / 2), len(ways)
-    as_far, low, high = (far >= distance).sum(), (ways <= wins).mean(), (ways >= wins).mean()
+def _network(given):
+    """The network of an answer, which may be all that `run_variant` returns."""
+    if isinstance(given, (tuple, list)) and given:
+        given = given[0]
+    if not callable(getattr(given, "solve", None)):
+        raise Wrong("Return the trained network, which is the first of the two things that "
+                    f"run_variant returns, not {type(given).__name__}.")
+    return given
 
-    def p(test, *arguments, **options):
-        return test(a, b, *arguments, **options).pvalue
 
-    mistakes = [
-        (low, high, 1 - low, 1 - high,
-         "That is one-sided: as far from the middle in the other direction counts as well."),
-        (2 * low, 2 * high, "That is one side's share, doubled, and above 1: "
-         f"{'half of the pairs is on both sides' if distance == 0 else 'it is the wrong side'}. "
-         "Count both sides at once, by their distance from the middle."),
-        ((far > distance).mean(),
-         "You count what is further away than this split; *at least* as far is meant: >=, not >."),
-        ((far == distance).mean(),
-         "You count what is exactly as far as this split; *at least* as far is meant: >=, not ==."),
-        ((far <= distance).mean(),
-         "You count the splits that are nearer to the middle; extreme ones are far from it."),
-        (1 - as_far / count, "That is 1 − p: p is the share that is *at least* as extreme."),
-        (as_far, f"That is above 1: divide by the number of ways to split, here {count}."),
-        (as_far / 252, f"252 is for five against five; here there are {count} ways to split."),
-        ((np.abs(ways - 12.5) >= abs(wins - 12.5)).mean(),
-         f"12.5 is the middle of 25 pairs; here there are {pairs}."),
-        ((as_far + 1) / (count + 1), (as_far - 1) / count, (as_far - 1) / (count - 1),
-         "The split that we saw is one of the ways: add no 1, and subtract none."),
-        ((apart >= apart[0] - 1e-12).mean(),
-         "That compares the *means* of the two groups, split by split, not the pairs won."),
-        (p(scipy.stats.mannwhitneyu, method="asymptotic"),
-         p(scipy.stats.mannwhitneyu, method="asymptotic", use_continuity=False),
-         "That is the normal approximation. With so few seeds count all ways to split."),
-        (p(scipy.stats.ttest_ind), p(scipy.stats.ttest_ind, equal_var=False),
-         "That is the t-test, which assumes normal errors. Count the ways to split instead."),
-    ]
-    if len(a) == len(b):
-        mistakes.append((p(scipy.stats.wilcoxon), p(scipy.stats.ttest_rel),
-                         "That is a test for *paired* numbers. Seeds are not paired: split them."))
-    return mistakes
+def _bend(network, x0, xT, other_x0, other_xT):
+    """How far a network is from a linear map: the largest |f(a) + f(b) - f(a + b) - f(0)|."""
+    def solved(*problem):
+        return torch.as_tensor(network.solve(*problem)).double()
+    parts = solved(x0, xT) + solved(other_x0, other_xT)
+    whole = solved(x0 + other_x0, xT + other_xT) + solved(0 * x0, 0 * xT)
+    return (parts - whole).abs().max().item()
 
 
 @exercise
-def pairs_won(answer):
-    """Check ``answer(a, b)``: the pairs that a wins, and the exact two-sided p of the rank test."""
-    for a, b in _sides():
-        given, p = several(answer(a.tolist(), b.tolist()), "wins", "p")
-        given, p = as_number(given, "wins"), as_number(p, "p")
-        wins, pairs = sum(x < y for x in a for y in b), len(a) * len(b)
-        judge(given, wins, [
-            (pairs - wins, "You count the pairs in which a is larger. Errors: smaller is better."),
-            (sum(x < y for x, y in zip(a, b)),
-             "Every seed of a meets every seed of b, not only that at the same place: not paired."),
-            (wins / pairs,
-             f"That is the share of the pairs. Return their number, here {wins} of {pairs}."),
-            (scipy.stats.rankdata([*a, *b])[:len(a)].sum(),
-             "That is the sum of a's ranks; return the number of pairs."),
-            (wins - pairs / 2, "That is the number minus half of the pairs; return the number."),
-            (2 * wins - pairs, "That is pairs won minus pairs lost; return those that are won."),
-        ], f"{wins} of {pairs} pairs are won here; you count {given:g}.")
-        right = scipy.stats.mannwhitneyu(a, b, method="exact", alternative="two-sided").pvalue
-        if same(p, right, 1e-9):
-            continue
-        recognise(p, _p_mistakes(a, b, wins))
-        where = f"p should be {right:.4f} here, with {wins} of {pairs} pairs; yours is {p:.4f}."
-        if abs(p - right) < 0.05 * right:
-            raise Wrong(f"{where} That is near, but not exact: is it rounded, or are the splits "
-                        f"drawn at random? There are only {math.comb(len(a) + len(b), len(a))}: "
-                        "take each once.")
-        raise Wrong(f"{where} Split all numbers into two groups in every way, and count how many "
-                    "ways are at least as far from half of the pairs.")
-    return "with five seeds on each side, 25 of 25 pairs gives p = 2/252, the smallest p possible."
+def train_rival(answer):
+    """Check ``answer(seed)``: a network without activations, trained; its outcome is measured."""
+    problems, others = (generate_dataset(300, seed=seed) for seed in (8_000_000, 8_000_001))
+    x0, xT = problems.initial_states, problems.target_states
+    found = []
+    for seed in (0, 1):
+        network = _network(answer(seed))
+        controls = torch.as_tensor(network.solve(x0, xT)).double()
+        off = (controls - problems.controls).square().mean().item()
+        where = f"With the seed {seed} the control MSE on new problems is {off:.1e} (m/s²)². "
+        count = getattr(network, "num_parameters", SMALLEST)
+        refuse((not SMALLEST <= count <= LARGEST,
+                f"Your network has {count:,} numbers. Keep the sizes of the chapter's MLP, with "
+                "146,295, so that the activations are the only difference."))
+        if off > 1e-11:
+            bend = _bend(network, x0, xT, others.initial_states, others.target_states)
+            refuse(
+                (bend > 1e-4, where + "The activations are still in it: for the sum of two "
+                                      f"problems its answer is off the sum by {bend:.1e} m/s²."),
+                (off > 0.1, where + "That is no better than untrained: return what run_variant "
+                                    "trained."))
+            raise Wrong(where + "The network is linear, and could come below 1e-11: train it for "
+                                "three epochs, with a learning rate near 2e-3.")
+        found.append(controls)
+    refuse((torch.equal(*found), "Both seeds give the same network: the seed is not used."))
+    return ("with both seeds the control MSE is below 1e-11, four powers of ten and more below the "
+            "MLP with its activations.")
 
 
 # ------------------------------------------------------------------ many tests at once

@@ -1,8 +1,12 @@
 """Answers to chapter 5's exercises: right ones, and wrong ones with a part of the message."""
 
+import functools
+
+import scipy.linalg
 import torch
 
 from trc_lib.course.exercises import evaluation as checks
+from trc_lib.systems import DoubleIntegrator
 
 
 def miss_and_waste(C, difference):
@@ -19,23 +23,32 @@ def ruler(given, projector="torch.linalg.pinv(C) @ C"):
     return answer
 
 
-def fit_map(x0, xT, controls):
-    return torch.linalg.lstsq(torch.cat([x0, xT], dim=1), controls[:, :, 0]).solution
+@functools.cache
+def learned(price, seed=0, steps=400):
+    """The chapter's evolution strategies, with a price on the energy of a problem."""
+    system, g = DoubleIntegrator(), torch.Generator().manual_seed(seed)
+    weights = torch.zeros(4, 15, dtype=torch.float64)
+    for _ in range(steps):
+        shake = torch.randn(16, 4, 15, generator=g, dtype=torch.float64)
+        tries = weights + 0.05 * torch.cat([shake, -shake])
+        x0, xT = (5 * torch.rand(2, 32, 2, generator=g, dtype=torch.float64) - 2.5).expand(
+            32, -1, -1, -1).unbind(1)
+        u = (torch.cat([x0, xT], dim=-1) @ tries)[..., None]
+        missed = (system.rollout(x0, u)[..., -1, :] - xT).norm(dim=-1).mean(dim=-1)
+        r = -missed - price * u.square().sum(dim=(-1, -2)).mean(dim=-1)
+        weights = weights + 0.02 * ((r[:16] - r[16:])[:, None, None] * shake).mean(0) / r.std()
+    return weights
 
 
-def ridge(x0, xT, controls, penalty=1e-2):
-    X, Y = torch.cat([x0, xT], dim=1), controls[:, :, 0]
-    return torch.linalg.solve(X.T @ X + penalty * torch.eye(4), X.T @ Y)
+def fool(controls, C):
+    seen = torch.linalg.pinv(C) @ C
+    added = torch.randn(len(controls), 15, generator=torch.Generator().manual_seed(0)).double()
+    return controls + 3 * (added - added @ seen)[..., None]
 
 
-def with_intercept(x0, xT, controls):
-    X = torch.cat([x0, xT, torch.ones(len(x0), 1)], dim=1)
-    return torch.linalg.pinv(X) @ controls[:, :, 0]
-
-
-def centred(x0, xT, controls):
-    X = torch.cat([x0 - x0.mean(0), xT - xT.mean(0)], dim=1)
-    return torch.linalg.pinv(X) @ (controls - controls.mean(0))[:, :, 0]
+def along_one_direction(controls, C):
+    """The same vector that C does not see, added to every problem's controls."""
+    return controls + 10 * torch.tensor(scipy.linalg.null_space(C))[:, :1]
 
 
 def cycle_by_cycle(errors):
@@ -51,13 +64,25 @@ RIGHT = {
     checks.miss_and_waste: [
         miss_and_waste,
         ruler(SQUARES, "torch.linalg.pinv(C) @ C"),
+        ruler("torch.stack((a.square().sum(1), b.square().sum(1)))"),
+        ruler("(a.square().sum(1, keepdim=True), b.square().sum(1, keepdim=True).float())"),
+        ruler("torch.stack((a.square().sum(1), b.square().sum(1))).float().numpy()"),
         lambda *p: [part.tolist() for part in miss_and_waste(*p)],
     ],
-    checks.fit_map: [
-        fit_map,
-        lambda x0, xT, u: torch.linalg.pinv(torch.cat([x0, xT], dim=1)) @ u.flatten(1),
+    checks.price_of_energy: [learned, lambda price: learned(price, 1).float().tolist()],
+    checks.fool: [
+        fool,
+        along_one_direction,
+        lambda u, C: fool(u, C).float(),
+        lambda u, C: fool(u, C)[..., 0].numpy(),
     ],
-    checks.cycle_by_cycle: [cycle_by_cycle, cycles()],
+    checks.cycle_by_cycle: [
+        cycle_by_cycle,
+        cycles(),
+        cycles(best="e.min(0).values.mean()[None]"),
+        cycles("[float((b < a).double().mean()) for a, b in zip(e, e[1:])]"),
+        cycles("(e[1:] < e[:-1]).float().mean(1)", "e.min(0).values.mean().float()"),
+    ],
 }
 
 WRONG = {
@@ -66,7 +91,7 @@ WRONG = {
         (ruler("(a.norm(dim=1), b.norm(dim=1))"), "lengths"),
         (ruler("(a.square().mean(1), b.square().mean(1))"), "average"),
         (ruler("(a.square().sum(0), b.square().sum(0))"), "wrong axis"),
-        (ruler("(a.square().sum(), b.square().sum())"), "wrong axis"),
+        (ruler("(a.square().sum(), b.square().sum())"), "one number for all problems"),
         (ruler("(a, b)"), "parts themselves"),
         (ruler("((d @ C.T).square().sum(1), b.square().sum(1))"), "final state"),
         (ruler(SQUARES, "C.T @ C"), "no projection"),
@@ -77,20 +102,26 @@ WRONG = {
         (ruler(SQUARES, "torch.linalg.qr(C.T)[0] @ torch.linalg.qr(C.T)[0].T"),
          "direction too many"),
     ],
-    checks.fit_map: [
-        (lambda *data: fit_map(*data).T, "transposed"),
-        (with_intercept, "intercept"),
-        (lambda *data: with_intercept(*data)[:4], "five"),
-        (centred, "centre"),
-        (ridge, "ridge"),
-        (lambda *data: fit_map(*(values.float() for values in data)), "single precision"),
-        (lambda x0, xT, u: fit_map(x0 / x0.std(0), xT / xT.std(0), u), "normalised"),
-        (lambda x0, xT, u: fit_map(x0, xT, u / u.std()), "scaled back"),
-        (lambda x0, xT, u: fit_map(xT, x0, u), "swapped"),
-        (lambda *data: fit_map(*data)[..., None], "[4, 15]"),
-        (lambda x0, xT, u: fit_map(x0, xT, u.abs()), "Plain least squares"),
+    checks.price_of_energy: [
+        (lambda price: learned(price).T, "transposed"),
+        (lambda price: torch.zeros(4, 15), "Without a price they should arrive"),
+        (lambda price: learned(0.0), "reach the reward"),
+        (lambda price: learned(price / 15), "15 times too little"),
+        (lambda price: learned(price / 2), "without a factor"),
+        (lambda price: learned(15 * price), "too much"),
+        (lambda price: 1.2 * learned(price) if price else learned(price), "subtracted"),
+        (lambda price: learned(price)[:3], "[4, 15]"),
+    ],
+    checks.fool: [
+        (lambda u, C: u, "as they came"),
+        (lambda u, C: 1.5 * u, "from where they ended before"),
+        (lambda u, C: u + 1, "from where they ended before"),
+        (lambda u, C: u + (fool(u, C) - u) / 10, "2 times at least"),
+        (lambda u, C: u.mul_(2), "in place"),
+        (lambda u, C: fool(u, C)[:5], "[200, 15, 1]"),
     ],
     checks.cycle_by_cycle: [
+        (lambda e: cycle_by_cycle(e)[::-1], "swapped"),
         (cycles("(e[1:] <= e[:-1]).double().mean(1)"), "not <="),
         (cycles("(e[1:] > e[:-1]).double().mean(1)"), "made worse"),
         (cycles("(e[1:] >= e[:-1]).double().mean(1)"), "did not change"),

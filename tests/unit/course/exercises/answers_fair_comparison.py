@@ -1,50 +1,43 @@
 """Answers to chapter 6's exercises: right ones, and wrong ones with a part of the message."""
 
+import functools
 import itertools
-import math
 
+import numpy as np
 import scipy.stats
+import torch
 
 from trc_lib.course.exercises import fair_comparison as checks
+from trc_lib.course.experiments import Variant, run_variant
+from trc_lib.data import generate_dataset
+from trc_lib.model.baselines import MLP, LinearMap
 
-# ------------------------------------------------------------------ pairs_won
+DATA = generate_dataset(50, seed=0)
 
-def at_least_as_far(wins, ours, middle):
-    return abs(wins - middle) >= abs(ours - middle) - 1e-9
+# ------------------------------------------------------------------ train_rival
 
+class Straight(MLP):
+    """An MLP without its activations."""
 
-def pairs_won(a, b, extreme=at_least_as_far, divide=True):
-    def won(a, b):
-        return sum(x < y for x in a for y in b)
-
-    numbers, ours, middle = [*a, *b], won(a, b), len(a) * len(b) / 2
-    splits = list(itertools.combinations(range(len(numbers)), len(a)))
-    as_far = 0
-    for split in splits:
-        rest = [numbers[i] for i in range(len(numbers)) if i not in split]
-        as_far += extreme(won([numbers[i] for i in split], rest), ours, middle)
-    return ours, as_far / len(splits) if divide else as_far
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        linear = [each for each in self.layers if isinstance(each, torch.nn.Linear)]
+        self.layers = torch.nn.Sequential(*linear)
 
 
-def by_scipy(a, b, **options):
-    options = {"method": "exact", "alternative": "two-sided"} | options
-    test = scipy.stats.mannwhitneyu(a, b, **options)
-    return len(a) * len(b) - test.statistic, test.pvalue
+def straight(teacher, seed):
+    return Straight.within(146_295, teacher.system, seed, horizon=teacher.horizon)
 
 
-def doubled(*sides):
-    """A pairs_won whose p is twice the share on one side, the smallest of those that are named."""
-    def answer(a, b):
-        return by_scipy(a, b)[0], 2 * min(by_scipy(a, b, alternative=side)[1] for side in sides)
-    return answer
+@functools.cache
+def trained(seed, network=straight, lr=2e-3):
+    """What `run_variant` returns: the network, and its figures."""
+    rival = Variant("rival", "a rival", network, trainings=({"epochs": 3},))
+    return run_variant(rival, lr, seed)
 
 
-def by_means(a, b):
-    def apart(x, y, axis):
-        return abs(x.mean(axis=axis) - y.mean(axis=axis))
-
-    test = scipy.stats.permutation_test((a, b), apart, alternative="greater", n_resamples=10_000)
-    return by_scipy(a, b)[0], test.pvalue
+def with_activations(teacher, seed):
+    return MLP.within(146_295, teacher.system, seed, horizon=teacher.horizon)
 
 
 # ------------------------------------------------------------------ holm
@@ -81,9 +74,19 @@ def held_by_loop(J, w):
 
 
 RIGHT = {
-    checks.pairs_won: [pairs_won, by_scipy],
-    checks.holm: [holm, step_down],
-    checks.held_reward: [held_reward, held_by_loop],
+    checks.train_rival: [lambda seed: trained(seed)[0], trained],
+    checks.holm: [
+        holm,
+        step_down,
+        lambda p: np.array(holm(p), dtype=np.float32),
+        lambda p: tuple(torch.tensor(holm(p))),
+    ],
+    checks.held_reward: [
+        held_reward,
+        held_by_loop,
+        lambda J, w: held_reward(J.float(), w),
+        lambda J, w: held_reward(J, w)[None],
+    ],
 }
 
 WRONG = {
@@ -98,38 +101,14 @@ WRONG = {
         (lambda p: p, "corrected ones are"),
         (lambda p: p[:1], "shape"),
     ],
-    checks.pairs_won: [
-        (lambda a, b: pairs_won(b, a), "larger"),
-        (lambda a, b: (sum(x < y for x, y in zip(a, b)), 0.5), "not paired"),
-        (lambda a, b: (pairs_won(a, b)[0] / len(a) / len(b), 0.5), "share of the pairs"),
-        (lambda a, b: (scipy.stats.rankdata([*a, *b])[:len(a)].sum(), 0.5), "sum of a's ranks"),
-        (lambda a, b: (0, 0.5), "pairs are won here"),
-        (lambda a, b: pairs_won(a, b, extreme=lambda wins, ours, middle: wins >= ours),
-         "one-sided"),
-        (lambda a, b: by_scipy(a, b, alternative="less"), "one-sided"),
-        (lambda a, b: by_scipy(a, b, alternative="greater"), "one-sided"),
-        (doubled("less"), "wrong side"),
-        (doubled("less", "greater"), "on both sides"),
-        (lambda a, b: by_scipy(a, b, method="asymptotic"), "normal approximation"),
-        (lambda a, b: (by_scipy(a, b)[0], scipy.stats.ttest_ind(a, b).pvalue), "t-test"),
-        (lambda a, b: (by_scipy(a, b)[0], scipy.stats.wilcoxon(a, b).pvalue), "*paired*"),
-        (by_means, "compares the *means*"),
-        (lambda a, b: pairs_won(a, b, divide=False), "divide by the number of ways"),
-        (lambda a, b: (pairs_won(a, b)[0], pairs_won(a, b, divide=False)[1] / 252),
-         "five against five"),
-        (lambda a, b: pairs_won(a, b, extreme=lambda w, ours, m: abs(w - 12.5) >= abs(ours - 12.5)),
-         "middle of 25"),
-        (lambda a, b: pairs_won(a, b, extreme=lambda w, ours, m: abs(w - m) > abs(ours - m) + 1e-9),
-         ">=, not >"),
-        (lambda a, b: pairs_won(a, b, extreme=lambda w, ours, m: abs(w - m) == abs(ours - m)),
-         ">=, not =="),
-        (lambda a, b: pairs_won(a, b, extreme=lambda w, ours, m: abs(w - m) <= abs(ours - m)),
-         "nearer to the middle"),
-        (lambda a, b: (pairs_won(a, b)[0], 1 - pairs_won(a, b)[1]), "1 − p"),
-        (lambda a, b: (pairs_won(a, b)[0], round(pairs_won(a, b)[1], 3)), "near, but not exact"),
-        (lambda a, b: (pairs_won(a, b)[0], 1e-9), "Split all numbers"),
-        (lambda a, b: pairs_won(a, b)[0], "two things"),
-        (lambda a, b: ("all", 0.1), "should be a number"),
+    checks.train_rival: [
+        (lambda seed: trained(seed, with_activations)[0], "activations are still in it"),
+        (lambda seed: straight(DATA.teacher, seed), "no better than untrained"),
+        (lambda seed: trained(seed, lr=5e-5)[0], "three epochs"),
+        (lambda seed: trained(0)[0], "the seed is not used"),
+        (lambda seed: LinearMap(DATA), "has 60 numbers"),
+        (lambda seed: trained(seed)[1], "not dict"),
+        (lambda seed: 1.7e-14, "not float"),
     ],
     checks.held_reward: [
         (lambda J, w: J[-1] - w * ((J[:-1] - J[1:]) / J[:-1]).sum(), "nothing is detached"),
@@ -167,4 +146,3 @@ WRONG = {
         (lambda J, w: J, "one number"),
     ],
 }
-assert math.isclose(by_scipy([1, 2, 3], [4, 5, 6])[1], 2 / math.comb(6, 3))  # SciPy's test is exact
