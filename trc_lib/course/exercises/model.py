@@ -79,6 +79,8 @@ def cut_a_wire(answer):
     if not any(same(logs, table((), (e,), row), CLOSE) for row in ((c,), (c, bias))):
         largest = {names: np.linalg.norm(each, axis=-1).max(axis=-1)
                    for names, each in found.items()}
+        rooted = {names: (each**2).sum(axis=-1).mean(axis=-1) ** 0.5
+                  for names, each in found.items()}
         squared = {names: (each**2).sum(axis=-1).mean(axis=-1) for names, each in found.items()}
         means = {names: (each**2).mean(axis=(-1, -2)) for names, each in found.items()}
         places = {names: np.abs(each[..., 0]).mean(axis=-1) for names, each in found.items()}
@@ -93,6 +95,7 @@ def cut_a_wire(answer):
             *((table((), (e,), (c,), of=other), message) for other, message in (
                 (largest, "These are the largest errors of the 64 problems; take the mean."),
                 (squared, "These are means of squares; take the mean of the distances."),
+                (rooted, "These are roots of mean squares; take the mean of the distances."),
                 (means, "These are means of squares; take the mean of the distances "
                         "|x_N − x_T|, position and velocity together."),
                 (places, "These are errors of the position only; the distance has the velocity "

@@ -45,7 +45,13 @@ def look(answer):
                                       "Is the first column seed 0, the second seed 1, and is "
                                       "each trained for 8 epochs, every cycle supervised?"),
         (measured > 10, f"A factor of {measured:.0f} is far more than training without the look "
-                        "costs. Was a network cut after its training, or trained for less long?"))
+                        "costs. Was a network cut after its training, or trained for less long?"),
+        ((with_look > 0.08).any() or (without > 0.25).any(),
+         "These networks end too far away for 8 epochs at the rate 3e-3, every cycle supervised "
+         "with weight 0.1. What is different in yours?"),
+        ((with_look < 0.01).any(),
+         "These networks end nearer than small networks come in 8 epochs. Is it |x_N − x_T| on "
+         "the unseen problems?"))
     return (f"the look helps: without it the carts end {measured:.1f} times as far away, you "
             f"expected {factor:g}. Both seeds agree; two seeds show a direction, no exact factor.")
 
@@ -166,6 +172,12 @@ def schedule(answer):
         (rates(1), "After the warm-up the rate does not fall."),
         (rates(cosine(step / total)),
          "Your cosine counts from step 0, so the rate drops at once. Use step − warm_steps."),
+        (rates(cosine((step - warm) / (total - warm - 1))),
+         "Your cosine is zero in the last step; it should be one step later. Divide by total_steps "
+         "− warm_steps."),
+        (np.minimum(1, (step + 1) / warm) * cosine(step / total),
+         "You multiply warm-up and cosine. The cosine begins at step warm_steps: use step − "
+         "warm_steps."),
         (rates(cosine((step - warm) / total)),
          "Your cosine does not reach zero: divide by the steps left, total_steps − warm_steps."),
         (rates(2 * cosine(share)),

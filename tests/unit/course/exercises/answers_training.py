@@ -96,6 +96,8 @@ WRONG = {
         (looks((0.03, 0.03), (0.08, 0.08)), "give the seed"),
         (looks((8e-5, 9e-5), (2e-4, 1e-4)), "means of squares"),
         (looks((0.03, 0.04), (1.2, 1.1)), "cut after its training"),
+        (looks((0.30, 0.22), (0.68, 0.26)), "too far away for 8 epochs"),
+        (looks((0.005, 0.006), (0.02, 0.02)), "nearer than small networks come"),
         (looks((0.03, 0.04), (0.08, 0.0)), "positive"),
         (looks((0.03, 0.04), (0.08, 0.09), factor=-1), "positive"),
         (looks((0.03, 0.04), (0.08, 0.09), factor="three"), "not text"),
