@@ -82,5 +82,5 @@ def test_a_copied_notebook_runs_alone(run, installed, empty):
 def test_the_welcome_page_and_its_pictures_are_copied_from_the_installed_package(run, empty):
     run("-c", "from pathlib import Path; from trc_lib.course import lab; "
         "lab.copy_course(Path('my_course').resolve())")
-    assert len([*(empty / "my_course" / "figures").iterdir()]) == 12
+    assert len([*(empty / "my_course" / "figures").iterdir()]) == 14
     assert len([*(empty / "my_course").rglob("*.ipynb")]) == 22

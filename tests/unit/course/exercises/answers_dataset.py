@@ -32,6 +32,12 @@ def without_target(known, answers, tests, final_state):
     return guesses, [errors[0], 0.3]
 
 
+def from_known_starts(known, answers, tests, final_state):
+    rows = [scipy.spatial.KDTree(known).query(test)[1] for test in tests]
+    off = [final_state(known[i, :2], answers[i]) - test[:, 2:] for test, i in zip(tests, rows)]
+    return (1, 0), [np.linalg.norm(each, axis=1).mean() for each in off]
+
+
 def control_bounds(gain, low, high, wide=0.5):
     return np.abs(gain @ (low + high) / 2) + np.abs(gain) @ (wide * (high - low))
 
@@ -84,6 +90,7 @@ RIGHT = {
         lambda train, test: {*leaked(train, test)},
         lambda train, test: frozenset(leaked(train, test).tolist()),
         lambda train, test: leaked(train, test) / 1,
+        lambda train, test: (i for i in leaked(train, test)),
         lambda train, test: torch.from_numpy(leaked(train, test)),
         lambda train, test: np.flatnonzero(np.isclose(
             test[:, None], train, rtol=0, atol=1e-6).all(2).any(1)),
@@ -111,6 +118,10 @@ WRONG = {
         (lambda *p: ((1, 1), memory_student(*p)[1][::-1]), "The order"),
         (lambda *p: memory_student(*p, of=np.max), "you measure"),
         (without_target, "the same problem"),
+        (from_known_starts, "where the *known* problems start"),
+        (lambda known, answers, *p: memory_student(known, 0 * answers, *p), "no push at all"),
+        (lambda *p: ([None, None], memory_student(*p)[1]), "guesses first"),
+        (lambda *p: ((0.5, ...), memory_student(*p)[1]), "guesses first"),
         (lambda *p: 0.7, "Return two things"),
     ],
     dataset.control_bounds: [
@@ -143,6 +154,9 @@ WRONG = {
         (lambda train, test: np.setdiff1d(np.arange(len(test)), leaked(train, test)),
          "other way round"),
         (same_row, "none"),
+        (lambda train, test: np.flatnonzero((test[:, None] - train <= 1e-6).all(2).any(1)),
+         "np.abs first"),
+        (lambda train, test: np.argwhere(same(train, test).all(2).any(1)), "np.argwhere"),
         (lambda train, test: leaked(train, test)[1:], "missed"),
         (lambda train, test: test[leaked(train, test)], "one-dimensional"),
         (lambda train, test: leaked(train, test) + 0.5, "whole numbers"),
