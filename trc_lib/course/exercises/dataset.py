@@ -44,7 +44,9 @@ def memory_student(answer):
     tests = [_problems(other), _problems(again)]
     given = several(answer(known.copy(), answers.copy(), [each.copy() for each in tests],
                            _final_state), "your guesses", "the measured errors")
-    refuse((given[0] is None or given[0] is ..., "Write down your two guesses first."))
+    many = given[0] if isinstance(given[0], (list, tuple)) else [given[0]]
+    refuse((any(each is None or each is ... for each in many),
+            "Write down your two guesses first."))
     guesses, errors = (as_array(part, (2,), what) for part, what in zip(
         given, ("The list of guesses", "The list of errors")))
 
@@ -61,6 +63,7 @@ def memory_student(answer):
 
     right = outcome(np.asarray, mean)
     if not same(errors, right, 1e-3):
+        nearest = [scipy.spatial.KDTree(known).query(test)[1] for test in tests]
         recognise(errors, [
             (right[::-1], "The order: first the test set of another seed, then the one of the "
                           "training seed."),
@@ -77,16 +80,24 @@ def memory_student(answer):
              "Your student looks at the start only. A problem is four numbers."),
             (outcome(lambda rows: rows[:, 2:], mean),
              "Your student looks at the target only. A problem is four numbers."),
+            ([mean(_final_state(known[rows, :2], answers[rows]) - test[:, 2:])
+              for test, rows in zip(tests, nearest)],
+             "Your carts start where the *known* problems start. Start at test[:, :2]."),
+            ([mean(_final_state(test[:, :2], 0 * answers[rows]) - test[:, 2:])
+              for test, rows in zip(tests, nearest)],
+             "That is the error with no push at all. Simulate the stored answers."),
         ], 1e-3)
         found, wanted = apart(errors[0], right[0])
         if same(errors[0], right[0], 1e-3):
             raise Wrong("The error on problems of the training seed is not right: there the "
                         f"nearest known problem is the same problem. You measure {errors[1]:.3g}.")
         raise Wrong(f"On problems of another seed you measure {found}; it is {wanted}. Is the "
-                    "nearest problem the nearest in all four numbers, and is the final state "
-                    "compared with the target of the *new* problem?")
+                    "nearest problem the nearest in all four numbers, does the cart start where "
+                    "the *new* problem starts, and is its final state compared with the *new* "
+                    "target?")
     return (f"another seed {errors[0]:.2f}, you guessed {guesses[0]:g}; the training seed "
-            f"{abs(errors[1]):.2f}, you guessed {guesses[1]:g}. On leaked problems this student is "
+            f"{abs(errors[1]):.2f}, you guessed {guesses[1]:g}. With 10,000 known problems the "
+            "first of them was 0.72. On leaked problems this student is "
             "perfect, because it has seen them. A leak makes no student better; it makes the test "
             "useless.")
 
@@ -165,6 +176,7 @@ def leaked(answer):
     for n, m in ((300, 80), (60, 200)):
         train, test, kinds = _leaky_split(rng, n, m)
         equal = (np.abs(test[:, None] - train) <= 1e-6).all(axis=2)  # [m, n]
+        signed = (test[:, None] - train <= 1e-6).all(axis=2).any(axis=1)  # [m]
         right = set(np.flatnonzero(equal.any(axis=1)).tolist())
         found = _indices(answer(train.copy(), test.copy()), m)
         missed, extra = right - found, found - right
@@ -178,6 +190,9 @@ def leaked(answer):
              "The other way round: these are the eval problems that are new."),
             (not found, f"You find none, and there are {len(right)}. Compare each eval problem "
                         "with every training problem, not only with the one in the same row."),
+            (found != right and found == set(np.flatnonzero(signed).tolist()),
+             "You compare signed differences: a problem that is smaller in all four numbers "
+             "passes, however far away. Take np.abs first."),
             (kinds["mixed"] <= found,
              f"{len(kinds['mixed'])} of yours have a known start, but another target. It is a leak "
              "only if all four numbers are those of one training problem."),
@@ -200,18 +215,24 @@ def leaked(answer):
     train, test = rng.uniform(-2.5, 2.5, (2, 50, 4))
     refuse((_indices(answer(train, test), 50),
             "Right when there is a leak; but in a split without one you report some."))
-    return ("run these few lines before every evaluation: a leak raises no error, and makes every "
-            "number look better.")
+    return ("run these few lines before every evaluation: a leak raises no error, and flatters "
+            "whoever remembers.")
 
 
 def _indices(given, m):
     """The set of indices that were given, or `Wrong`."""
-    array = np.asarray(sorted(given) if isinstance(given, set | frozenset) else given)
+    if isinstance(given, set | frozenset):
+        given = sorted(given)
+    elif hasattr(given, "__next__"):  # a generator
+        given = list(given)
+    array = np.asarray(given)
     refuse(
         (array.dtype == bool and array.shape == (m,), f"That is a mask of {m} Trues and Falses; "
          "return the indices of the Trues: np.flatnonzero makes them."),
         (isinstance(given, tuple) and len(given) == 1 and np.ndim(given[0]) == 1,
          "np.where and np.nonzero give a tuple; return its first element, [0]."),
+        (array.ndim == 2 and array.shape[1] == 1,
+         "np.argwhere gives a column; np.flatnonzero gives the indices themselves."),
         (array.ndim != 1,
          f"The indices have shape {list(array.shape)}; they should be one-dimensional."),
         (array.size and (array.dtype.kind not in "iuf" or (array % 1).any()),

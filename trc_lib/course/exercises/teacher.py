@@ -89,31 +89,35 @@ def _moving_share(C, mistakes):
 def end_moving_shares(answer):
     """Check guesses [3], shares [3] = answer(C [n, N], optimum [N], noise [students, N])."""
     names = ("weak", "late", "shaky")
-    for N in (15, 8):
+    # from rest to rest an early student would have the late one's share
+    for N, target in ((15, [1.0, 0.0]), (8, [1.0, -0.3])):
         C = _responses(*CART, N)
-        optimum = scipy.linalg.lstsq(C, np.array([1.0, 0.0]))[0]
+        optimum = scipy.linalg.lstsq(C, np.array(target))[0]
         noise = 0.02 * np.random.default_rng(4).normal(size=(4000, N))
         late = np.append(0, optimum[:-1])
         given = several(answer(C.copy(), optimum.copy(), noise.copy()),
                         "your guesses", "the measured shares")
-        refuse((given[0] is None or given[0] is ..., "Write down your three guesses first."))
+        refuse((_no_guess(given[0]), "Write down your three guesses first."))
         guesses, shares = (as_array(part, (3,), what) for part, what in zip(
             given, ("The list of guesses", "The list of shares (weak, late, shaky)")))
         refuse((((guesses < 0) | (guesses > 1)).any(), "A share is between 0 and 1. Guess again."))
         right = [_moving_share(C, mistake) for mistake in (-0.1 * optimum, late - optimum, noise)]
         shifted = _moving_share(C, np.roll(optimum, 1) - optimum)[0]
+        early = _moving_share(C, np.append(optimum[1:], 0) - optimum)[0]
         as_pushes = (_moving_share(C, late)[0], _moving_share(C, optimum + noise)[0])
         for name, share, accepted in zip(names, shares, right):
             if min(abs(share - each) for each in accepted) < 1e-3:
                 continue
             one, other = apart(share, accepted[0])
             refuse(
-                (abs(1 - share - accepted[0]) < 2e-3, f"{name}: {one} is the share that moves "
-                 "nothing. The part that moves the end is the rest of it."),
+                (abs(1 - share - accepted[0]) < 2e-3, f"{name}: {max(share, 0):.2f} is the "
+                 "share that moves nothing. The part that moves the end is the rest of it."),
                 (abs(share - math.sqrt(accepted[0])) < 2e-3, f"{name}: {one} is a ratio of "
                  "lengths. Pythagoras adds squares: the share is of ‖w‖², so square the lengths."),
                 (name == "late" and same(share, shifted, 1e-6), "late: np.roll brings the last "
                  "push to the front. This student pushes nothing in the first step."),
+                (name == "late" and same(share, early, 1e-6), "late: that student is early. It "
+                 "pushes nothing in the last step, not in the first."),
                 (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "
                  "of the pushes. The mistake is w = u − u*: subtract the optimum."))
             raise Wrong(f"{name}: with N = {N} you measure {one}; it is {other}. Is w = u − u*, "
@@ -125,6 +129,12 @@ def end_moving_shares(answer):
     return (f"{shown}. A weak push is wrong along u*, which lies in the row space: all of it moves "
             "the end. Noise has no direction, and C has 2 rows: about 2 of 15 parts, 0.13, move "
             "the end.")
+
+
+def _no_guess(guesses):
+    """Whether guesses were left open, as None or as an ellipsis."""
+    many = guesses if isinstance(guesses, (list, tuple)) else [guesses]
+    return any(each is None or each is ... for each in many)
 
 
 def _sampled_error(x0, xT, T, N):
@@ -196,6 +206,9 @@ def _explain_steps(given, right, problems):
         (np.floor(exact), "Rounded down, the final error is still above the tolerance. Round up."),
         (np.round(exact), "Rounded to the nearest, which is too few half of the time. Round up."),
         (right + 1, "One step too many: N − 1 is enough each time. Points instead of steps?"),
+        (np.ceil(15 * exact), "The 15 of the chapter does not belong here: N counts the steps of "
+                              "the whole time T."),
+        (np.ceil(T * exact), "The formula has T in Δv T only. It gives N, not a time."),
         (T / right, "That is dt in seconds; return the number of steps N = T / dt."),
     ])
     worst = int(np.argmax(given != right))
@@ -287,6 +300,10 @@ def least_cost(answer):
              "That is the least Σ r² u². With w = √r u, w² is r u²: a root is missing."),
             (weighted(np.sqrt(r)), "That is the least Σ √r u²: one root too many."),
             (np.sqrt(r) * right, "That is w = √r u, whose cost is Σ w². Undo the substitution."),
+            (r * right, "From w back to u: u = w / √r. You multiply."),
+            (r * weighted(r**2), "w = √r u: you forgot the root, and the way back to u."),
+            (weighted(1 / r) / r,
+             "C u = (C / √r) w: you multiply the columns of C by √r."),
             (plain / r, "You scale the plain solution, which then no longer arrives. 1/r belongs "
                         "inside the inverse as well: C R⁻¹ Cᵀ."),
             (plain / np.sqrt(r), "That does not arrive. Divide the columns of C by √r, too."),
