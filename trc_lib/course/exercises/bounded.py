@@ -63,7 +63,8 @@ def certificate(answer):
             (C.shape[1],): f"y has one number for each component of d, {len(d)}; yours has one "
                            "for each step. (Is it u?)"})
         _refuse_no_proof(y, C, d, u_max, f"For d = {d.round(2).tolist()} and u_max = {u_max}: ")
-    return "each y is a proof: nothing within the limits gets as far as d in its direction."
+    return ("each y is a proof: nothing within the limits gets as far as d in its direction. For "
+            "the cart with 0.8 m/s² the line without limits is one already, after no step.")
 
 
 # ------------------------------------------------------------------ the weakest motor
@@ -127,11 +128,34 @@ def small_network(seed=0):
                                           latent_dim=32, block_hidden=32, head_hidden=64)
 
 
+def _proposal_of(network):
+    """A copy of the weights that make the first proposals."""
+    return [each.detach().clone() for module in network.parts["proposal"]
+            for each in module.parameters()]
+
+
+def _watch(network):
+    """The first and the last weights of the proposal with which its cycles are trained: a list that
+    fills in training, also if the network is trained in other ways than by `train`."""
+    seen = []
+
+    def look(_):
+        seen[1:] = [_proposal_of(network)]
+    next(network.block.parameters()).register_hook(look)  # called whenever a cycle has a gradient
+    return seen
+
+
+def _equal(ours, theirs):
+    return all(map(torch.equal, ours, theirs))
+
+
 @exercise
 def propose_then_refine(answer):
     """Check ``answer(network, train_set, eval_set)``, which trains it in two stages."""
     train_set, eval_set, unseen = _lesson()
-    network = answer(small_network(), train_set, eval_set)
+    untrained = small_network()
+    fresh, seen = _proposal_of(untrained), _watch(untrained)
+    network = answer(untrained, train_set, eval_set)
     if not isinstance(network, Learner):
         raise Wrong(f"Return the trained network, not {type(network).__name__}.")
     ends = torch.stack([final_error(unseen.system, unseen.initial_states, unseen.target_states, u)
@@ -143,6 +167,11 @@ def propose_then_refine(answer):
         (not np.isfinite(ends).all(), "The controls are not finite; try smaller rates."),
         (first > 0.35, f"{measured}. The proposals are too bad: were they trained by themselves, "
                        "before the cycles, and left as they are?"),
+        (seen and _equal(seen[0], fresh), "The cycles were trained before there were proposals: "
+                                          "the first stage is part='proposal'."),
+        (seen and not (_equal(seen[0], seen[-1]) and _equal(seen[0], _proposal_of(network))),
+         "The proposals were still changed after their own stage: part='cycles' leaves them as "
+         "they are."),
         (last > 0.5 * first, f"{measured}. The cycles help little or nothing: were they trained, "
                              "after the proposals?"),
         (last > 0.05, f"{measured}; 0.05 can be had. Give one of the trainings more epochs, or "

@@ -43,12 +43,16 @@ def _ends(controls, problems):
 # ------------------------------------------------------------------ latents begun anew
 
 @torch.no_grad()
-def _run(model, x0, xT, cycles, z_H_anew, z_L_anew):
-    """Scaled controls after some cycles, each of which begins with the latents that are named."""
+def _run(model, x0, xT, cycles, z_H_anew, z_L_anew, zero=False):
+    """Scaled controls after some cycles, each of which begins with the latents that are named.
+
+    ``zero``: anew is z_H = 0, and not z_initial.
+    """
     z_initial = model.encode(x0, xT)
     z_H, z_L, controls = model.propose(z_initial)
     for _ in range(cycles):
-        start = (z_initial if z_H_anew else z_H,
+        anew = torch.zeros_like(z_initial) if zero else z_initial
+        start = (anew if z_H_anew else z_H,
                  torch.zeros_like(z_L) if z_L_anew else z_L, controls)
         _, (z_H, z_L, controls) = model.recursive_reasoning(x0, xT, 1, start)
     return controls
@@ -80,6 +84,8 @@ def forgetful(answer):
              f"That is one cycle; run {cycles}, each from the controls of the one before."),
             (scale * _run(model, x0[:n], xT[:n], cycles + 1, True, True).numpy(),
              "That is one cycle too many."),
+            (scale * _run(model, x0[:n], xT[:n], cycles, True, True, zero=True).numpy(),
+             "You begin z_H at zero; the first cycle begins with z_H = z_initial."),
             (scale * _run(model, x0[:n], xT[:n], 0, True, True).numpy(),
              "That is the first proposal: the controls are to be carried on, latents are not."),
         ], f"After {cycles} cycles with fresh latents the first control of the first problem is "
@@ -113,6 +119,15 @@ def _kept(u, cycles, better):
     for _ in range(cycles):
         after = _cycle(u)
         u = torch.where(better(_cost(u), _cost(after))[:, None], after, u)
+    return u
+
+
+def _better_than_first(u, cycles):
+    """What ``cycles`` cycles end with if each is taken that costs less than the first controls."""
+    first = _cost(u)
+    for _ in range(cycles):
+        after = _cycle(u)
+        u = torch.where((_cost(after) < first)[:, None], after, u)
     return u
 
 
@@ -159,6 +174,8 @@ def never_worse(answer):
             (_cheapest_of_all(start, cycles),
              "You run all cycles on, and pick the cheapest plan at the end. Go on from the plan "
              "that was *kept*: a cycle is not to start from controls that are worse."),
+            (_better_than_first(start, cycles),
+             "You compare with the first controls; compare with those that were kept last."),
         ], f"After {cycles} cycles the controls should cost "
            f"{_cost(right).sum():.3f} together; yours cost "
            f"{_cost(torch.tensor(given)).sum():.3f}.", CLOSE)

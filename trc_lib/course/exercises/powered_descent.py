@@ -290,6 +290,9 @@ def _as_names(given):
     refuse((isinstance(given, str), f"Return a set of names, even of one: {{{given!r}}}."),
            (not isinstance(given, Iterable) or torch.is_tensor(given),
             f"Return a set of names, not {type(given).__name__}."))
+    refuse((isinstance(given, dict) and any(isinstance(value, (bool, np.bool_)) and not value
+                                            for value in given.values()),
+            "Return a set with the names of the broken rules alone, not a dict."))
     given = given.ravel().tolist() if isinstance(given, np.ndarray) else [*given]
     for name in given:
         refuse((name not in RULES,
@@ -332,7 +335,9 @@ def how_often(answer):
     """Check ``answer(every)``: the share of the flights that land, for some times between plans."""
     given = {}
     for every in SHARES:
-        share = as_number(on_copies(answer, every=every), "The share")
+        each = "That is one value for each flight; the share is their mean."
+        share = as_array(on_copies(answer, every=every), (), "The share",
+                         {(flights,): each for flights in (10, 40)}).item()
         refuse((share < 0, f"A share is not negative; you give {share:g}."),
                (share > 1, f"A share is at most 1; you give {share:g}. Take the mean of what has "
                            "landed, not the count, and not per cent."))
@@ -351,4 +356,5 @@ def how_often(answer):
                 f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
                 f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors, from the "
                 "first plans of the chapter, with the guess `last`?"))
-    return f"{shares}. The older a plan is, the less it fits the craft that flies it."
+    return (f"{shares} (with the guess that you took). The older a plan is, the less it fits the "
+            "craft that flies it.")

@@ -20,17 +20,24 @@ from trc_lib.course.exercises.check_result import (
 Q, R, Q_FINAL = np.diag([10.0, 5.0]), 0.1, 20 * np.diag([10.0, 5.0])
 
 
-def _sweep_back(A, B, x, u, limit, clip=True, hold=True):
-    """Chapter 9's sweep: changes [N] and gains [N, 2]; each option makes one common mistake."""
+def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
+    """Chapter 9's sweep: changes [N] and gains [N, 2]; each option makes one common mistake.
+
+    clip: what keeps the limits, "control" (right), "change" or nothing; "new": k is the control.
+    """
     k, K = np.zeros(len(u)), np.zeros((len(u), 2))
     p, P = 2 * Q_FINAL @ x[-1], 2 * Q_FINAL
     for i in reversed(range(len(u))):
         Q_u, Q_uu = 2 * R * u[i] + B[i] @ p, 2 * R + B[i] @ P @ B[i]
         Q_ux = B[i] @ P @ A[i]
         k[i], K[i] = -Q_u / Q_uu, -Q_ux / Q_uu
-        if clip:
+        if clip == "control":
             k[i] = np.clip(k[i], -limit - u[i], limit - u[i])
-        if hold and abs(u[i] + k[i]) >= limit:
+        elif clip == "change":
+            k[i] = np.clip(k[i], -limit, limit)
+        elif clip == "new":
+            k[i] = np.clip(u[i] + k[i], -limit, limit)
+        if hold and abs(k[i] if clip == "new" else u[i] + k[i]) >= limit:
             K[i] = 0
         p = 2 * Q @ x[i] + A[i].T @ p + K[i] * (Q_uu * k[i] + Q_u) + Q_ux * k[i]
         P = (2 * Q + A[i].T @ P @ A[i] + Q_uu * np.outer(K[i], K[i])
@@ -57,7 +64,7 @@ def sweep_back(answer):
         right = sweep()
         if _both(mine, right):
             continue
-        free = sweep(clip=False, hold=False)
+        free = sweep(clip=None, hold=False)
         after = np.clip(free[0], -limit - u, limit - u)
         late = np.where((np.abs(u + after) >= limit)[:, None], 0, free[1])
         refuse(
@@ -65,13 +72,17 @@ def sweep_back(answer):
             (_both(mine, sweep(hold=False)),
              "k keeps the limits, K does not: a control that its limit holds cannot follow the "
              "state. What is its row of K then?"),
-            (_both(mine, sweep(clip=False)),
+            (_both(mine, sweep(clip=None)),
              "K knows the limits, k does not: clip k, so that u + k keeps them."),
             (_both(mine, (after, free[1])) or _both(mine, (after, late)),
              "You clip after the sweep. Clip inside the loop, before p and P are computed: they "
              "need the k and K that you changed."),
-            (_both(mine, (np.clip(free[0], -limit, limit), free[1])),
-             "You clip the change k to the limits. It is the new control, u + k, that has them."))
+            (_both(mine, (np.clip(free[0], -limit, limit), free[1]))
+             or _both(mine, sweep(clip="change")) or _both(mine, sweep(clip="change", hold=False)),
+             "You clip the change k to the limits. It is the new control, u + k, that has them."),
+            (_both(mine, (u + right[0], right[1])) or _both(mine, sweep(clip="new"))
+             or _both(mine, sweep(clip="new", hold=False)),
+             "Your k is the new control. Return the change: the new control less u."))
         i = int(np.abs(mine[0] - right[0]).argmax())
         j = int(np.abs(mine[1] - right[1]).sum(axis=1).argmax())
         if not same(mine[0], right[0], 1e-5):
@@ -125,7 +136,7 @@ def adjoint(answer):
             (r, "That is the cost of the controls alone; each also changes all later states."),
         ], f"The gradient of control {k} of {len(right)} is {given[k].round(3)}; it should be "
            f"{right[k].round(3)}.")
-    return "one backward sweep gives the whole gradient, at the cost of about two simulations."
+    return "one backward sweep gives the whole gradient, however many controls there are."
 
 
 # At each noise the cheapest of three planners, and why, as chapter 9 measures it with mu = 1.
@@ -133,7 +144,8 @@ CHEAPEST = {0: ("once", "the world does what the plan expects, and no plan is ch
                         "optimum"),
             0.05: ("mlp", "the plan made once is soon for another state, and the law wastes the "
                           "weak motor"),
-            0.2: ("law", "in ten steps the noise moves the state further than any plan expects")}
+            0.2: ("law", "the kicks carry the state where the MLP has not learned, and its plan "
+                         "is kept for ten steps")}
 
 
 @exercise

@@ -33,6 +33,8 @@ def hover(answer):
     for _ in range(3):
         mass, parcel, gravity = r.uniform(0.3, 2), r.uniform(0.05, 0.4), r.uniform(3, 12)
         given = on_copies(answer, mass=mass, parcel=parcel, gravity=gravity)
+        if torch.is_tensor(given):
+            given = given.detach().numpy()
         if np.size(given) == 2:
             given = np.reshape(given, 2)  # a row or a column will do
         given = as_array(given, (2,), "The answer")

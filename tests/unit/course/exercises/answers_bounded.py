@@ -1,5 +1,7 @@
 """Answers to chapter 8's exercises: right ones, and wrong ones with a part of the message."""
 
+import copy
+
 import numpy as np
 import scipy.optimize
 import torch
@@ -116,6 +118,7 @@ RIGHT = {
     ],
     checks.propose_then_refine: [
         trained(PROPOSE, REFINE),
+        lambda network, *sets: trained(PROPOSE, REFINE)(copy.deepcopy(network), *sets),
         trained(PROPOSE | {"epochs": 25, "lr": 8e-3}, REFINE | {"lr": 0.016, "objective": "mse"}),
     ],
 }
@@ -147,5 +150,7 @@ WRONG = {
         (trained(PROPOSE), "little or nothing"),
         (trained(REFINE), "too bad"),
         (trained(PROPOSE | {"epochs": 4, "lr": 1e-4}, REFINE), "too bad"),
+        (trained(REFINE, PROPOSE), "before there were proposals"),
+        (trained(PROPOSE, REFINE | {"part": "all"}), "still changed"),
     ],
 }

@@ -113,6 +113,14 @@ def taking(where):
     return answer
 
 
+def better_than_first(cycle, cost, u, cycles):
+    first = cost(u)
+    for _ in range(cycles):
+        after = cycle(u)
+        u = torch.where((cost(after) < first)[:, None], after, u)
+    return u
+
+
 def cheapest_of_all(cycle, cost, u, cycles):
     plans = [u]
     for _ in range(cycles):
@@ -146,6 +154,7 @@ WRONG = {
         (taking("cost(after).mean() < cost(u).mean()"), "by the mean cost"),
         (taking("(cost(after) > cost(u))[:, None]"), "more expensive"),
         (cheapest_of_all, "*kept*"),
+        (better_than_first, "compare with the first controls"),
         (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, 1), "That is one cycle; run"),
         (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, cycles + 1), "too many"),
         (lambda cycle, cost, u, cycles: 2 * u, "should cost"),
@@ -160,7 +169,8 @@ WRONG = {
         (forgetful(cycles="cycles + 1"), "too many"),
         (forgetful(cycles="0"), "first proposal"),
         (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-4"),
-        (forgetful(z_H="0 * z_H"), "first control of the first problem"),
+        (forgetful(z_H="0 * z_H"), "begin z_H at zero"),
+        (forgetful(z_H="2 * z_initial"), "first control of the first problem"),
     ],
     checks.fit_look: [
         (lambda *given: fit_look(*given).T, "transposed"),

@@ -201,6 +201,8 @@ WRONG = {
         (of("*problem", "set()"), "no fault in any"),
         (of("*problem", "{'ring', 'fuel', 'glide slope', 'target'}"), "every fault in every"),
         (of("*problem", "'ring'"), "even of one"),
+        (of("*problem", "{'ring': False, 'fuel': True, 'target': False}"), "not a dict"),
+        (of("*problem", "{'ring': np.bool_(False)}"), "not a dict"),
         (of("*problem", "True"), "not bool"),
         (of("*problem", "{'glide'}"), "none of the rules"),
         (of("*problem", "[['ring']]"), "none of the rules"),
@@ -234,6 +236,8 @@ WRONG = {
         (shares(0.98, 0.93, 0.63, 0.7), "every 20 s the share should be"),
         (shares(-0.1, 0.9, 0.6, 0.2), "not negative"),
         (lambda every: [0.9, 0.8], "The share"),
+        (lambda every: torch.ones(40, dtype=torch.bool), "their mean"),
+        (lambda every: [True] * 10, "their mean"),
         (lambda every: "most", "should be a number"),
     ],
 }

@@ -41,6 +41,7 @@ def spoils_r(A, B, q, q_final, r):
 # ------------------------------------------------------------------ sweep_back
 
 CLIP = "np.clip(-Q_u / Q_uu, -limit - u[i], limit - u[i])"
+NEW = "np.clip(u[i] - Q_u / Q_uu, -limit, limit)"
 HOLD = "0 if abs(u[i] + k[i]) >= limit else -Q_ux / Q_uu"
 
 
@@ -129,7 +130,11 @@ WRONG = {
         (back(FREE, OWN, f"({LATE}, np.where(np.abs(u + {LATE})[:, None] >= limit, 0, K))"),
          "inside the loop"),
         (back(FREE, OWN, "(np.clip(k, -limit, limit), K)"), "new control"),
-        (back("np.clip(-Q_u / Q_uu, -limit, limit)"), "it should be"),
+        (back("np.clip(-Q_u / Q_uu, -limit, limit)"), "clip the change"),
+        (back("np.clip(-Q_u / Q_uu, -limit, limit)", OWN), "clip the change"),
+        (back(NEW, "-Q_ux / Q_uu * (abs(k[i]) < limit)"), "k is the new control"),
+        (back(NEW, OWN), "k is the new control"),
+        (back(end="(u + k, K)"), "k is the new control"),
         (back(turn="A[i]"), "it should be"), (back(end="(k, 2 * K)"), "k is right"),
         (back(end="k"), "two things"), (back(end="(K, k)"), "k has shape"),
         (spoils_u, "changed in place"),

@@ -99,7 +99,8 @@ RIGHT = {
     checks.hover: [by_balance, thrusts("[m * g / 2, m * g / 2 + p * g]"),
                    thrusts("np.array([0.5 * m, 0.5 * m + p]) * g"),
                    thrusts("np.array([[0.5 * m], [0.5 * m + p]], dtype=np.float32) * g"),
-                   lambda m, p, g: torch.tensor([m / 2 * g, (m / 2 + p) * g])],
+                   lambda m, p, g: torch.tensor([m / 2 * g, (m / 2 + p) * g]),
+                   lambda m, p, g: torch.tensor([[m / 2 * g], [(m / 2 + p) * g]])],
     checks.mixes_the_batch: [
         rows_alone, rows_of_one, lambda *each: int(rows_alone(*each)),
         lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
