@@ -48,7 +48,7 @@ def _shaft(arrow):
 
 def test_each_has_a_title_and_is_closed(figure):
     assert any(axes.get_title(loc="left") for axes in figure.axes)
-    assert not plt.get_fignums()
+    assert figure.number not in plt.get_fignums()
     assert 9 <= figure.get_figwidth() <= 11
 
 

@@ -51,7 +51,7 @@ class Crane(System):
         return torch.stack(after, dim=-1 if self.version != "rows" else 0)
 
 
-class Pendulum(System):
+class PushedPendulum(System):
     """That of the chapter, with friction."""
 
     def __init__(self, friction=0.1, gravity=5.0, control_limit=4.0):
@@ -104,7 +104,7 @@ RIGHT = {
     checks.mixes_the_batch: [
         rows_alone, rows_of_one, lambda *each: int(rows_alone(*each)),
         lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
-    checks.journey: [crane(), pendulum(Pendulum(control_limit=4.5))],
+    checks.journey: [crane(), pendulum(PushedPendulum(control_limit=4.5))],
 }
 
 WRONG = {
@@ -127,7 +127,7 @@ WRONG = {
     checks.journey: [
         (lambda guesses: 3, "Return a Problem"), (crane(fixed=2), "`guesses`"),
         (crane(version="mixes"), "mix the rows"), (crane(version="detached"), "derivatives A"),
-        (crane(version="rows"), "last dimension"), (pendulum(Pendulum(friction=0)), "Change its"),
+        (crane(version="rows"), "last dimension"), (pendulum(PushedPendulum(friction=0)), "Change its"),
         (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],
 }
