@@ -127,7 +127,8 @@ WRONG = {
     checks.journey: [
         (lambda guesses: 3, "Return a Problem"), (crane(fixed=2), "`guesses`"),
         (crane(version="mixes"), "mix the rows"), (crane(version="detached"), "derivatives A"),
-        (crane(version="rows"), "last dimension"), (pendulum(PushedPendulum(friction=0)), "Change its"),
+        (crane(version="rows"), "last dimension"),
+        (pendulum(PushedPendulum(friction=0)), "Change its"),
         (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],
 }
