@@ -24,7 +24,7 @@ window.model = { get: (name) => state[name], save_changes() {}, send: (message) 
   off(name, act) { listeners[name] = listeners[name].filter((each) => each !== act); } };
 document.head.append(Object.assign(document.createElement("style"), { textContent: state._css }));
 const module = await import(URL.createObjectURL(new Blob([state._esm], { type: "text/javascript" })));
-try { await module.default.render({ model: window.model, el: document.getElementById("host") }); } catch (error) { window.failed = error.message; }
+await module.default.render({ model: window.model, el: document.getElementById("host") });
 window.ready = true;
 </script></body></html>"""
 
@@ -62,8 +62,7 @@ def shown(browser, widget, folder, width=1000, theme="light", **options):
         try:
             page.goto(f"{address}/index.html")
             page.wait_for_function("window.ready", timeout=20_000)
-            if page.evaluate("window.failed === undefined"):
-                page.wait_for_selector(".trc[data-drawn]")
+            page.wait_for_selector(".trc[data-drawn], #host:has-text('cannot be shown')")
             yield page
             assert errors == []
         finally:

@@ -225,7 +225,7 @@ def test_playing_steps_through_the_cycles_and_stops(browser, tmp_path):
 def test_a_large_network_without_a_kernel_is_said_in_words(browser, tmp_path):
     model = TinyRecursiveControl.create_two_level_medium()
     with shown(browser, widgets.microscope(model, generate_dataset(8)), tmp_path) as page:
-        assert "it needs the running notebook: run this cell again" in page.evaluate("window.failed")
+        assert page.locator("#host").inner_text() == "This cannot be shown: it needs the running notebook: run this cell again"
 
 
 NAMES = """() => [...document.querySelectorAll('.trc button, .trc input, .trc select, .trc [role=img]')].filter((each) =>

@@ -150,7 +150,9 @@ export function color_of(error, success) {
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { box, points, success, H_cycles, trained } = about;
-  const net = await network_of(model, el), { system } = net, { state_dim: n, control_dim: m } = system;
+  const net = await network_of(model, el);
+  if (!net) return null;
+  const { system } = net, { state_dim: n, control_dim: m } = system;
   const errors_of = final_errors(net), { starts, inside } = grid_of(box, points);
   const { block: stands_for, ...order } = coarse_first(points, 5), names = system.labels.slice(0, n).map(plain);
   const half = [0, 1].map((k) => (starts.at(-1)[k] - starts[0][k]) / (points - 1) / 2);

@@ -6,7 +6,9 @@ import { button, choice, frame, group, h, Panel, player, reach, said, shared, sl
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { shown, box, H_cycles, trained } = about;
-  const net = await network_of(model, el), { system } = net, { state_dim: n, control_dim: m, dt } = system;
+  const net = await network_of(model, el);
+  if (!net) return null;
+  const { system } = net, { state_dim: n, control_dim: m, dt } = system;
   const { horizon, L_cycles } = net.config, law = law_from(about.law), ruler_rows = about.law?.row_space, edges = times(horizon + 1, dt);
   const samples = new Map(rows_of(model.get("samples"), 2 * n + horizon * m).map((row, i) => [about.samples[i], row]));
   const answers = new Map(); // problems' optima that the kernel gave

@@ -48,7 +48,9 @@ export function runs(net, cost, start, H_cycles, optimum, known_least = null) {
 
 export default { async render({ model, el }) {
   const about = model.get("about"), { box, view, cycle: round, H_cycles, trained } = about;
-  const net = await network_of(model, el), { system } = net, { horizon } = net.config, { dt, labels } = system;
+  const net = await network_of(model, el);
+  if (!net) return null;
+  const { system } = net, { horizon } = net.config, { dt, labels } = system;
   const cost = cost_of(about.cost, 1), law = law_from(about.law), grid = grid_of(about), edges = times(horizon + 1, dt);
   const { buffer, byteOffset, byteLength } = model.get("optima");
   const kept = about.law ? null : await unpacked(new Uint8Array(buffer, byteOffset, byteLength));

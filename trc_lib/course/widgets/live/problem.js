@@ -36,13 +36,21 @@ export function rows_of(view, width, kind = Float64Array) {
   return Array.from({ length: numbers.length / width }, (_, i) => numbers.subarray(i * width, (i + 1) * width));
 }
 
-/** The network of a widget: in its state, or if it is too large for a notebook, asked of the kernel. ``el`` says so. */
+/**
+ * The network of a widget: in its state, or if it is too large for a notebook, asked of the kernel. ``el`` says so.
+ * Null if no kernel answers, as before a stored notebook is run: ``el`` says that, too.
+ */
 export async function network_of(model, el) {
   try {
     let bytes = model.get("network");
     if (!bytes?.byteLength) {
       el.textContent = "Waiting for the network, which is too large to be kept in the notebook …";
-      bytes = (await asked(model, { ask: "network" })).buffers[0];
+      const answer = await asked(model, { ask: "network" }).catch((error) => {
+        el.textContent = `This cannot be shown: ${error.message}`;
+        return null;
+      });
+      if (!answer) return null;
+      bytes = answer.buffers[0];
     }
     const network = new TinyRecursiveControl(await read_network(bytes));
     el.textContent = "";
