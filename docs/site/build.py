@@ -152,6 +152,9 @@ def convert(source, copy, chapters, site, root):
             cell["outputs"].remove(output)
         else:
             output["data"] = {"text/html": figure}
+    for cell in notebook["cells"]:
+        if "claim" in (tags := cell["metadata"].get("tags", [])):
+            tags.append("hide-input")  # folded, as in JupyterLab
     notebook["metadata"].pop("widgets", None)  # else myst-nb loads the widgets' manager from a CDN
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     number = int(source.stem[:2])

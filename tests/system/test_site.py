@@ -320,6 +320,12 @@ def test_every_chapter_says_where_it_is_and_how_to_run_it(address, page):
     assert link == "http://localhost:8888/lab/tree/02_dataset.ipynb"
 
 
+def test_cells_of_claims_are_folded(address, page):
+    page.goto(f"{address}/notebooks/01_teacher.html")
+    claim = page.get_by_text("assert miss_optimum < 1e-9").first
+    assert claim.count() == 1 and not claim.is_visible()
+
+
 def test_search_finds_a_word(address, page):
     page.goto(f"{address}/search.html?q=quadrotor")
     page.locator("#search-results li a").first.wait_for()

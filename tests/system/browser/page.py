@@ -51,7 +51,7 @@ def shown(browser, widget, folder, width=1000, theme="light", **options):
     state, paths, buffers = _remove_buffers(widget.get_state())
     state.pop("layout")
     packed = [{"path": path, "data": base64.b64encode(each).decode()} for path, each in zip(paths, buffers)]
-    (folder / "state.json").write_text(json.dumps({"state": state, "buffers": packed}))
+    (folder / "state.json").write_text(json.dumps({"state": state, "buffers": packed}, sort_keys=True))
     background = "#fff" if theme == "light" else "#111"
     (folder / "index.html").write_text(PAGE.replace("THEME", theme).replace("BACKGROUND", background))
     errors = []

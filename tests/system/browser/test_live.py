@@ -228,6 +228,22 @@ def test_a_large_network_without_a_kernel_is_said_in_words(browser, tmp_path):
         assert page.locator("#host").inner_text() == "This cannot be shown: it needs the running notebook: run this cell again"
 
 
+def test_the_iterations_of_a_landing_move_without_a_kernel(browser, tmp_path):
+    problem = problems.powered_descent(horizon=20)
+    model = TinyRecursiveControl.create_two_level_small(problem.teacher.system, horizon=20, seed=0, latent_dim=16, block_hidden=16,
+                                                        head_hidden=16)
+    landing = widgets.landing(model, problem)
+    with shown(browser, landing, tmp_path) as page:
+        labels = page.locator(".trc label").all_inner_texts()
+        assert labels == [each["label"] for each in landing.controls.values()]
+        for key, count in (("End", 10), ("Home", 0)):
+            page.get_by_label("iterations").press(key)
+            (words,) = [each["words"] for each in landing.about["kept"] if each["values"]["iterations"] == count]
+            assert settled(page) == page.locator(".trc-drawn").get_attribute("alt") == words
+            assert page.locator(".trc-drawn").evaluate("image => image.style.opacity") == ""
+        assert page.evaluate("window.sent") == []
+
+
 NAMES = """() => [...document.querySelectorAll('.trc button, .trc input, .trc select, .trc [role=img]')].filter((each) =>
   !(each.getAttribute('aria-label') || each.labels?.length || each.textContent.trim())).map((each) => each.outerHTML)"""
 # The contrast of each text and line with what is behind it (WCAG 2): text needs 4.5, lines 3.

@@ -33,9 +33,10 @@ class Drawn(Explorable):
         kept = [first, *(each for each in kept if each != first)]
         drawn = [self.drawn(each) for each in kept]
         self.first = drawn[0][0]
-        about = {"title": title, "controls": controls, "kept": [
-            {"values": list(values.values()), "words": words, "size": len(png)}
-            for values, (png, words) in zip(kept, drawn)]}
+        about = {"title": title,  # a list of controls: a stored notebook sorts names
+                 "controls": [{"name": name} | control for name, control in controls.items()],
+                 "kept": [{"values": values, "words": words, "size": len(png)}
+                          for values, (png, words) in zip(kept, drawn)]}
         super().__init__(None, about=about, values=first,
                          pictures=b"".join(png for png, _ in drawn))
 

@@ -3,23 +3,23 @@
 import { asked } from "./problem.js";
 import { frame, group, h, said, shared, slider } from "./stage.js";
 
-/** The pictures that are kept: by the values of the controls, ``{words, url}``. */
-function kept_in(model) {
+/** The pictures that are kept: by the `key_of` the values, ``{words, url}``. */
+function kept_in(model, key_of) {
   const { buffer, byteOffset } = model.get("pictures"), found = new Map();
   let at = byteOffset;
   for (const { values, words, size } of model.get("about").kept) {
     const png = new Blob([buffer.slice(at, at += size)], { type: "image/png" });
-    found.set(String(values), { words, url: URL.createObjectURL(png) });
+    found.set(key_of(values), { words, url: URL.createObjectURL(png) });
   }
   return found;
 }
 
 export default { render({ model, el }) {
-  const { controls, title } = model.get("about"), known = kept_in(model);
+  const { controls, title } = model.get("about"), names = controls.map(({ name }) => name);
+  const key_of = (values) => String(names.map((name) => values[name])), known = kept_in(model, key_of);
   const { get, set, follow, leave } = shared(model, () => redraw());
   follow("values");
-  const names = Object.keys(controls), key_of = (values) => String(names.map((name) => values[name]));
-  const sliders = names.map((name) => slider(controls[name].label, { ...controls[name], value: get("values")[name],
+  const sliders = controls.map(({ name, label, ...ends }) => slider(label, { ...ends, value: get("values")[name],
     words: (value) => said(value, 4), act: (value) => set({ values: { ...get("values"), [name]: value } }) }));
   const image = h("img", { class: "trc-drawn" });
 
