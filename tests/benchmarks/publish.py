@@ -14,7 +14,7 @@ from PIL import Image
 from tests import ROOT
 from tests.documents import write_table
 from trc_lib import io
-from trc_lib.course import descents, plots, pretrained
+from trc_lib.course import descents, diagrams, plots, pretrained
 from trc_lib.course.batch.plan import plan
 from trc_lib.course.batch.report import comparison
 from trc_lib.course.batch.runner import run_course
@@ -48,23 +48,25 @@ def publish(job):
     with io.written_whole(figures / "data_flow.png") as temporary:
         plots.data_flow().savefig(temporary, format="png")
     with io.written_whole(figures / "refinement.gif") as temporary:
-        plots.refinement_gif(temporary, **_one_refinement(job))
+        diagrams.refinement_gif(temporary, **_one_refinement(job))
     with io.written_whole(figures / "landing.gif") as temporary:
         descents.landing_gif(temporary, **_one_landing())
     write_table("README.md", BEGIN, END, readme_table(results))
 
 
 def _one_refinement(job):
-    """For the GIF: the unseen problem with the worst proposal that every cycle improves."""
+    """For the GIF: of the unseen problems that end slowly, and whose every cycle ends nearer, the
+    one whose first proposal ends farthest from the target's position."""
     preset = choose_preset(job.lane, seed=job.seed)
     problems = generate_dataset(preset.num_eval, preset.seed + EVAL_SEED)
     controls = cycle_controls(TinyRecursiveControl.load(job.checkpoint), problems)  # [H+1, n, N, 1]
     starts = problems.initial_states.expand(len(controls), -1, -1)
-    states = problems.system.rollout(starts, controls)
-    errors = (states[:, :, -1] - problems.target_states).norm(dim=-1)               # [H+1, n]
-    i = int(errors[0].where((errors[1:] < errors[:-1]).all(dim=0), 0).argmax())
-    return {"dt": problems.dt, "off": controls[:, i] - problems.controls[i],
-            "ends": states[:, i, -1], "target_state": problems.target_states[i]}
+    off = problems.system.rollout(starts, controls)[:, :, -1] - problems.target_states
+    nearer = [(size[1:] < size[:-1]).all(dim=0) for size in (off.norm(dim=-1), off[..., 0].abs())]
+    slow = problems.target_states[:, 1].abs() < 0.5  # m/s
+    i = int(off[0, :, 0].abs().where(nearer[0] & nearer[1] & slow, 0).argmax())
+    return {"controls": controls[:, i], "initial_state": problems.initial_states[i],
+            "target_state": problems.target_states[i]}
 
 
 def _one_landing():

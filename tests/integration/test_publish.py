@@ -4,8 +4,8 @@ import base64
 from io import BytesIO
 
 import nbformat
-import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests import ROOT, documents
@@ -37,14 +37,14 @@ def test_a_run_is_published_with_its_pictures_and_its_table(tmp_path, monkeypatc
     monkeypatch.setattr(publish, "ROOT", tmp_path)
     monkeypatch.setattr(documents, "ROOT", tmp_path)
     monkeypatch.setattr(publish, "_one_refinement", lambda job: {
-        "dt": 0.33, "off": np.ones((4, 15, 1)) / 9, "ends": np.ones((4, 2)) / 9,
-        "target_state": np.zeros(2)})
+        "controls": torch.tensor([[[0.2], [-0.2]], [[0.1], [-0.1]]]).double(),
+        "initial_state": torch.zeros(2).double(), "target_state": torch.zeros(2).double()})
     publish.publish(job)
     table = publish.readme_table(results)
     assert readme.read_text("utf-8") == f"before\n{publish.BEGIN}\n{table}\n{publish.END}\nafter\n"
     assert (tmp_path / "figures" / "line.png").read_bytes() == png.getvalue()
     assert (tmp_path / "figures" / "data_flow.png").exists()
-    assert Image.open(tmp_path / "figures" / "refinement.gif").n_frames == 4
+    assert Image.open(tmp_path / "figures" / "refinement.gif").n_frames == 6
     assert io.read_json(tmp_path / "data/results/course.json") == results
 
 

@@ -1,15 +1,18 @@
-"""Diagrams: ideas of the course as pictures. Each function returns a matplotlib `Figure`.
+"""Diagrams: ideas of the course as pictures. Each function but one returns a matplotlib `Figure`.
 
 What a diagram shows of a quantity, it computes. Boxes are things that happen, pills are values,
 grey arrows are values that are handed on. Colours are Okabe and Ito's; where two of them matter,
 hatches or dashes tell them apart, too.
 """
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
+from PIL import Image
 
-from trc_lib.course.plots import CART, CROSS, _finished, cycle_name
+from trc_lib.course.plots import CART, CROSS, _finished, cycle_look, cycle_name
 from trc_lib.model.config import TRCConfig
 from trc_lib.systems import DoubleIntegrator
 
@@ -163,6 +166,67 @@ def _flag(axes, x, rail):
     axes.plot([x, x], [rail, rail + 1.2], color="black", linewidth=2)
     axes.add_patch(Polygon([(x, rail + 1.2), (x + 0.55, rail + 1.0), (x, rail + 0.8)],
                            facecolor=GREEN, edgecolor="black"))
+
+
+def refinement_gif(path, controls, initial_state, target_state):
+    """Write a refinement of the course's cart as an animated GIF: each plan is driven in turn.
+
+    Args:
+        path: of the file.
+        controls: of each cycle, ``[H_cycles + 1, N, 1]``.
+        initial_state, target_state: ``[2]``.
+    """
+    drives = [CART.rollout(initial_state, plan)[:, 0].numpy() for plan in controls]  # [N + 1]
+    goal, cycles = target_state[0].item(), len(controls) - 1
+    misses = [100 * (places[-1] - goal) for places in drives]  # cm
+    frames, lengths = [], []
+    for cycle, places in enumerate(drives):
+        plan = controls[cycle, :, 0].numpy()
+        for step in range(len(places)):
+            figure, track, bars, flag, words = _scene(np.stack(drives), goal)
+            _wagon(track, track.place(places[step]), 0.1)
+            track.set_title(f"{cycle_name(cycle)}: {len(plan)} pushes, chosen before the start",
+                            x=0.03)
+            colors = [VERMILION if k < step else "0.85" for k in range(len(plan))]
+            bars.bar(CART.dt * np.arange(len(plan)), plan, CART.dt, align="edge", color=colors,
+                     edgecolor="white")
+            bars.set_ylim(1.15 * abs(controls).max().item() * np.array([-1, 1]))
+            for k in range(cycle + (step == len(plan))):
+                flag.plot(misses[k], -k, "o", markersize=11, color=cycle_look(k, cycles)["color"])
+                side = "past" if misses[k] > 0 else "short of"
+                _text(words, 0, -k, f"{cycle_name(k)}: {abs(misses[k]):.1f} cm {side} it",
+                      ha="left", fontsize=SIZE)
+            flag.set_xlim(1.2 * max(map(abs, misses)) * np.array([-1, 1]))
+            for axes in (flag, words):
+                axes.set_ylim(-cycles - 0.6, 0.6)
+            stream = io.BytesIO()
+            figure.savefig(stream, format="png")
+            plt.close(figure)
+            frames.append(Image.open(stream).convert("RGB"))
+            lengths.append(70)  # milliseconds
+        lengths[-1] = 3000 if cycle == cycles else 1200
+    palette = frames[-1].quantize(64)
+    first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first.save(path, format="GIF", save_all=True, append_images=rest, loop=0, duration=lengths)
+
+
+def _scene(drives, goal):
+    """An empty frame of the GIF: the track, on which ``place`` puts metres; pushes; the flag."""
+    figure = plt.figure(figsize=(9.6, 4), layout="none")
+    track = figure.add_axes((0, 0.55, 1, 0.37))
+    bars, flag, words = (figure.add_axes((left, 0.14, width, 0.33))
+                         for left, width in ((0.075, 0.34), (0.46, 0.26), (0.74, 0.25)))
+    words.axis("off")
+    _blank(track, 9.6, 1.5)
+    low, high = min(drives.min(), goal), max(drives.max(), goal)
+    track.place = lambda metres: 0.7 + 7.9 * (metres - low) / (high - low)
+    track.plot([0.2, 9.4], [0.1, 0.1], color=GREY, linewidth=3)
+    _flag(track, track.place(goal), 0.1)
+    bars.axhline(0, color=DARK, linewidth=1)
+    bars.set(xlabel="time (s)", ylabel="push u (m/s²)", title="the plan")
+    flag.axvline(0, color=GREEN, linewidth=3)
+    flag.set(xlabel="from the flag (cm)", yticks=[], title="where it ends, magnified")
+    return figure, track, bars, flag, words
 
 
 def two_steps():

@@ -6,13 +6,17 @@ system with one state has none. The widgets use the looks, `levels`, `draw_*` an
 figures that they keep.
 """
 
+import functools
+import io
 import math
 import re
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
@@ -22,6 +26,28 @@ from trc_lib.data.sampling import box as box_of
 from trc_lib.systems import SUCCESS, DoubleIntegrator, System
 
 plt.style.use("trc_lib.course.style")
+
+
+def small_png(figure: Figure, **options: object) -> bytes:
+    """A figure as PNG in 256 colours, a third of the size; ``options`` as of `Figure.savefig`."""
+    stream, small = io.BytesIO(), io.BytesIO()
+    figure.savefig(stream, format="png", **options)
+    picture = Image.open(stream).convert("RGB")
+    picture.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
+        small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def _keep_small_pictures():
+    """In a notebook, figures are shown and kept by `small_png`."""
+    shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
+    if shell:
+        plt.switch_backend(plt.get_backend())  # it sets formats of its own when it is loaded
+        shell.display_formatter.formatters["image/png"].for_type(
+            Figure, functools.partial(small_png, bbox_inches="tight"))
+
+
+_keep_small_pictures()
 
 CART = DoubleIntegrator()
 
@@ -268,53 +294,6 @@ def refinement(dt, cycle_controls, cycle_states, optimal_controls, optimal_state
     inputs[0].legend()
     right.legend()
     return _finished(figure)
-
-
-def refinement_gif(path, dt, off, ends, target_state, system=CART, component=0, shown=(0, 1)):
-    """Write one refinement as an animated GIF: a control less the optimum, and final states.
-
-    Args:
-        path: of the file.
-        dt: seconds a step.
-        off: the controls of each cycle less the optimum, ``[H_cycles + 1, N, control_dim]``.
-        ends: the final states, ``[H_cycles + 1, state_dim]``.
-        target_state: ``[state_dim]``, the middle of the right panel.
-        system: names states and controls; of two states or more.
-        component: the control that is drawn.
-        shown: the components of the state that are drawn.
-
-    Raises:
-        ValueError: if a shape does not fit the system, or it has one state.
-    """
-    off = _sized("off", off, system.control_dim, "controls")[..., _input(system, component)]
-    ends = _sized("ends", ends, system.state_dim, "states")
-    if system.state_dim == 1:
-        raise ValueError(f"system={system!r} has one state; needs two or more for a phase plane")
-    shown, frames = components(system, shown), []
-    target = _sized("target_state", target_state, system.state_dim, "states", 1)[list(shown)]
-    ends, cycles = ends[:, shown], len(off) - 1
-    width, reach = 1.1 * abs(off).max() or 1.0, 1.2 * abs(ends - target).max(axis=0)
-    if reach.max() <= 10 * reach.min():  # else the axes have scales of their own
-        reach[:] = reach.max() or 1.0
-    (left_end, bottom), (right_end, top) = target - reach, target + reach
-    name, unit = plain(system.control_labels[component])
-    for drawn in range(cycles + 1):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.6), width_ratios=(1.6, 1))
-        for k in range(drawn + 1):
-            look = cycle_look(k, cycles) | {"alpha": 1 if k == drawn else 0.55}
-            draw_controls(left, dt, off[k], **look)
-            right.plot(*ends[k], "o", markersize=11, color=look["color"], alpha=look["alpha"])
-        left.axhline(0, **OPTIMUM)
-        right.plot(*target, **CROSS | {"markersize": 12})
-        left.set(xlabel="time (s)", ylabel=f"{name} − {name}*{unit}", ylim=(-width, width),
-                 title=f"{cycle_name(drawn)}, less the optimum")
-        label_phase_plane(right, system, "where it ends; x is the target", shown,
-                          xlim=(left_end, right_end), ylim=(bottom, top))
-        figure.canvas.draw()
-        frames.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
-        plt.close(figure)
-    frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:], loop=0,
-                   duration=[1000] * cycles + [3000])  # milliseconds
 
 
 def _input(system, component):

@@ -5,11 +5,14 @@ import itertools
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from PIL import Image
 
 from trc_lib.course import diagrams
+from trc_lib.course.plots import CART
 from trc_lib.model import TinyRecursiveControl
 from trc_lib.systems import DoubleIntegrator
 from trc_lib.teachers import BoundedMinimumEnergyController
@@ -143,3 +146,21 @@ def test_the_losses_are_weighted_as_they_are_asked_for():
     texts = [text.get_text() for text in diagrams.backward_path(0.25).findobj(Text)]
     assert "every cycle supervised: loss = 0.25 · J₀ + 0.25 · J₁ + 0.25 · J₂ + J₃" in texts
     assert texts.count("no loss") == 3
+
+
+def test_a_refinement_drives_each_plan_and_says_where_it_ends(tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(diagrams.plt, "close", figures.append)
+    rough, fine = torch.tensor([[[0.5], [-0.4]], [[0.5], [-0.49]]]).double()
+    start, goal = torch.tensor([[-0.1, 0.0], [0.0, 0.0]]).double()
+    diagrams.refinement_gif(tmp_path / "a.gif", torch.stack([rough, fine]), start, goal)
+    monkeypatch.undo()
+    said = [[text.get_text() for text in figure.axes[-1].texts] for figure in figures]
+    for figure in figures:
+        plt.close(figure)
+    ends = [100 * CART.rollout(start, plan)[-1, 0].item() for plan in (rough, fine)]
+    words = [f"{name}: {abs(end):.1f} cm short of it"
+             for name, end in zip(("first proposal", "after cycle 1"), ends)]
+    assert said == [[], [], words[:1], words[:1], words[:1], words]
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.n_frames == 6

@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from trc_lib.course import plots
 from trc_lib.model import TinyRecursiveControl
@@ -140,21 +139,6 @@ def test_snapshots_are_drawn_against_seconds():
     assert [axes.get_xlabel() for axes in panels] == ["", "", "time (s)", "time (s)"]
 
 
-def test_a_gif_is_drawn_against_seconds(tmp_path, monkeypatch):
-    frames = []
-    monkeypatch.setattr(plots.plt, "close", frames.append)
-    off, ends = torch.stack([CONTROLS, 0.5 * CONTROLS]), torch.tensor([[0.5, 0.1], [1.0, 0.0]])
-    plots.refinement_gif(tmp_path / "refinement.gif", DT, off, ends, torch.tensor([1.0, 0.0]))
-    monkeypatch.undo()
-    for shown, figure in enumerate(frames, start=1):
-        _drawn_against_seconds(figure.axes[0], shown)
-        assert figure.axes[0].get_xlabel() == "time (s)"
-        points = [line.get_xydata()[0] for line in figure.axes[1].lines]
-        np.testing.assert_allclose(points, [*ends[:shown], [1.0, 0.0]])  # and the target
-        plots.plt.close(figure)
-    assert len(frames) == 2
-
-
 def test_two_controls_and_a_single_state_are_drawn_against_seconds():
     tank = LinearSystem([[0.9]], [[1.0, 0.5]], DT, labels=("level (m)", "pump (m/s)", "rain (m/s)"))
     controls, states = torch.cat([CONTROLS, -CONTROLS], dim=1), STATES[:, 1:]
@@ -180,19 +164,14 @@ def test_two_controls_and_a_single_state_are_drawn_against_seconds():
         assert [panel.get_xlabel() for panel in axes] == ["", "time (s)"]
 
 
-def test_the_control_that_is_asked_for_is_drawn(tmp_path, monkeypatch):
-    tank, frames = LinearSystem(np.eye(2), np.eye(2), DT, labels=("a", "b", "pump", "rain")), []
+def test_the_control_that_is_asked_for_is_drawn():
+    tank = LinearSystem(np.eye(2), np.eye(2), DT, labels=("a", "b", "pump", "rain"))
     controls = torch.cat([CONTROLS, -2 * CONTROLS], dim=1)
     cycles = torch.stack([controls, 0.5 * controls])
     first, second = plots.snapshots(DT, {"epoch 0": cycles}, controls, None, tank, 1).axes
-    monkeypatch.setattr(plots.plt, "close", frames.append)
-    plots.refinement_gif(tmp_path / "refinement.gif", DT, cycles, torch.eye(2), [0.5, 0.5], tank, 1)
-    monkeypatch.undo()
-    for axes, share in ((first, 1), (second, 0.5), (frames[0].axes[0], 1)):
+    for axes, share in ((first, 1), (second, 0.5)):
         np.testing.assert_allclose(axes.patches[0].get_data().values, -2 * share * CONTROLS[:, 0])
     assert first.get_ylabel() == "epoch 0\nrain"
-    for figure in frames:
-        plots.plt.close(figure)
 
 
 def test_of_three_states_the_two_that_are_asked_for_are_drawn_the_first_against_seconds():
@@ -268,13 +247,6 @@ def test_the_error_map_has_positions_across_and_velocities_up():
 def test_each_source_of_controls_has_its_own_look():
     looks = [(look.get("color"), look.get("linestyle")) for look in plots.LOOKS.values()]
     assert len(set(looks)) == len(looks)
-
-
-def test_the_gif_has_a_frame_for_each_cycle(tmp_path):
-    off, ends = torch.tensor([[[1.0], [0.5]], [[0.1], [0.0]]]), torch.tensor([[0.5, 0.1], [1.0, 0]])
-    plots.refinement_gif(tmp_path / "refinement.gif", 0.33, off, ends, torch.tensor([1.0, 0.0]))
-    with Image.open(tmp_path / "refinement.gif") as picture:
-        assert picture.n_frames == 2 and picture.size == (960, 360)
 
 
 def _grid(axes, values):

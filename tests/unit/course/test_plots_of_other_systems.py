@@ -117,43 +117,7 @@ def test_components_that_are_not_there_are_refused(shown):
         plots.steering(DT, {"a run": (STATES, CONTROLS)}, TARGET, system=WIDE, shown=shown)
 
 
-# ---------------------------------------------------------------- the gif and the snapshots
-
-
-def _frames(tmp_path, monkeypatch, *arguments, **options):
-    frames = []
-    with monkeypatch.context() as patch:
-        patch.setattr(plots.plt, "close", frames.append)
-        plots.refinement_gif(tmp_path / "refinement.gif", DT, *arguments, **options)
-    for figure in frames:
-        plots.plt.close(figure)
-    return frames
-
-
-def test_a_gif_shows_one_control_and_two_states(tmp_path, monkeypatch):
-    off = torch.stack([CONTROLS, CONTROLS / 2])
-    ends = torch.tensor([[7.5, 8.0, 9.1], [7.1, 8.0, 9.0]])
-    first, last = _frames(tmp_path, monkeypatch, off, ends, TARGET, WIDE, component=1, shown=(0, 2))
-    np.testing.assert_array_equal(_steps(last.axes[0]), [CONTROLS[:, 1], CONTROLS[:, 1] / 2])
-    np.testing.assert_array_equal(last.axes[1].lines[0].get_xydata(), ends[:1, [0, 2]])
-    assert _labels(first) == [("time (s)", "right − right* (N)"), ("height (m)", "speed (m/s)")]
-
-
-def test_the_gif_of_states_of_unlike_size_has_a_scale_for_each(tmp_path, monkeypatch):
-    system = LinearSystem(np.eye(2), np.ones((2, 1)), DT, labels=("x (mm)", "tilt (rad)", "u"))
-    ends = torch.tensor([[2000.0, 0.01]])
-    figure, = _frames(tmp_path, monkeypatch, ONE_CONTROL[None], ends, [1000.0, 0.0], system)
-    right = figure.axes[1]
-    np.testing.assert_allclose(right.get_xlim(), [1000 - 1200, 1000 + 1200])
-    np.testing.assert_allclose(right.get_ylim(), [-0.012, 0.012])
-
-
-def test_a_gif_of_one_state_or_of_no_control_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="has one state; needs two or more"):
-        plots.refinement_gif(tmp_path / "a.gif", DT, ONE_CONTROL[None], ONE_STATE[-1:], [6.0],
-                             SHORT)
-    with pytest.raises(ValueError, match="component=2 is too large; at most 1"):
-        plots.refinement_gif(tmp_path / "a.gif", DT, CONTROLS[None], STATES[-1:], TARGET, WIDE, 2)
+# ---------------------------------------------------------------- the snapshots
 
 
 def test_snapshots_show_the_control_that_is_chosen():

@@ -1,7 +1,6 @@
 """Widgets that compute in the browser: the JavaScript modules in ``live``, by anywidget."""
 
 import functools
-import io
 import math
 import pathlib
 import re
@@ -10,9 +9,9 @@ import anywidget
 import numpy as np
 import torch
 import traitlets
-from PIL import Image
 
 from trc_lib import web
+from trc_lib.course import plots
 
 LIVE = pathlib.Path(__file__).parent / "live"
 LARGEST = 700_000  # bytes of a network that is kept in a notebook; a larger one is sent if asked
@@ -58,16 +57,6 @@ def _name(module):
     return f"module_{module.resolve().stem}"
 
 
-def small_png(figure: object) -> bytes:
-    """A matplotlib `Figure` as PNG in 256 colours, a third of the size."""
-    stream, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(stream, format="png")
-    picture = Image.open(stream).convert("RGB")
-    picture.quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(
-        small, format="PNG", optimize=True)
-    return small.getvalue()
-
-
 class Explorable(anywidget.AnyWidget):
     """A widget that computes in the browser; its static picture stands beside it.
 
@@ -90,7 +79,7 @@ class Explorable(anywidget.AnyWidget):
 
     def png(self):
         """The static picture, for where no widget is shown."""
-        return small_png(self.picture())
+        return plots.small_png(self.picture())
 
     def answer(self, content: dict) -> dict | None:
         """The answer to a question of the page; its ``bytes`` go apart. None if there is none."""

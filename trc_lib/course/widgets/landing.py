@@ -8,7 +8,6 @@ from matplotlib import pyplot as plt
 from trc_lib import validation
 from trc_lib.course import descents, plots
 from trc_lib.course.widgets.drawn import Drawn
-from trc_lib.course.widgets.explorable import small_png
 from trc_lib.course.widgets.shell import check_teacher, own_copy
 from trc_lib.data.sampling import box
 from trc_lib.problems import Problem
@@ -57,7 +56,7 @@ class Descent:
     def draw(self, iterations, azimuth, **start):
         """The picture as PNG bytes, and what it shows in words."""
         figure, words = self.figure(iterations, azimuth, **start)
-        return small_png(figure), words
+        return plots.small_png(figure), words
 
     def figure(self, iterations, azimuth, **start):
         """The picture as a matplotlib `Figure`, and what it shows in words."""
@@ -111,7 +110,7 @@ def relaxation(craft):
     """
     def draw(azimuth):
         figure = descents.relaxation(craft, azimuth)
-        return small_png(figure), f"Seen from {azimuth} degrees."
+        return plots.small_png(figure), f"Seen from {azimuth} degrees."
 
     validation.instance("craft", craft, Craft)
     return Drawn("The thrusts that are possible, and the cone that replaces them", draw,
