@@ -192,8 +192,8 @@ RECURSION = Study(
                 ({"objective": "improvement"},)),
         # Chapter 7: feedback x loss, and the recursion taken apart.
         Variant("root", "recursive, root loss", recursive, (_ROOT,)),
-        Variant("proportional", "recursive, proportional", _LOOKING),
-        Variant("proportional_root", "recursive, proportional, root loss", _LOOKING, (_ROOT,)),
+        Variant("proportional", "recursive, error-scaled", _LOOKING),
+        Variant("proportional_root", "recursive, error-scaled, root loss", _LOOKING, (_ROOT,)),
         Variant("one_L", "one L step", partial(_LOOKING, L_cycles=1),
                 (_ROOT | {"epochs": 16},)),
         Variant("single_latent", "one latent", partial(_LOOKING, network=SingleLatent), (_ROOT,)),

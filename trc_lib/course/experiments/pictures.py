@@ -65,7 +65,7 @@ def draw_time(axes, results, clock, names):
     front = on_the_front(points, value, clock)
     axes.step([point[clock] for point in front],
               [max(mean_of(point, value), FLOOR) for point in front], where="post",
-              color="0.75", linewidth=6, zorder=0, label="the front: nobody is better in both")
+              color="0.75", linewidth=6, zorder=0, label="the front: nothing is faster and better")
     axes.set(xscale="log", yscale="log", title={"one_ms": "one problem by itself",
                                                "batch_ms": "one of a batch of 4,096"}[clock],
              xlabel="time (ms)", ylabel=UNITS[results["figure"]])

@@ -18,7 +18,7 @@ OF_LANDINGS = ("train s", "landed", "unsafe", "rejected", "more fuel", "its p99"
 
 
 def table(results, names=None):
-    """One line a variant: the whole ruler, means over its seeds; in brackets what decides.
+    """One line a variant: the means of its seeds; in brackets the figure that is compared.
 
     Args:
         results: as `load_results` reads them.
@@ -28,20 +28,19 @@ def table(results, names=None):
     names = list(variants) if names is None else list(names)
     heads = [head for head in (OF_LANDINGS if results["figure"] == "rejected" else COLUMNS)
              if any(variants[name]["mean"].get(COLUMNS[head][0]) is not None for name in names)]
-    width = max(len(variants[name]["label"]) for name in names) + 1
-    lines = [" " * width + "".join(
-        f"{f'[{head}]' if COLUMNS[head][0] == results['figure'] else head:>12s}"
-        for head in heads)]
-    for name in names:
-        row, cells = variants[name], []
-        for head in heads:
-            figure, form = COLUMNS[head]
-            value = row["mean"].get(figure)
-            cells.append("" if value is None else form.format(value))
-        failed = f"   {row['failed']} failed" if row["failed"] else ""
-        lines.append(f"{row['label']:{width}s}" + "".join(f"{each:>12s}" for each in cells)
-                     + failed)
-    return "\n".join(lines)
+    columns = [["", *(variants[name]["label"] for name in names)]]
+    for head in heads:
+        figure, form = COLUMNS[head]
+        means = [variants[name]["mean"].get(figure) for name in names]
+        columns.append([f"[{head}]" if figure == results["figure"] else head,
+                        *("" if mean is None else form.format(mean) for mean in means)])
+    widths = [max(map(len, column)) for column in columns]
+    failed = ["", *(variants[name]["failed"] for name in names)]
+    return "\n".join(
+        f"{label:{widths[0]}s}" + "".join(f"  {cell:>{width}s}"
+                                          for cell, width in zip(cells, widths[1:]))
+        + (f"   {missing} failed" if missing else "")
+        for (label, *cells), missing in zip(zip(*columns), failed))
 
 
 def front_in_words(results, clock, names=None):

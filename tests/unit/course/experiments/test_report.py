@@ -78,6 +78,6 @@ def test_time_is_drawn_with_the_seeds_of_networks_and_a_curve_for_a_correction(r
     assert curve.get_linestyle() == "-" and by_label["the a"].get_linestyle() == "None"
     seeds = [line for line in axes.lines if line.get_marker() == "."]
     assert [line.get_ydata().tolist() for line in seeds] == [[1e-3, 3e-3]]
-    front = by_label["the front: nobody is better in both"]
+    front = by_label["the front: nothing is faster and better"]
     assert front.get_xdata().tolist() == pytest.approx([0.1, 0.15, 0.4])
     plt.close("all")
