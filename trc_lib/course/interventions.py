@@ -6,10 +6,10 @@ import torch
 
 from trc_lib import validation
 
-SWITCHES = ("as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
+SWITCHES = ("unchanged", "feedback off", "z_H frozen", "z_L zero", "latents swapped")
 
 
-def refine(model, x0, xT, H_cycles=None, switch="as trained"):
+def refine(model, x0, xT, H_cycles=None, switch="unchanged"):
     """The `Trace` of a run in which one thing is changed, by forward hooks on the network.
 
     Args:

@@ -80,7 +80,7 @@ def _state(page, *names):
     return [page.evaluate(f"window.model.get('{name}')") for name in names]
 
 
-def _error(model, page, switch="as trained"):
+def _error(model, page, switch="unchanged"):
     """The final error of what the page shows, by PyTorch."""
     start, target, cycle = _state(page, "start", "target", "H_cycle")
     x0, xT = (torch.tensor([state], dtype=torch.float64) for state in (start, target))
@@ -140,7 +140,7 @@ def test_handles_sliders_and_buttons_by_the_keyboard(browser, tmp_path):
         assert moved == pytest.approx([min(start[0] + steps[0], high[0]), min(start[1] + 10 * steps[1], high[1])])
         page.get_by_label("H cycle").focus()
         page.keyboard.press("End")
-        assert "After cycle 10, trained for 3" in settled(page)
+        assert "After cycle 10, beyond H_cycles = 3" in settled(page)
         page.get_by_role("button", name="back").focus()
         page.keyboard.press("Enter")
         settled(page)

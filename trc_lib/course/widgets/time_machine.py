@@ -92,18 +92,21 @@ class TimeMachine(Explorable):
             self.controls = torch.stack(found).float().numpy().astype("<f4").tobytes()
 
     def draw(self):
-        """The static picture: the start in the middle, after the last epoch."""
-        c, i = self.model.config, len(self.starts) // 2
+        """The static picture: the start in the middle, after the first epoch.
+
+        Later the lines of all cycles coincide.
+        """
+        c, i, early = self.model.config, len(self.starts) // 2, min(1, len(self.epochs) - 1)
         shape = len(self.epochs), c.H_cycles + 1, len(self.starts), c.horizon, c.control_dim
         cycles = torch.from_numpy(np.frombuffer(self.controls, "<f4").reshape(shape).copy())
         optimum = torch.from_numpy(np.frombuffer(self.optima, "<f8").copy())
         optimum = optimum.reshape(len(self.starts), -1)[i].expand(c.horizon * c.control_dim)
         optimum = optimum.reshape(c.horizon, c.control_dim)
-        cycles, x0, system = cycles[-1, :, i].double(), self.starts[i], self.model.system
+        cycles, x0, system = cycles[early, :, i].double(), self.starts[i], self.model.system
         return plots.refinement(
             system.dt, cycles, system.rollout_unchecked(x0.expand(len(cycles), -1), cycles),
             optimum, system.rollout_unchecked(x0, optimum), torch.tensor(self.target),
-            title=f"controls after epoch {self.epochs[-1]}", system=system, shown=self.shown)
+            title=f"controls after epoch {self.epochs[early]}", system=system, shown=self.shown)
 
     def summary(self):
         return f"a network's refinement after epochs {', '.join(map(str, self.epochs))}"

@@ -209,7 +209,7 @@ export default { async render({ model, el }) {
 
   const cycle = slider("H cycle", { min: 0, max: H_cycles, step: 1, value: get("H_cycle"),
     act: (value) => set({ H_cycle: value }),
-    words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond training` : String(value)) });
+    words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond H_cycles` : String(value)) });
   const play = player(() => H_cycles, () => get("H_cycle"), (value) => set({ H_cycle: value }));
   const open = async (start) => {
     const { target } = shown.question;

@@ -76,7 +76,7 @@ export default { async render({ model, el }) {
       act: (value) => set({ [name]: get(name).map((each, j) => (j === i ? value : each)), sample: -1 }) }) }));
 
   const cycle = slider("H cycle", { min: 0, max: H_cycles, step: 1, value: get("H_cycle"), act: (value) => set({ H_cycle: value, L_step: 0 }),
-    words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond training` : String(value)) });
+    words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond H_cycles` : String(value)) });
   const step = slider("L step", { min: 0, max: L_cycles, step: 1, value: get("L_step"), act: (value) => set({ L_step: value }) });
   const interventions = choice("change", SWITCHES, get("switch"), (value) => set({ switch: value }));
   const take = (index) => {
@@ -138,7 +138,7 @@ export default { async render({ model, el }) {
     const cycles = times(controls.length, 1), levels = sizes.flat().filter((each) => each > 0 && Number.isFinite(each)).map(Math.log10);
     const top = levels.length ? Math.ceil(Math.max(...levels)) : 0, [first, second] = ruler_rows ? ["terminal error", "excess energy"] : ["final error", "|u − u*|²"];
     ruler.limits([-0.3, H_cycles + 0.3], [Math.max(Math.floor(Math.min(...levels, top - 1)), top - 12), top]);
-    ruler.draw([{ kind: "band", look: "", name: "as deep as trained", x: [-0.3, trained + 0.2] },
+    ruler.draw([{ kind: "band", look: "", name: "up to its H_cycles", x: [-0.3, trained + 0.2] },
       { kind: "line", look: "network", name: first, x: cycles, y: column(sizes, 0) }, { kind: "dots", look: "network", x: cycles, y: column(sizes, 0) },
       { kind: "line", look: "second", name: optimum ? second : "", x: cycles, y: column(sizes, 1) }, { kind: "rule", look: "now", x: at }]);
     ruler.describe(`After cycle ${at}: ${first} ${said(sizes[at][0])}, ${second} ${said(sizes[at][1])}.`);
@@ -148,7 +148,7 @@ export default { async render({ model, el }) {
     strips.z_L.draw(z_L, H_cycles * L_cycles + 1);
     strips.z_L.mark(moment);
     for (const [name, strip] of Object.entries(strips)) strip.describe(`The ${net.config.latent_dim} numbers of ${name} over time, as colours.`);
-    const where = at === 0 ? "First proposal" : `After cycle ${at}${at > trained ? `, trained for ${trained}` : ""}`;
+    const where = at === 0 ? "First proposal" : `After cycle ${at}${at > trained ? `, beyond H_cycles = ${trained}` : ""}`;
     const unknown = optimum ? "" : law ? " No controls within the limits are known that reach it." : " The optimum is not known here.";
     const inner = get("L_step") && at < H_cycles && moment < z_L.length
       ? ` L step ${get("L_step")} of cycle ${at + 1}: z_L moved ${said(distance(z_L[moment], z_L[moment - 1]))}.` : "";

@@ -108,7 +108,7 @@ export default { async render({ model, el }) {
   });
   const cycle = slider("H cycle", { min: 0, max: H_cycles, step: 1, value: get("H_cycle"),
     act: (value) => set({ H_cycle: value }),
-    words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond training` : String(value)) });
+    words: (value) => (value === 0 ? "0, first proposal" : value > trained ? `${value}, beyond H_cycles` : String(value)) });
   const play = player(() => H_cycles, () => get("H_cycle"), (value) => set({ H_cycle: value }));
 
   const draw = () => {
@@ -147,14 +147,14 @@ export default { async render({ model, el }) {
       const top = Math.ceil(Math.max(...levels, -3));
       const cycles = times(H_cycles + 1, 1), above = gaps.map((each) => (each > 0 ? each : NaN));
       gap.limits([-0.3, H_cycles + 0.3], [Math.min(Math.max(Math.floor(Math.min(...levels, top - 1)), top - 9), top - 2), top]);
-      gap.draw([{ kind: "band", look: "", name: "as deep as trained", x: [-0.3, trained + 0.2] },
+      gap.draw([{ kind: "band", look: "", name: "up to its H_cycles", x: [-0.3, trained + 0.2] },
         { kind: "line", look: "network", x: cycles, y: above },
         { kind: "dots", look: "network", name: "cost / optimum's − 1", x: cycles.filter((_, i) => above[i] > 0),
           y: above.filter((each) => each > 0) },
         { kind: "rule", look: "now", x: at }]);
       gap.describe(`Cost over the optimum by cycle: ${gaps.map((each, i) => `${i}: ${said(100 * each)} %`).join(", ")}.`);
     }
-    const when = at === 0 ? "first proposal" : `after cycle ${at}${at > trained ? `, trained for ${trained}` : ""}`;
+    const when = at === 0 ? "first proposal" : `after cycle ${at}${at > trained ? `, beyond H_cycles = ${trained}` : ""}`;
     const more = gaps && `${said(Math.abs(100 * gaps[at]))} % ${gaps[at] < 0 ? "less" : "more"} than the optimum`;
     const compared = more ? `costs ${more}` : cost && optimum ? "has no optimum to compare with, at rest it costs nothing"
       : law || on_grid(start) ? "has no optimum to compare with"

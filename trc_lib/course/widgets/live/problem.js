@@ -86,7 +86,7 @@ export function asked(model, question) {
   });
 }
 
-export const SWITCHES = ["as trained", "feedback off", "z_H frozen", "z_L zero", "latents swapped"];
+export const SWITCHES = ["unchanged", "feedback off", "z_H frozen", "z_L zero", "latents swapped"];
 
 /** The trace of a refinement in which one thing is changed; latents are swapped with ``other``'s after cycle 1. */
 export function refine(net, x0, xT, H_cycles, change, other) {
