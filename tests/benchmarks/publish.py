@@ -70,7 +70,7 @@ def _one_refinement(job):
 
 
 def _one_landing():
-    """For the GIF of chapter 11: a network's plan as it is and corrected, and the optimum."""
+    """For the GIF of chapter 12: a network's plan as it is and corrected, and the optimum."""
     problem = powered_descent()
     start = torch.tensor([[2400.0, 0, 1200, 40, 50, -60, 1820]], dtype=torch.float64)
     rest = torch.tensor([[0.0] * 6 + [problem.teacher.craft.dry_mass]], dtype=torch.float64)

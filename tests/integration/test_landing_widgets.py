@@ -1,4 +1,4 @@
-"""The widgets of chapter 11: what they show of a landing, and what they refuse."""
+"""The widgets of chapters 11 and 12: what they show of a landing, and what they refuse."""
 
 import io
 import re

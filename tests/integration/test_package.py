@@ -63,7 +63,7 @@ def test_the_shipped_networks_the_styles_and_the_notebooks_are_found(run, instal
             "print(len([*places.shipped('notebooks').glob('*.ipynb')]), places.__file__)")
     parameters, here, notebooks, library = run("-c", code).split()
     assert int(parameters) > 500_000 and not os.listdir(here)
-    assert int(notebooks) == 11 and library.startswith(str(installed))
+    assert int(notebooks) == 12 and library.startswith(str(installed))
 
 
 def test_the_doctor_is_content_and_data_are_made_here(run, empty):
@@ -82,5 +82,5 @@ def test_a_copied_notebook_runs_alone(run, installed, empty):
 def test_the_welcome_page_and_its_pictures_are_copied_from_the_installed_package(run, empty):
     run("-c", "from pathlib import Path; from trc_lib.course import lab; "
         "lab.copy_course(Path('my_course').resolve())")
-    assert len([*(empty / "my_course" / "figures").iterdir()]) == 14
-    assert len([*(empty / "my_course").rglob("*.ipynb")]) == 22
+    assert len([*(empty / "my_course" / "figures").iterdir()]) == 15
+    assert len([*(empty / "my_course").rglob("*.ipynb")]) == 24

@@ -217,7 +217,7 @@ def _source(cell):
 
 
 def test_the_course_runs_every_notebook_and_each_has_solutions():
-    assert tuple(path.stem for path in NOTEBOOKS) == NAMES and len(NAMES) == 11
+    assert tuple(path.stem for path in NOTEBOOKS) == NAMES and len(NAMES) == 12
     assert [path.stem for path in SOLUTIONS] == [path.stem for path in NOTEBOOKS]
 
 

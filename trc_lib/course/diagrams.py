@@ -266,6 +266,7 @@ def mistake_in_two_parts():
             (0.35, -0.25, "null space", {"rotation": -45}),
             (-0.02, 0.5, "as much\nenergy as u*", {}),
             (*best - [0.13, 0.02], "u*", {"color": "black", "fontsize": 13}),
+            (*((best + learner) / 2 + [0.08, -0.09]), "mistake", {"color": "black"}),
             (*(learner - [-0.08, 0.06]), "u", {"color": GREEN, "fontsize": 13}),
             (*(best + row / 2 - [0.13, -0.14]), "moves\nthe end", {"color": VERMILION}),
             (*(corner + null / 2 + [0.2, 0.1]), "only costs\nenergy", {"color": BLUE})):
@@ -662,14 +663,14 @@ def ilqr_sweeps():
     _arrow(axes, (8.35, up), (7.75, up), color=VERMILION)
     for begin, end, before in ((6.45, 5.2, "… "), (3.9, 2.95, "")):
         _arrow(axes, (begin, up), (end, up), color=VERMILION)
-        _text(axes, (begin + end) / 2, up + 0.2, f"{before}$V_x,\\ V_{{xx}}$", color=VERMILION)
+        _text(axes, (begin + end) / 2, up + 0.2, f"{before}$p,\\ P$", color=VERMILION)
     for begin, end, state in ((3.2, 3.65, "$x_1$"), (5.45, 6.2, "$x_2$ …"), (8.0, 8.4, "$x_N$")):
         _arrow(axes, (begin, down), (end, down), color=BLUE)
         _text(axes, (begin + end) / 2, down + 0.2, state, color=BLUE)
     _line_search(axes, up, down)
     _text(axes, 0.1, up, "backward\nsweep", ha="left", color=VERMILION, fontsize=SIZE)
     _text(axes, 0.1, down, "forward\nsweep", ha="left", color=BLUE, fontsize=SIZE)
-    _text(axes, 0.1, 0.2, "$V_x,\\ V_{xx}$: slope and curvature of the cost still to come;   "
+    _text(axes, 0.1, 0.2, "$p,\\ P$: slope and curvature of the cost still to come;   "
           "$u,\\ \\bar{x}$: the path so far;   $α$: 1 at first", ha="left")
     return _finished(figure)
 
@@ -683,55 +684,3 @@ def _line_search(axes, up, down):
     _text(axes, 9.5, (up + down) / 2 + 0.1, "yes: linearise\nalong this path", ha="left")
     _arrow(axes, (9.4, down - 0.55), (9.4, 0.95), (2.3, 0.95), (2.3, down - 0.4))
     _text(axes, 5.9, 0.75, "no: halve α, and simulate again")
-
-
-def kicked_runs():
-    """The cart from rest at 0 to rest at 1 m with random kicks, planned once and at each step.
-
-    Returns:
-        for each of the two: the states ``[16, 2]``, and a list of the plans' states.
-    """
-    kicks = 0.05 * np.random.default_rng(3).standard_normal((HORIZON, 2)) * [0.3, 1]
-    return [_kicked(kicks, again) for again in (False, True)]
-
-
-def _kicked(kicks, again):
-    """One of `kicked_runs`; ``again``: plan at each step."""
-    A, target = CART.A.numpy(), np.array([1.0, 0.0])
-    states, plans = [np.zeros(2)], []
-    for k, kick in enumerate(kicks):
-        left, x = len(kicks) - k, states[-1]
-        if again or k == 0:
-            C = CART.controllability_matrix(left).numpy()
-            plan = list(np.linalg.pinv(C) @ (target - np.linalg.matrix_power(A, left) @ x))
-            plans.append(_driven(plan, x))
-        states.append(_driven([plan.pop(0)], x)[-1] + kick)
-    return np.array(states), plans
-
-
-def closed_loop():
-    """Plan once and carry it out, beside: measure, plan again, carry out one control."""
-    figure, panels = plt.subplots(2, 2, figsize=(10.5, 5.4), height_ratios=(1, 1.6), sharey="row")
-    time, runs = CART.dt * np.arange(HORIZON + 1), kicked_runs()
-    last = ("carry out\nall controls", "carry out\none control")
-    heads = ("open loop: plan once", "closed loop: plan again at each step")
-    for top, axes, title, name, (states, plans) in zip(*panels, heads, last, runs):
-        _blank(top, 5.2, 1.6)
-        top.set_title(title)
-        for x, text, color in ((0.75, "measure\nthe state", GREY),
-                               (2.55, "plan to\nthe end", GREEN), (4.35, name, BLUE)):
-            _box(top, x, 1.1, text, color)
-        _arrow(top, (1.4, 1.1), (1.9, 1.1))
-        _arrow(top, (3.2, 1.1), (3.7, 1.1))
-        for k, plan in enumerate(plans):
-            axes.plot(time[k:], plan[:, 0], color=GREEN, linewidth=1.4,
-                      linestyle=(0, (4, 2)), label=None if k else "planned")
-        axes.plot(time, states[:, 0], "o-", color="black", markersize=4, label="driven, with kicks")
-        axes.plot(time[-1], 1, label="target", **CROSS)
-        miss = _number(np.linalg.norm(states[-1] - [1, 0]))
-        axes.set(xlabel="time (s)", title=f"ends {miss} from the target")
-        axes.legend(loc="upper left")
-    panels[1, 0].set_ylabel("position (m)")
-    _arrow(panels[0, 1], (4.35, 0.79), (4.35, 0.35), (0.75, 0.35), (0.75, 0.79))
-    _text(panels[0, 1], 2.55, 0.15, "after each step")
-    return _finished(figure)

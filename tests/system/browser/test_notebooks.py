@@ -68,7 +68,7 @@ def test_the_welcome_page_opens_as_a_page_and_leads_to_a_trusted_chapter(made):
         page.evaluate("window.jupyterapp.restored")
         page.wait_for_timeout(1000)  # prompts come now
         shown = page.locator(".jp-MarkdownViewer img").evaluate_all("pictures => pictures.map(one => one.naturalWidth)")
-        assert len(shown) == 12 and all(shown)
+        assert len(shown) == 13 and all(shown)
         page.screenshot(path=lab.SCREENSHOTS / "welcome.png")
         start.click()
         page.locator(".jp-Notebook .jp-CodeCell").first.wait_for(timeout=60_000)

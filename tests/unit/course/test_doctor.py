@@ -148,7 +148,7 @@ def test_it_finds_a_damaged_network(damaged_course, damage):
 def test_it_finds_a_damaged_notebook(damaged_course, text):
     (damaged_course / "notebooks" / "05_evaluation.ipynb").write_text(text)
     _, passed, found, remedy = doctor._notebooks()
-    assert not passed and found.startswith("10 of 11")
+    assert not passed and found.startswith("11 of 12")
     assert "05_evaluation.ipynb" in remedy or "again" in remedy
 
 

@@ -258,7 +258,7 @@ def test_every_link_of_page_and_notebooks_leads_to_a_file_in_the_copies_too(copi
         pages = [folder / "README.md", *folder.glob("*.ipynb"), *folder.glob("solutions/*.ipynb")]
         missing = [f"{page.name}: {link}" for page in pages for link in links(page)
                    if not (page.parent / link).is_file()]
-        assert len(pages) == 23 and missing == []
+        assert len(pages) == 25 and missing == []
     outside = [link for page in pages for link in links(page)
                if not (page.parent / link).resolve().is_relative_to(copied.resolve())]
     assert outside == []  # JupyterLab opens nothing outside of the folder

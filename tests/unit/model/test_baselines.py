@@ -110,7 +110,7 @@ SMALL = {"width": 7, "depth": 2}
 FEEDBACKS = {"final error": FinalError, "none": lambda system: NoFeedback(system),
              "proportional": lambda system: Proportional(FinalError(system))}
 each_feedback = pytest.mark.parametrize("feedback", FEEDBACKS.values(), ids=list(FEEDBACKS))
-each_sharing = pytest.mark.parametrize("networks", [1, 3], ids=["shared", "one a look"])
+each_sharing = pytest.mark.parametrize("networks", [1, 3], ids=["shared", "one a cycle"])
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from trc_lib.course.workspace import runs_folder
 
 CHAPTERS = ("01_teacher", "02_dataset", "03_model", "04_training", "05_evaluation",
             "06_a_fair_comparison", "07_a_loop_that_looks", "08_bounded_inputs", "09_van_der_pol",
-            "10_your_own_system", "11_powered_descent")
+            "10_your_own_system", "11_powered_descent", "12_landing_by_network")
 BUILDS_ON = {"05_evaluation": "04_training"}  # chapter 5 evaluates what chapter 4 trained
 MOST_JOBS = 10_000
 LONGEST_NAME = 150  # of a folder of a grid

@@ -128,53 +128,25 @@ def small_network(seed=0):
                                           latent_dim=32, block_hidden=32, head_hidden=64)
 
 
-def _proposal_of(network):
-    """A copy of the weights that make the first proposals."""
-    return [each.detach().clone() for module in network.parts["proposal"]
-            for each in module.parameters()]
-
-
-def _watch(network):
-    """The first and the last weights of the proposal with which its cycles are trained: a list that
-    fills in training, also if the network is trained in other ways than by `train`."""
-    seen = []
-
-    def look(_):
-        seen[1:] = [_proposal_of(network)]
-    next(network.block.parameters()).register_hook(look)  # called whenever a cycle has a gradient
-    return seen
-
-
-def _equal(ours, theirs):
-    return all(map(torch.equal, ours, theirs))
-
-
 @exercise
 def propose_then_refine(answer):
-    """Check ``answer(network, train_set, eval_set)``, which trains it in two stages."""
+    """Check ``answer(network, train_set, eval_set)`` by where its proposals and its plans end."""
     train_set, eval_set, unseen = _lesson()
-    untrained = small_network()
-    fresh, seen = _proposal_of(untrained), _watch(untrained)
-    network = answer(untrained, train_set, eval_set)
+    network = answer(small_network(), train_set, eval_set)
     if not isinstance(network, Learner):
         raise Wrong(f"Return the trained network, not {type(network).__name__}.")
     ends = torch.stack([final_error(unseen.system, unseen.initial_states, unseen.target_states, u)
                         for u in cycle_controls(network, unseen)]).mean(dim=1).tolist()
     first, last = ends[0], ends[-1]
-    measured = f"First proposals end {first:.2f} from their targets, plans after three looks "
+    measured = f"First proposals end {first:.2f} from their targets, plans after three cycles "
     measured += f"{last:.2f}"
     refuse(
         (not np.isfinite(ends).all(), "The controls are not finite; try smaller rates."),
-        (first > 0.35, f"{measured}. The proposals are too bad: were they trained by themselves, "
-                       "before the cycles, and left as they are?"),
-        (seen and _equal(seen[0], fresh), "The cycles were trained before there were proposals: "
-                                          "the first stage is part='proposal'."),
-        (seen and not (_equal(seen[0], seen[-1]) and _equal(seen[0], _proposal_of(network))),
-         "The proposals were still changed after their own stage: part='cycles' leaves them as "
-         "they are."),
+        (first > 0.25, f"{measured}. The proposals are too bad (0.25 is asked for): train them by "
+                       "themselves, before the cycles, and for enough epochs."),
         (last > 0.5 * first, f"{measured}. The cycles help little or nothing: were they trained, "
                              "after the proposals?"),
-        (last > 0.05, f"{measured}; 0.05 can be had. Give one of the trainings more epochs, or "
-                      "another rate."))
-    return ("three looks bring the plans to less than half of the distance at which the proposals "
-            f"end: below 0.05, from {'below' if first < 0.2 else 'above'} 0.2.")
+        (last > 0.03, f"{measured}; 0.03 is asked for. Were the cycles trained after the "
+                      "proposals? Else give one of the trainings more epochs, or another rate."))
+    return ("three cycles bring the plans to less than half of the distance at which the proposals "
+            "end: below 0.03, from below 0.25.")

@@ -74,6 +74,7 @@ def memory_student(answer):
              "That is the mean of the squares, or its root: take the mean of |x_N − x_T|."),
             (outcome(np.asarray, lambda off: (off**2).mean()),
              outcome(np.asarray, lambda off: np.abs(off).mean()),
+             outcome(np.asarray, lambda off: np.abs(off).sum(axis=1).mean()),
              "That is a mean over both numbers of the state. |x_N − x_T| is one number a "
              "problem: the root of the sum of both squares."),
             (outcome(lambda rows: rows[:, :2], mean),
@@ -155,14 +156,16 @@ def _leaky_split(rng, n, m):
                                    "close"))}
     for component, row in enumerate(rows[kinds["close"]]):
         train[row, component] = 2.0
+    train[rows[kinds["edge"]], 1:] = np.linspace(1.1, 2.2, 12).reshape(4, 3)
     test[places] = train[rows]
     test[places[kinds["float32"]]] = np.float32(train[rows[kinds["float32"]]])
     # 4e-7 apart, on both sides of a rounding boundary at 3, 4, 5 or 6 decimals
     edge = 1 + 0.5 * 10.0 ** -np.arange(3, 7)
     train[rows[kinds["edge"]], 0], test[places[kinds["edge"]], 0] = edge - 2e-7, edge + 2e-7
+    test[places[kinds["edge"]][:2], 1:] += 9e-7  # a distance of 1.6e-6, and a copy
     test[places[kinds["near"]], 2] += 1e-3
     for component, place in enumerate(places[kinds["close"]]):
-        test[place, component] += 2.5e-6  # np.isclose's rtol would call these equal
+        test[place, component] += 1.5e-6  # np.isclose's rtol would call these equal
     # this start, and the target of another problem
     test[places[kinds["mixed"]], 2:] = train[(rows[kinds["mixed"]] + 1) % n, 2:]
     train[(rows[0] + 1) % n] = train[rows[0]]  # one problem is in the training set twice
@@ -178,6 +181,7 @@ def leaked(answer):
         equal = (np.abs(test[:, None] - train) <= 1e-6).all(axis=2)  # [m, n]
         signed = (test[:, None] - train <= 1e-6).all(axis=2).any(axis=1)  # [m]
         right = set(np.flatnonzero(equal.any(axis=1)).tolist())
+        distance = scipy.spatial.KDTree(train).query(test)[0]  # [m]
         found = _indices(answer(train.copy(), test.copy()), m)
         missed, extra = right - found, found - right
         rounded, close = kinds["float32"] | kinds["edge"], kinds["close"]
@@ -189,7 +193,8 @@ def leaked(answer):
             (found == set(range(m)) - right,
              "The other way round: these are the eval problems that are new."),
             (not found, f"You find none, and there are {len(right)}. Compare each eval problem "
-                        "with every training problem, not only with the one in the same row."),
+                        "with every training problem, not only with the one in the same row, "
+                        "and ask whether it equals any of them, not all."),
             (found != right and found == set(np.flatnonzero(signed).tolist()),
              "You compare signed differences: a problem that is smaller in all four numbers "
              "passes, however far away. Take np.abs first."),
@@ -198,7 +203,10 @@ def leaked(answer):
              "only if all four numbers are those of one training problem."),
             (kinds["near"] & found, "Your tolerance is too wide: you report problems that are "
                                     "0.001 away from a training problem. They are new."),
-            (extra & close and not missed, "You report problems that differ by 2.5e-06. The "
+            (found != right and found == set(np.flatnonzero(distance <= 1e-6).tolist()),
+             "You miss copies whose numbers differ by less than 1e-6 each, while their distance is "
+             "1.6e-6. The limit is for each number, not for the distance (KDTree: p=np.inf)."),
+            (extra & close and not missed, "You report problems that differ by 1.5e-06. The "
              "limit is 1e-6, in every number. (np.isclose adds a relative part: set rtol=0.)"),
             (extra - close,
              f"{len(extra)} of yours are not in the training set: {min(extra, default=0)}, ..."),

@@ -95,6 +95,9 @@ def holm(answer):
         judge(given, right, [
             (_corrected(p, factors=count), "That is Bonferroni's correction: every p times their "
              "number. Holm's multiplies only the smallest by it, the next by one less."),
+            (1 - (1 - np.array(p)) ** count, "That is Šidák's correction, the same for every p. "
+             "Holm's depends on the rank: the smallest p times their number, the next times one "
+             "less."),
             (_corrected(p, back=False),
              "The values are right, but sorted. Return them in the order of the p that came in."),
             (_corrected(p, running=False), "The order is lost: one comparison ends with a smaller "

@@ -1,6 +1,6 @@
-"""Checks of chapter 7: latents begun anew, cycles that make nothing worse, a fitted matrix, a zero.
+"""Checks of chapter 7: latents begun anew, cycles that make nothing worse, probes, a matrix, zero.
 
-The first three measure what an answer makes of the networks that the course ships.
+The first four measure what an answer makes of the networks that the course ships.
 """
 
 import functools
@@ -8,11 +8,13 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from trc_lib.course.exercises.check_result import (
     Wrong,
     apart,
     as_array,
+    as_number,
     exercise,
     judge,
     recognise,
@@ -23,6 +25,7 @@ from trc_lib.course.exercises.check_result import (
 from trc_lib.course.workspace import pretrained
 from trc_lib.data import generate_dataset
 from trc_lib.evaluation import final_error
+from trc_lib.model import TinyRecursiveControl
 
 CLOSE = 1e-5  # the tolerance where float32 is accepted
 CYCLES = 20
@@ -84,6 +87,8 @@ def forgetful(answer):
              f"That is one cycle; run {cycles}, each from the controls of the one before."),
             (scale * _run(model, x0[:n], xT[:n], cycles + 1, True, True).numpy(),
              "That is one cycle too many."),
+            (scale * _run(model, x0[:n], xT[:n], 3, True, True).numpy(),
+             f"That is three cycles; run as many as you are asked for, here {cycles}."),
             (scale * _run(model, x0[:n], xT[:n], cycles, True, True, zero=True).numpy(),
              "You begin z_H at zero; the first cycle begins with z_H = z_initial."),
             (scale * _run(model, x0[:n], xT[:n], 0, True, True).numpy(),
@@ -212,11 +217,82 @@ def _on_the_network(never_worse):
             "for a while now stands still for ever.")
 
 
+# ------------------------------------------------------------------ what training added
+
+def _probe(fit, test, wanted, other, constant=1.0):
+    """R^2 of a linear map that is fitted on one pair and measured on the other."""
+    fit, test = (F.pad(each.double(), (0, 1), value=constant) for each in (fit, test))
+    rest = other - test @ torch.linalg.lstsq(fit, wanted.double(), driver="gelsd").solution
+    return 1 - (rest.square().sum() / (other - other.mean(dim=0)).square().sum()).item()
+
+
+@functools.lru_cache(maxsize=1)
+def _latents():
+    """z_H after the third cycle of a trained and of an untrained network, and four quantities: each
+    for 4,000 problems to fit on, and 500 to measure on."""
+    net, sets = pretrained("laboratory/recursive"), (generate_dataset(4000, 5), _unseen())
+    untrained = TinyRecursiveControl.create_two_level("small", seed=0)
+    untrained.set_scaling(sets[0])
+    latents = [[model.trace(each.initial_states.float(), each.target_states.float()).z_H[-1]
+                for each in sets] for model in (net, untrained)]
+
+    def own_error(each):
+        plans = net.solve(each.initial_states, each.target_states)
+        return each.system.rollout(each.initial_states, plans)[:, -1] - each.target_states
+    quantities = {
+        "the start": lambda each: each.initial_states,
+        "the least energy": lambda each: each.controls.square().sum(dim=1),
+        "the product of the positions": lambda each: (each.initial_states
+                                                      * each.target_states)[:, :1],
+        "the network's own final error": own_error}
+    return latents, {name: [of(each) for each in sets] for name, of in quantities.items()}
+
+
+@exercise
+def added(answer):
+    """Check ``answer(trained, untrained, wanted)``: the R^2 that training adds to a probe."""
+    r = np.random.default_rng(7)
+    found = {}
+    (trained, untrained), quantities = _latents()
+    names = iter(quantities)
+
+    def drawn(n, k):
+        return torch.tensor(r.normal(size=(n, k)))
+    small = [drawn(60, 4), drawn(40, 4)], [drawn(60, 4), drawn(40, 4)]
+    known = [one[:, :2] + 0.4 * drawn(len(one), 2) + other[:, :2] / 2 + 3
+             for one, other in zip(*small)]
+    for mine, theirs, wanted in ((*small, known), (small[1], small[0], known),
+                                 *((trained, untrained, each) for each in quantities.values())):
+        given = as_number(answer(*(tuple(each) for each in (mine, theirs, wanted))),
+                          "the R² that training adds")
+        ours, others = _probe(*mine, *wanted), _probe(*theirs, *wanted)
+        if mine is trained:
+            found[next(names)] = ours - others
+        judge(given, ours - others, [
+            (others - ours, "The sign is reversed: trained minus untrained."),
+            (ours, "That is R² of the trained latents alone; subtract that of the untrained ones."),
+            (others, "That is R² of the untrained latents alone."),
+            (_probe(mine[0], mine[0], wanted[0], wanted[0])
+             - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
+             "You measure on the problems that the probe was fitted on."),
+            (_probe(*mine[::-1], *wanted[::-1]) - _probe(*theirs[::-1], *wanted[::-1]),
+             "You fit on the second of each pair, and measure on the first."),
+            (_probe(*mine, *wanted, constant=0.0) - _probe(*theirs, *wanted, constant=0.0),
+             "Your probe has no constant term; `probe` of the chapter has one."),
+        ], "Training adds {}; you say {}.".format(*apart(ours - others, given)), 1e-4)
+    most = max(found, key=found.get)
+    others = max(value for name, value in found.items() if name != most)
+    less = "less" if others < 0.2 else "more"
+    return (f"training adds most for {most}: R² is higher by about {found[most]:.1f}. For the "
+            f"other three it is higher by {less} than 0.2. What training put there is what the "
+            "network itself makes of a problem.")
+
+
 # ------------------------------------------------------------------ a fitted matrix
 
 @exercise
 def fit_look(answer):
-    """Check ``answer(system, problems, plans)``: the matrix K of a look, ``[2, 15]``."""
+    """Check ``answer(system, problems, plans)``: the matrix K of a correction, ``[2, 15]``."""
     model, lesson, unseen = pretrained("laboratory/recursive"), generate_dataset(1000, 5), _unseen()
     C = lesson.system.controllability_matrix(15)
     exact = -torch.linalg.pinv(C).T                                            # [2, 15]
@@ -228,9 +304,9 @@ def fit_look(answer):
         return states[:, -1] - problems.target_states
 
     def after(K):
-        """Mean final error, and mean squared distance to the optimum, after one look."""
-        looked = other + (missed(unseen, other) @ torch.as_tensor(K))[..., None]
-        return _ends(looked, unseen), (looked - unseen.controls).square().mean().item()
+        """Mean final error, and mean squared distance to the optimum, after one correction."""
+        corrected = other + (missed(unseen, other) @ torch.as_tensor(K))[..., None]
+        return _ends(corrected, unseen), (corrected - unseen.controls).square().mean().item()
 
     lacking = (lesson.controls - plans)[..., 0]
     right = torch.linalg.lstsq(missed(lesson, plans), lacking).solution
@@ -244,15 +320,15 @@ def fit_look(answer):
     recognise(K, [(-right, "The sign is reversed: fit optimum - plans, and the miss is x_N - xT.")],
               1e-3)
     before = _ends(other, unseen)
-    refuse((ends > 1e-5, f"After one look with your K, unseen plans end {ends:.1e} from their "
-                         f"targets on average (before: {before:.1e}). Fit, by least squares, miss "
-                         "times K to what the plans lack, optimum - plans."),
+    refuse((ends > 1e-5, f"After one correction with your K, unseen plans end {ends:.1e} from "
+                         f"their targets on average (before: {before:.1e}). Fit, by least squares, "
+                         "miss times K to what the plans lack, optimum - plans."),
            (excess > 0.995 * of_exact, "Your K makes the plans arrive, but their control MSE is "
             "{}, and -C⁺ alone gives {}. Use all problems for the fit."
             .format(*apart(excess, of_exact))))
-    return (f"one look with your K brings the mean final error from {before:.3f} to below 1e-5 on "
-            "unseen problems. K is not -C⁺: the part of it that decides where the cart ends is the "
-            "same, and the rest saves a little energy.")
+    return (f"one correction with your K brings the mean final error from {before:.3f} to below "
+            "1e-5 on unseen problems. K is not -C⁺: the part of it that decides where the cart "
+            "ends is the same, and the rest saves a little energy.")
 
 
 # ----------------------------------------------------------------- an error-scaled correction

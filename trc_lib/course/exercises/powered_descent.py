@@ -1,10 +1,8 @@
-"""Checks of chapter 11: thrusts put into the ring, a limit of the tilt, an audit, new plans."""
+"""Checks of chapter 11: thrusts put into the ring, a limit of the tilt, the price of the ring."""
 
 import dataclasses
 import functools
 import math
-import types
-from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -158,203 +156,44 @@ def upright(answer):
     return f"the rule costs {more}, and at {TILTS[-1]:g}° there is no landing. Was that your guess?"
 
 
-RULES = ("ring", "fuel", "glide slope", "target")
+ABOVE = (0.0, 0.0, 600.0, 0.0, 0.0, -20.0, 1905.0)  # the chapter's landing that is not tight
+RINGS = ((START, 50.0), (START, CRAFT.least_thrust), (START, 9_000.0), (START, 13_000.0),
+         (ABOVE, 12_000.0), (ABOVE, 9_000.0))  # start, N; from ABOVE these are not tight
 
 
-def _flight(r, craft, mass=1905.0, sizes=(), rate=1.0, late=0.0, low=5.0, slope=None, bearing=0.5,
-            end=(0,) * 6):
-    """States, thrusts and h of an invented flight, which keeps the four rules by default.
-
-    Args:
-        r: a random generator.
-        craft: whose rules are kept.
-        mass: at the start, kg.
-        sizes: lengths of the first thrusts, in place of random ones.
-        rate: by which the burnt fuel is multiplied.
-        late: kg that one step burns too much, and the next too little.
-        low: how far above the glide slope the lowest of the nodes are, m.
-        slope: elevation of the whole path (degrees) in place of the usual path.
-        bearing: from where it comes, radians.
-        end: added to position and velocity at the end.
-    """
-    N, h = 20, 3.0
-    left, steep = np.linspace(1, 0, N + 1) ** 2, math.tan(math.radians(craft.glide_slope))
-    size = r.uniform(craft.least_thrust, craft.most_thrust, N)
-    size[:len(sizes)] = sizes
-    tilt = np.array([0, 0, 1]) + 0.3 * r.normal(size=(N, 3))
-    thrusts = size[:, None] * tilt / np.linalg.norm(tilt, axis=1, keepdims=True)
-    away, states = 1800 * left, np.zeros((N + 1, 7))
-    height = steep * away + 600 * left
-    height[6:9] = steep * away[6:9] + low
-    if slope is not None:
-        height = math.tan(math.radians(slope)) * away
-    states[:, :3] = np.stack([math.cos(bearing) * away, math.sin(bearing) * away, height], axis=1)
-    states[:, 3:6] = np.sqrt(left)[:, None] * np.array([-60, 10, -40])
-    states[-1, :6] += end
-    states[:, 6] = mass
-    states[1:, 6] -= np.cumsum(craft.burn_rate * size * h * rate)
-    states[10, 6] -= late
-    return states, thrusts, h
-
-
-def _landings():
-    """(what it is, its faults, (states, thrusts, h, craft)) of every landing in the audit."""
-    r = np.random.default_rng(111)
-    mars = Craft(glide_slope=4.0)
-    moon = Craft(gravity=1.62, dry_mass=7000.0, least_thrust=1e4, most_thrust=4.5e4,
-                 burn_rate=1 / (311 * 9.807), glide_slope=20.0)
-    least, most, cant = mars.least_thrust, mars.most_thrust, math.radians(27)
-    rounded = {"sizes": (0.9996 * least, 1.0004 * most), "rate": 1.0004, "low": -0.04,
-               "end": (0.4, -0.4, 0.1, 0.2, -0.2, 0.1)}
-    flat = {"slope": mars.glide_slope * math.pi / 180}
-    never, burnt = {"sizes": (0.05 * least, 0.3 * least, 0.6 * least)}, {"rate": math.cos(cant)}
-    for what, wrong, craft, options in (
-        ("sound", "", mars, {}),
-        ("sound, with rounding errors", "", mars, rounded),
-        ("sound, on the Moon", "", moon, {"mass": 15000.0, "low": 0.0}),
-        ("the lower bound of the thrust was never imposed", "ring", mars, never),
-        ("one thrust is too long", "ring", mars, {"sizes": (1.03 * most,)}),
-        ("a burn rate without the cosine of the cant", "fuel", mars, burnt),
-        ("what one step burns too much, the next burns too little", "fuel", mars, {"late": 1.0}),
-        ("a glide slope in radians was taken as degrees", "glide slope", mars, flat),
-        ("three nodes on the way are too low", "glide slope", moon,
-         {"mass": 15000.0, "low": -3.0, "bearing": math.pi / 2}),
-        ("the rocket ends elsewhere", "target", mars, {"end": (90, -80, 60, 0, 0, 0)}),
-        ("it ends beside the target", "target", mars, {"end": (0.8, 0.8, 0.3, 0, 0, 0)}),
-        ("it is too fast at the end", "target", moon,
-         {"mass": 15000.0, "end": (0, 0, 0, 0.4, 0.3, -0.4)}),
-        ("no lower bound, and radians taken as degrees", "ring, glide slope", mars, never | flat),
-        ("no cosine, and the rocket ends elsewhere", "fuel, target", mars,
-         burnt | {"end": (-40, 30, 25, 0, 0, 0)}),
-    ):
-        yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
-
-
-def _measured(states, thrusts, h, craft):
-    """What the rules are about, and the craft's limits."""
-    size = np.linalg.norm(thrusts, axis=1)
-    away, height = np.hypot(states[:, 0], states[:, 1]), states[:, 2]
-    steep = math.tan(math.radians(craft.glide_slope))
-    return types.SimpleNamespace(
-        size=size, over=size / craft.most_thrust - 1, under=1 - size / craft.least_thrust,
-        fall=-np.diff(states[:, 6]), burnt=craft.burn_rate * size * h,
-        below=steep * away - height, away=away, height=height, downrange=np.abs(states[:, 0]),
-        angle=craft.glide_slope, steep=steep, position=np.abs(states[-1, :3]),
-        speed=np.abs(states[-1, 3:6]))
-
-
-def _amounts(m):
-    """How far each rule is kept or broken, in words."""
-    k, low = int(np.abs(m.fall / m.burnt - 1).argmax()), m.below.max()
-    return {
-        "ring": f"its shortest thrust is {1 - m.under.max():.4f} times the least, its longest "
-                f"{1 + m.over.max():.4f} times the most",
-        "fuel": f"in the step that is furthest off the mass falls by {m.fall[k]:.4f} kg, and "
-                f"burn_rate |T| h is {m.burnt[k]:.4f} kg ({m.fall[k] / m.burnt[k] - 1:+.2%})",
-        "glide slope": "its lowest node is "
-                       f"{abs(low):.2f} m {'below' if low > 0 else 'above'} the slope",
-        "target": f"it ends {np.linalg.norm(m.position):.2f} m from the target, at "
-                  f"{np.linalg.norm(m.speed):.2f} m/s"}
-
-
-NO_TOLERANCE = "A small error is allowed, for rounding; the exercise says how much."
-MISTAKES = {  # the verdicts that common mistakes give, and what to say
-    "ring": [
-        (lambda m: m.over.max() > 1e-3, "You look at the upper limit alone."),
-        (lambda m: m.under.max() > 1e-3, "You look at the lower limit alone."),
-        (lambda m: max(m.over.max(), m.under.max()) > 0, NO_TOLERANCE)],
-    "fuel": [
-        (lambda m: abs(m.fall.sum() / m.burnt.sum() - 1) > 1e-3,
-         "Look at every step, not at the last alone or at the total: errors of two steps may "
-         "cancel."),
-        (lambda m: (m.fall != m.burnt).any(), NO_TOLERANCE),
-        (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-5).any(), NO_TOLERANCE),
-        (lambda m: (m.fall > 1.001 * m.burnt).any(), "To burn too *little* is a fault, too.")],
-    "glide slope": [
-        (lambda m: (m.height < math.tan(m.angle) * m.away - 0.1).any(),
-         "craft.glide_slope is in degrees, but tan takes radians."),
-        (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
-         "The horizontal distance has two parts, downrange and crossrange."),
-        (lambda m: m.below.max() > 0, NO_TOLERANCE)],
-    "target": [
-        (lambda m: np.linalg.norm(m.position) > 1, "The velocity at the end counts, too."),
-        (lambda m: np.linalg.norm(m.speed) > 0.5, "The position at the end counts, too."),
-        (lambda m: (m.position > 1).any() or (m.speed > 0.5).any(),
-         "Take the length of the position and of the velocity, not their components."),
-        (lambda m: (m.position > 0).any() or (m.speed > 0).any(), NO_TOLERANCE)],
-}
-
-
-def _as_names(given):
-    """The learner's names, as a set."""
-    refuse((isinstance(given, str), f"Return a set of names, even of one: {{{given!r}}}."),
-           (not isinstance(given, Iterable) or torch.is_tensor(given),
-            f"Return a set of names, not {type(given).__name__}."))
-    refuse((isinstance(given, dict) and any(isinstance(value, (bool, np.bool_)) and not value
-                                            for value in given.values()),
-            "Return a set with the names of the broken rules alone, not a dict."))
-    given = given.ravel().tolist() if isinstance(given, np.ndarray) else [*given]
-    for name in given:
-        refuse((name not in RULES,
-                f"{name!r} is none of the rules; their names are {', '.join(map(repr, RULES))}."))
-    return set(given)
+@functools.cache
+def _landing(start, least_thrust):
+    """The best landing of a craft whose engines push at least so strongly."""
+    return PoweredDescent(dataclasses.replace(CRAFT, least_thrust=least_thrust)).best(start)
 
 
 @exercise
-def faults(answer):
-    """Check ``answer(states, thrusts, h, craft)``: the names of the rules that are broken."""
-    landings = [*_landings()]
-    given = [_as_names(on_copies(answer, **dict(zip(("states", "thrusts", "h", "craft"), each))))
-             for *_, each in landings]
-    refuse((not any(given), "You find no fault in any landing; most of them have one."),
-           (all(names == set(RULES) for names in given),
-            "You find every fault in every landing; some of them are sound."))
-    measured = [_measured(*each) for *_, each in landings]
-    for rule in RULES:
-        mine = [rule in names for names in given]
-        right = [rule in wrong for _, wrong, _ in landings]
-        if mine == right:
+def trusted_fuel(answer):
+    """Check ``answer(start, least_thrust)``: kg of the best landing; NaN if it is not tight."""
+    fuels, usual = [], _landing(*RINGS[1]).fuel
+    for start, least in RINGS:
+        given, right = (_one_fuel(on_copies(answer, start=torch.tensor(start).double(),
+                                            least_thrust=least)), _landing(start, least))
+        fuels.append(right.fuel)
+        where = f"From {start[2]:g} m with at least {least:,.0f} N "
+        if right.status != "optimal":
+            refuse((not math.isnan(given),
+                    where + f"you give {given:.1f} kg, but that landing is not tight: it pushes "
+                    "with less than the engines can. Look at its `status`, and return math.nan."))
             continue
-        refuse((not any(mine), f"You never find the fault \"{rule}\"; some of the landings have "
-                               "it. Is its rule written, and does it look at every step or node?"))
-        i = [a == b for a, b in zip(mine, right)].index(False)
-        hint = next((f" {hint}" for mistaken, hint in MISTAKES[rule]
-                     if [bool(mistaken(m)) for m in measured] == mine), "")
-        raise Wrong(f"Landing {i} ({landings[i][0]}): you "
-                    f"{'miss' if right[i] else 'wrongly find'} the fault \"{rule}\"; "
-                    f"{_amounts(measured[i])[rule]}.{hint}")
-    return "four rules that anybody's landing can be held to, whatever found it."
-
-
-# seconds between two plans: the least and the largest share of 40 flights that may land
-SHARES = {2.0: (0.85, 1.0), 5.0: (0.75, 1.0), 10.0: (0.35, 0.88), 20.0: (0.0, 0.45)}
-
-
-@exercise
-def how_often(answer):
-    """Check ``answer(every)``: the share of the flights that land, for some times between plans."""
-    given = {}
-    for every in SHARES:
-        each = "That is one value for each flight; the share is their mean."
-        share = as_array(on_copies(answer, every=every), (), "The share",
-                         {(flights,): each for flights in (10, 40)}).item()
-        refuse((share < 0, f"A share is not negative; you give {share:g}."),
-               (share > 1, f"A share is at most 1; you give {share:g}. Take the mean of what has "
-                           "landed, not the count, and not per cent."))
-        given[every] = share
-    first = given[2.0]
-    shares = ", ".join(f"{share:.0%} every {every:g} s" for every, share in given.items())
-    refuse((not any(given.values()),
-            "Nobody lands. Is a new plan made at all? With guess=None there is none."),
-           (len({*given.values()}) == 1,
-            f"You measure {first:.0%} for every time: does `every` reach landing.descend?"),
-           (all(low <= 1 - share <= high for share, (low, high)
-                in zip(given.values(), SHARES.values())),
-            "That is the share that does *not* land."))
-    for every, (low, high) in SHARES.items():
-        refuse((not low <= given[every] <= high,
-                f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
-                f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors, from the "
-                "first plans of the chapter, with the guess `last`?"))
-    return (f"{shares} (with the guess that you took). The older a plan is, the less it fits the "
-            "craft that flies it.")
+        refuse((math.isnan(given),
+                where + "you find no landing that is tight; there is one."),
+               (CRAFT.dry_mass - FINE <= given,
+                where + "that is the mass that is *left*; return the fuel that is burnt."),
+               (abs(given - right.time_of_flight) < FINE,
+                where + "that is the time of flight; return the fuel."),
+               (abs(given - usual) < FINE < abs(given - right.fuel),
+                where + f"you give {given:.1f} kg, what the craft of the chapter burns. Does "
+                "`least_thrust` reach the craft?"),
+               (not right.fuel - FINE <= given <= right.fuel + COARSE,
+                where + f"you give {given:.1f} kg; the best landing burns {right.fuel:.1f}. Is it "
+                "the best time of flight, and is only the least thrust another?"))
+    ring, strong = usual - fuels[0], fuels[3] - usual
+    return (f"engines that can push with as little as 50 N would save {ring:.1f} of {usual:.0f} "
+            f"kg, and those that push with at least 13 kN burn {strong:.0f} kg more. Was that your "
+            "guess?")

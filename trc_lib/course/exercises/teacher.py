@@ -58,7 +58,7 @@ def null_projector(answer):
         right, unscaled = basis @ basis.T, np.eye(N) - C.T @ C
         moves, again, oblique = (np.abs(off).max() for off in (C @ P, P @ P - P, P - P.T))
         judge(P, right, [
-            (np.eye(N) - right, "That projects onto the row space: it keeps the terminal error and "
+            (np.eye(N) - right, "That projects onto the row space: it keeps what moves the end and "
                                 "removes the excess energy. The null space is the rest."),
             (-right, "The sign is flipped: P w should be w, not −w, for a w that moves nothing."),
             (2 * right, "Twice the projector: P w should be w, not 2 w, for a w that moves "
@@ -109,7 +109,12 @@ def end_moving_shares(answer):
             if min(abs(share - each) for each in accepted) < 1e-3:
                 continue
             one, other = apart(share, accepted[0])
+            alone = _moving_share(C, noise[:1])[0]
             refuse(
+                (name == "shaky" and same(share, alone, 1e-6), "shaky: that is the first student "
+                 "only. noise has a row for each of many: return the mean of their shares."),
+                (same(np.sort(shares), np.sort([each for each, _ in right]), 1e-3),
+                 "The right shares in another order: weak, late, shaky."),
                 (abs(1 - share - accepted[0]) < 2e-3, f"{name}: {max(share, 0):.2f} is the "
                  "share that moves nothing. The part that moves the end is the rest of it."),
                 (abs(share - math.sqrt(accepted[0])) < 2e-3, f"{name}: {one} is a ratio of "
@@ -174,7 +179,8 @@ def enough_steps(answer):
     whole = as_number(answer(start, metre, 2.0, 0.0625), "The number of steps")
     refuse(
         (whole == 5, "Where the formula gives a whole number (from 0 to 1 m in 2 s, tolerance "
-                     "1/16: √16 = 4) that number is enough. Do not add one: math.ceil does not."),
+                     "1/16: √16 = 4) that number is enough. Do not add one: math.ceil does not. "
+                     "If you simulate, allow for rounding: tolerance * (1 + 1e-9)."),
         (whole != 4, f"From 0 to 1 m in 2 s, tolerance 1/16, 4 steps are enough, and you say "
                      f"{whole:g}."))
     return ("N grows with the square root of the distance: ten times the accuracy takes only 3.2 "

@@ -1,7 +1,11 @@
 """Checks of chapter 4: training without the look, a training log, the learning-rate schedule."""
 
+import copy
+import functools
+
 import numpy as np
 
+from trc_lib import training
 from trc_lib.course.exercises.check_result import (
     Wrong,
     apart,
@@ -9,22 +13,61 @@ from trc_lib.course.exercises.check_result import (
     as_number,
     exercise,
     judge,
+    recognise,
     refuse,
+    same,
     several,
 )
 from trc_lib.data import EVAL_SEED, generate_dataset
+from trc_lib.evaluation import cycle_controls
+from trc_lib.model import NoFeedback, TinyRecursiveControl
 
 # ------------------------------------------------------------------ training without the look
+
+CLOSE = 0.01  # of the logarithm of an error; the same training in the same place gives the same
+
+
+@functools.cache
+def _problems():
+    """Those to train on, and unseen ones."""
+    return generate_dataset(1_000, seed=0), generate_dataset(500, seed=EVAL_SEED)
+
+
+@functools.cache
+def _distances(with_look, seed, order=None, cycle_weight=0.1, L_cycles=1):
+    """|x_N - x_T| of each cycle on the unseen problems, after a training of a second: [H+1, n].
+
+    Args:
+        order: the seed of the order of the samples; that of the network if None.
+    """
+    problems, unseen = _problems()
+    network = TinyRecursiveControl.create_two_level_small(
+        seed=seed, feedback=None if with_look else NoFeedback(), L_cycles=L_cycles)
+    training.train(network, problems, unseen, training.TrainConfig(
+        epochs=8, lr=3e-3, cycle_weight=cycle_weight, seed=seed if order is None else order),
+        progress=False)
+    answers = cycle_controls(network.cpu(), unseen)
+    starts = unseen.initial_states.expand(len(answers), -1, -1)
+    ends = unseen.system.rollout(starts, answers)[:, :, -1]
+    return (ends - unseen.target_states).norm(dim=-1).numpy()
+
+
+OTHERWISE = (  # trainings that are not those of the exercise, and what to say of each
+    ({"cycle_weight": 0.0}, "As if the last cycle alone had been supervised: give TrainConfig "
+                            "cycle_weight=0.1."),
+    ({"L_cycles": 4}, "As if the network had four inner steps a cycle: make it with L_cycles=1."),
+    ({"order": 0}, "As if only the network had the seed: give it to TrainConfig, too."),
+)
+
 
 @exercise
 def look(answer):
     """Check ``answer(problems, unseen)``: a factor, and final errors [with and without, seeds]."""
-    problems, unseen = generate_dataset(1_000, seed=0), generate_dataset(500, seed=EVAL_SEED)
-    factor, errors = several(answer(problems, unseen), "your factor", "the mean final errors")
+    given = answer(*copy.deepcopy(_problems()))
+    factor, errors = several(given, "your factor", "the mean final errors")
     factor = as_number(factor, "Your factor")
     errors = as_array(errors, (2, 2), "The array of final errors")
-    with_look, without = errors
-    measured = without.mean() / with_look.mean()
+    unseen = _problems()[1]
     idle = unseen.system.rollout(unseen.initial_states, 0 * unseen.controls)[:, -1]
     idle = float((idle - unseen.target_states).norm(dim=1).mean())
     refuse(
@@ -33,27 +76,44 @@ def look(answer):
         ((errors > 3).any(), f"One of the networks ends {errors.max():.2g} from the targets on "
                              f"average. Not pushing at all ends {idle:.2g} from them, so this one "
                              "was hardly trained. Are its controls those of the last cycle?"),
-        (np.array_equal(with_look, without), "Both rows are the same: give feedback=NoFeedback() "
-                                             "to the networks of the second."),
+        (np.array_equal(*errors), "Both rows are the same: give feedback=NoFeedback() to the "
+                                  "networks of the second."),
         ((errors[:, 0] == errors[:, 1]).all(), "Both columns are the same: give the seed to the "
-                                               "network and to the TrainConfig."),
-        ((errors < 0.002).all(), "These numbers are too small for a training of seconds. Are they "
-                                 "means of squares, or control errors? |x_N − x_T| is wanted."),
-        ((with_look > without).all(), "By your numbers the networks with the look end farther "
-                                      "away, with both seeds. Are the rows swapped?"),
-        ((with_look > without).any(), "With one seed the network with the look ends farther away. "
-                                      "Is the first column seed 0, the second seed 1, and is "
-                                      "each trained for 8 epochs, every cycle supervised?"),
-        (measured > 10, f"A factor of {measured:.0f} is far more than training without the look "
-                        "costs. Was a network cut after its training, or trained for less long?"),
-        ((with_look > 0.08).any() or (without > 0.25).any(),
-         "These networks end too far away for 8 epochs at the rate 3e-3, every cycle supervised "
-         "with weight 0.1. What is different in yours?"),
-        ((with_look < 0.01).any(),
-         "These networks end nearer than small networks come in 8 epochs. Is it |x_N − x_T| on "
-         "the unseen problems?"))
-    return (f"the look helps: without it the carts end {measured:.1f} times as far away, you "
-            f"expected {factor:g}. Both seeds agree; two seeds show a direction, no exact factor.")
+                                               "network and to the TrainConfig."))
+    found = np.array([[_distances(with_look, seed) for seed in (0, 1)]
+                      for with_look in (True, False)])
+    means, logs = found.mean(axis=-1), np.log(errors)  # [2, 2, H+1], [2, 2]
+    right = means[..., -1]
+    if not same(logs, np.log(right), CLOSE):
+        last = found[..., -1, :]
+        recognise(logs, [
+            (np.log(right[::-1]), "The rows are swapped: the networks with the look come first."),
+            (np.log(right[:, ::-1]), "The columns are swapped: the first one is seed 0."),
+            (np.log(right.T), "Rows and columns are swapped: a row for the networks with the look, "
+                              "one for those without; a column for each seed."),
+            *((np.log(means[..., cycle]), "These are the errors after an earlier cycle; take the "
+                                          "last cycle's.") for cycle in range(means.shape[-1] - 1)),
+            (np.log((last**2).mean(axis=-1)), "These are means of squares; take the mean of the "
+                                              "distances |x_N − x_T|."),
+            (np.log((last**2).mean(axis=-1)) / 2, "These are roots of mean squares; take the mean "
+                                                  "of the distances |x_N − x_T|."),
+            (np.log(last.max(axis=-1)), "These are the largest distances; take the mean.")], CLOSE)
+        for changes, message in OTHERWISE:
+            other = _distances(True, 1, **changes)[-1].mean()
+            refuse((same(logs[0, 1], np.log(other), CLOSE), message))
+        row, column = np.unravel_index(np.abs(logs - np.log(right)).argmax(), logs.shape)
+        yours, wanted = apart(errors[row, column], right[row, column])
+        raise Wrong(
+            f"{('With', 'Without')[row]} the look, seed {column}: you say {yours}; trained here, "
+            f"this network ends {wanted} from the targets on average. The training: L_cycles=1; "
+            "all 1,000 problems, 8 epochs, lr=3e-3, cycle_weight=0.1; the seed is given to the "
+            "network and to TrainConfig.")
+    seeing, blind = ([f"{error:.3f}" for error in row] for row in right)
+    times, agree = right[1].mean() / right[0].mean(), (right[1] > right[0]).all()
+    return (f"with the look the carts end {' and '.join(seeing)} from the targets, without it "
+            f"{' and '.join(blind)}: {times:.1f} times as far, where you expected {factor:g}. "
+            f"{'Both seeds say so' if agree else 'The two seeds disagree'}; two seeds show a "
+            "direction, no exact factor.")
 
 
 # ------------------------------------------------------------------ reading a log

@@ -87,8 +87,10 @@ def sweep_back(answer):
         j = int(np.abs(mine[1] - right[1]).sum(axis=1).argmax())
         if not same(mine[0], right[0], 1e-5):
             raise Wrong("k[{}] is {}; it should be {}.".format(i, *apart(mine[0][i], right[0][i])))
+        compared = ("" if mine[1][j].any() else " A control that is free does follow the state. "
+                    "(Do you compare two floats with == or !=? Rounding makes them differ.)")
         raise Wrong(f"k is right. K[{j}] is {mine[1][j].round(4)}; it should be "
-                    f"{right[1][j].round(4)}.")
+                    f"{right[1][j].round(4)}.{compared}")
     return "the limits are a part of the problem that each step solves."
 
 
@@ -129,6 +131,8 @@ def adjoint(answer):
              "u_k acts on x_(k+1): its slope is B_k' p_(k+1), with the p of *after* the step."),
             (gradient(transposed=False), "The backward sweep is transposed: A_k' p, not A_k p."),
             (gradient(running=False), "The states on the way have a cost, too: add q_k at step k."),
+            (_adjoint(A, B, q, 0 * q_final, r),
+             "The last state has a cost, too: p begins as q_final."),
             (gradient(controls=False), "The controls have a cost themselves: add r_k."),
             (gradient(forwards=True), "The sweep runs backwards, from the last step to the first."),
             (right[::-1], "The rows are in the wrong order: the first row is that of step 0."),

@@ -3,7 +3,7 @@
 from trc_lib.course.experiments.corrections import Correction
 from trc_lib.course.experiments.definitions import STUDIES, Study, Variant, multiply_adds
 from trc_lib.course.experiments.front import mean_of, on_the_front
-from trc_lib.course.experiments.report import front_in_words, table
+from trc_lib.course.experiments.report import table
 from trc_lib.course.experiments.runs import (
     SEEDS,
     load_results,
@@ -15,6 +15,5 @@ from trc_lib.course.experiments.runs import (
 from trc_lib.course.experiments.statistics import Comparison, compare, family, holm
 
 __all__ = ["SEEDS", "STUDIES", "Comparison", "Correction", "Study", "Variant", "compare",
-           "family", "front_in_words", "holm", "load_results", "mean_of",
-           "multiply_adds", "on_the_front", "recipe_of", "run_sweep", "run_variant", "ship",
-           "table"]
+           "family", "holm", "load_results", "mean_of", "multiply_adds", "on_the_front",
+           "recipe_of", "run_sweep", "run_variant", "ship", "table"]

@@ -203,7 +203,7 @@ RECURSION = Study(
                 (_ROOT | {"epochs": 23},)),
         Variant("corrector", "plain corrector, shared", corrector,
                 (_ROOT | {"epochs": 32},)),
-        Variant("corrector_unshared", "plain corrector, one a look",
+        Variant("corrector_unshared", "plain corrector, one a cycle",
                 partial(corrector, networks=3), (_ROOT | {"epochs": 34},)),
         Variant("learned_gain", "MLP + learned gain", learned_gain, (_ROOT | {"epochs": 40},)),
     ))
@@ -270,7 +270,7 @@ VAN_DER_POL = Study(
         Variant("mlp", "MLP, equal parameters", mlp, ({"batch_size": 128, "epochs": 450},)),
     ))
 
-# ---------------------------------------------------------------- chapter 11
+# ---------------------------------------------------------------- chapter 12
 
 # Everybody has 35 to 50 seconds of one core, and its controls get five iterations of Newton's
 # method before they are judged.

@@ -1,7 +1,5 @@
 """The results of a study as text."""
 
-from trc_lib.course.experiments.definitions import FIGURES
-from trc_lib.course.experiments.front import mean_of, on_the_front
 
 UNITS = {"control_mse": "control MSE ((m/s²)²)", "final_error": "mean final error",
          "cost_gap": "cost over the optimum, relative",
@@ -41,17 +39,6 @@ def table(results, names=None):
                                           for cell, width in zip(cells, widths[1:]))
         + (f"   {missing} failed" if missing else "")
         for (label, *cells), missing in zip(zip(*columns), failed))
-
-
-def front_in_words(results, clock, names=None):
-    """Who is on the front, one line each, from fast to slow."""
-    value = FIGURES[results["figure"]]
-    points = [point for point in results["front"] if names is None or point["name"] in names]
-    for point in on_the_front(points, value, clock):
-        count = point["iterations"]
-        after = f", {count} iteration{'s'[:count != 1]}" if point["kind"] == "correction" else ""
-        yield (f"{point[clock]:8.2g} ms  {mean_of(point, value):8.1e}  "
-               f"{label_of(results, point)}{after}")
 
 
 def label_of(results, point):

@@ -115,11 +115,11 @@ class BoundedPieces(Explorable):
 
     def summary(self):
         return (f"which of {self.teacher.horizon} bounded controls are at their limit, by start; "
-                "on each piece the law is linear")
+                "on each piece the law is affine")
 
 
 def bounded_pieces(teacher, state_range=2.5, points=121):
-    """The widget: drag start and target through the pieces of the piecewise linear law.
+    """The widget: drag start and target through the pieces of the piecewise affine law.
 
     Args:
         teacher: a `BoundedMinimumEnergyController` of a system with two states and one control.

@@ -47,7 +47,11 @@ def sampled_bounds(gain, low, high):
 
 
 def leaked(train, test, tolerance=1e-6):
-    return np.flatnonzero(scipy.spatial.KDTree(train).query(test)[0] <= 2 * tolerance)
+    return np.flatnonzero(scipy.spatial.KDTree(train).query(test, p=np.inf)[0] <= tolerance)
+
+
+def by_distance(train, test, tolerance):
+    return np.flatnonzero(scipy.spatial.KDTree(train).query(test)[0] <= tolerance)
 
 
 def same(train, test):
@@ -112,6 +116,7 @@ WRONG = {
         (lambda *p: memory_student(*p, of=np.median), "median"),
         (lambda *p: memory_student(*p, size=lambda off: (off**2).sum()), "squares"),
         (lambda *p: memory_student(*p, size=lambda off: np.abs(off).mean()), "both numbers"),
+        (lambda *p: memory_student(*p, size=lambda off: np.abs(off).sum()), "both numbers"),
         (lambda *p: (0, memory_student(*p)[1]), "guesses has shape"),
         (lambda *p: (None, memory_student(*p)[1]), "guesses first"),
         (lambda *p: memory_student(*p)[::-1], "you measure"),
@@ -154,6 +159,9 @@ WRONG = {
         (lambda train, test: np.setdiff1d(np.arange(len(test)), leaked(train, test)),
          "other way round"),
         (same_row, "none"),
+        (lambda train, test: np.flatnonzero(same(train, test).all(2).all(1)), "any of them"),
+        (lambda train, test: by_distance(train, test, 1e-6), "not for the distance"),
+        (lambda train, test: by_distance(train, test, 2e-6), "differ by 1.5e-06"),
         (lambda train, test: np.flatnonzero((test[:, None] - train <= 1e-6).all(2).any(1)),
          "np.abs first"),
         (lambda train, test: np.argwhere(same(train, test).all(2).any(1)), "np.argwhere"),
@@ -162,7 +170,7 @@ WRONG = {
         (lambda train, test: leaked(train, test) + 0.5, "whole numbers"),
         (lambda train, test: leaked(train, test) + 1, "one too high"),
         *[(lambda train, test, wide=wide: np.flatnonzero(
-            (np.abs(test[:, None] - train) <= wide).all(2).any(1)), "differ by 2.5e-06")
+            (np.abs(test[:, None] - train) <= wide).all(2).any(1)), "differ by 1.5e-06")
           for wide in (5e-6, 1e-4)],
         (lambda train, test: np.flatnonzero(np.isclose(test[:, None], train).all(2).any(1)),
          "rtol"),

@@ -111,6 +111,7 @@ WRONG = {
         (lambda price: learned(15 * price), "too much"),
         (lambda price: 1.2 * learned(price) if price else learned(price), "subtracted"),
         (lambda price: learned(price)[:3], "[4, 15]"),
+        (lambda price: learned(price).expand(401, 4, 15), "whole path"),
     ],
     checks.fool: [
         (lambda u, C: u, "as they came"),
@@ -126,6 +127,7 @@ WRONG = {
         (cycles("(e[1:] > e[:-1]).double().mean(1)"), "made worse"),
         (cycles("(e[1:] >= e[:-1]).double().mean(1)"), "did not change"),
         (cycles("(e[1:] < e[0]).double().mean(1)"), "first proposal"),
+        (cycles("(e[1:] < e.cummin(0).values[:-1]).double().mean(1)"), "best so far"),
         (cycles("(e[1:] < e[:-1]).sum(1)"), "numbers of problems"),
         (cycles("100 * (e[1:] < e[:-1]).double().mean(1)"), "percent"),
         (cycles("1 - e[1:].mean(1) / e[:-1].mean(1)"), "on how many"),

@@ -92,6 +92,7 @@ RIGHT = {
 WRONG = {
     checks.holm: [
         (lambda p: [min(1.0, each * len(p)) for each in p], "Bonferroni"),
+        (lambda p: [1 - (1 - each) ** len(p) for each in p], "Šidák"),
         (lambda p: step_down(p, ordered=False), "sorted"),
         (lambda p: step_down(p, running=False), "running maximum"),
         (lambda p: step_down(p, cap=9.0), "above 1"),

@@ -38,6 +38,32 @@ def forgetful_by_hand(model, x0, xT, cycles):
     return model.to_physical(u)
 
 
+# ------------------------------------------------------------------ added
+
+def probe(latent, wanted, other_latent, other_wanted, constant=1.0):
+    """R^2 by NumPy."""
+    fit, test = (np.c_[each, np.full(len(each), constant)] for each in (latent, other_latent))
+    wanted, other_wanted = np.asarray(wanted), np.asarray(other_wanted)
+    rest = other_wanted - test @ np.linalg.lstsq(fit, wanted, rcond=None)[0]
+    return 1 - (rest**2).sum() / ((other_wanted - other_wanted.mean(axis=0))**2).sum()
+
+
+def added(trained, untrained, wanted):
+    return probe(trained[0], wanted[0], trained[1], wanted[1]) - probe(
+        untrained[0], wanted[0], untrained[1], wanted[1])
+
+
+def centred(trained, untrained, wanted):
+    """By means that are taken away in place of a constant."""
+    def one(latents):
+        z, w = (each[0].double().numpy() for each in (latents, wanted))
+        other, right = (each[1].double().numpy() for each in (latents, wanted))
+        weights = np.linalg.pinv(z - z.mean(axis=0)) @ (w - w.mean(axis=0))
+        rest = right - w.mean(axis=0) - (other - z.mean(axis=0)) @ weights
+        return 1 - (rest**2).sum() / ((right - right.mean(axis=0))**2).sum()
+    return one(trained) - one(untrained)
+
+
 # ------------------------------------------------------------------ fit_look
 
 def _lesson(system, problems, plans):
@@ -139,6 +165,12 @@ RIGHT = {
         forgetful_by_hand,
         forgetful(scaled="model.to_physical(u)[..., 0].tolist()"),
     ],
+    checks.added: [
+        added,
+        centred,
+        lambda *given: torch.tensor([added(*given)]),
+        lambda *given: np.float32(added(*given)),
+    ],
     checks.fit_look: [fit_look, fit_look_by_numpy, fit_look_by_normal_equations],
     checks.error_scaled: [
         error_scaled(),
@@ -169,15 +201,27 @@ WRONG = {
         (forgetful(cycles="cycles + 1"), "too many"),
         (forgetful(cycles="0"), "first proposal"),
         (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-4"),
+        (forgetful(cycles="3"), "as many as you are asked for, here 1"),
         (forgetful(z_H="0 * z_H"), "begin z_H at zero"),
         (forgetful(z_H="2 * z_initial"), "first control of the first problem"),
+    ],
+    checks.added: [
+        (lambda trained, untrained, wanted: added(untrained, trained, wanted), "sign is reversed"),
+        (lambda t, u, w: probe(t[0], w[0], t[1], w[1]), "of the trained latents alone"),
+        (lambda t, u, w: probe(u[0], w[0], u[1], w[1]), "of the untrained latents alone"),
+        (lambda *given: added(*(each[:1] * 2 for each in given)), "was fitted on"),
+        (lambda *given: added(*(each[::-1] for each in given)), "fit on the second"),
+        (lambda t, u, w: probe(t[0], w[0], t[1], w[1], 0) - probe(u[0], w[0], u[1], w[1], 0),
+         "no constant term"),
+        (lambda t, u, w: 0.0, "Training adds"),
+        (lambda t, u, w: (0.5, 0.5), "should have"),
     ],
     checks.fit_look: [
         (lambda *given: fit_look(*given).T, "transposed"),
         (lambda *given: fit_look(*given)[0], "a matrix [2, 15]"),
         (lambda *given: -fit_look(*given), "reversed"),
         (lambda system, *_: -torch.linalg.pinv(system.controllability_matrix(15)).T, "*this*"),
-        (fit_look_without_simulating, "After one look with your K"),
+        (fit_look_without_simulating, "After one correction with your K"),
         (fit_look_to_four, "Use all problems"),
     ],
     checks.error_scaled: [

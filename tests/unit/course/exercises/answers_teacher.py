@@ -46,6 +46,11 @@ def of_the_pushes(C, optimum, noise):
     return guesses, shares
 
 
+def in_another_order(C, optimum, noise):
+    guesses, shares = mean_of_shares(C, optimum, noise)
+    return guesses, shares[::-1]
+
+
 def enough_steps(x0, xT, T, tolerance, rounded=math.ceil, power=0.5, coast=1, turn=-0.5, least=1):
     way = abs(xT[0] - x0[0] - coast * x0[1] * T + turn * (xT[1] - x0[1]) * T)
     return max(least, rounded((way / tolerance) ** power))
@@ -144,6 +149,8 @@ WRONG = {
         (lambda *p: ([None] * 3, end_moving_shares(*p)[1]), "guesses first"),
         (lambda *p: ([0.5, ..., 0.5], end_moving_shares(*p)[1]), "guesses first"),
         (of_the_pushes, "share of the pushes"),
+        (lambda C, u, noise: end_moving_shares(C, u, noise[:1]), "the first student only"),
+        (in_another_order, "weak, late, shaky"),
         (lambda *p: end_moving_shares(*p)[1], "Return two things"),
         (lambda *p: (None, end_moving_shares(*p)[1]), "guesses first"),
         (lambda *p: end_moving_shares(*p, guesses=[50, 20, 10]), "between 0 and 1"),

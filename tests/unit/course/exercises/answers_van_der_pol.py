@@ -20,9 +20,10 @@ def by_autograd(A, B, q, q_final, r):
 
 
 def sweep(line="r[k] + B[k].T @ p", carry="q[k] + A[k].T @ p", order="reversed(range(N))",
-          end="g"):
+          end="g", begin="q_final"):
     def answer(A, B, q, q_final, r):
-        names = {"A": A, "B": B, "q": q, "r": r, "p": q_final, "N": len(A), "np": np}
+        names = {"A": A, "B": B, "q": q, "r": r, "N": len(A), "np": np}
+        names["p"] = eval(begin, {"q_final": q_final})
         g = np.zeros_like(r)
         for k in eval(order, names):
             names["k"] = k
@@ -114,6 +115,7 @@ WRONG = {
         (sweep(carry="q[k] + A[k] @ p"), "transposed"),
         (sweep(carry="A[k].T @ p"), "on the way"),
         (sweep(line="B[k].T @ p"), "add r_k"),
+        (sweep(begin="0 * q_final"), "p begins as q_final"),
         (sweep(order="range(N)"), "runs backwards"),
         (sweep(end="g[::-1]"), "wrong order"),
         (sweep(end="-g"), "reversed"),
@@ -136,6 +138,7 @@ WRONG = {
         (back(NEW, OWN), "k is the new control"),
         (back(end="(u + k, K)"), "k is the new control"),
         (back(turn="A[i]"), "it should be"), (back(end="(k, 2 * K)"), "k is right"),
+        (back(NEW + " - u[i]", "-Q_ux / Q_uu * (k[i] == -Q_u / Q_uu)"), "Rounding"),
         (back(end="k"), "two things"), (back(end="(K, k)"), "k has shape"),
         (spoils_u, "changed in place"),
     ],

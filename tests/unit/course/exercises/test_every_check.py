@@ -8,6 +8,7 @@ from tests.unit.course.exercises import (
     answers_dataset,
     answers_evaluation,
     answers_fair_comparison,
+    answers_landing_by_network,
     answers_loop,
     answers_model,
     answers_powered_descent,
@@ -21,6 +22,7 @@ from trc_lib.course.exercises import (
     dataset,
     evaluation,
     fair_comparison,
+    landing_by_network,
     loop,
     model,
     powered_descent,
@@ -31,14 +33,14 @@ from trc_lib.course.exercises import (
 )
 
 MODULES = (teacher, dataset, model, training, evaluation, fair_comparison, loop, bounded,
-           van_der_pol, your_own_system, powered_descent)
+           van_der_pol, your_own_system, powered_descent, landing_by_network)
 CHECKS = [check for module in MODULES for name, check in vars(module).items()
           if hasattr(check, "__wrapped__") and check.__module__ == module.__name__
           and not name.startswith("_")]
 
 ANSWERS = (answers_teacher, answers_dataset, answers_model, answers_training, answers_evaluation,
            answers_fair_comparison, answers_loop, answers_bounded, answers_van_der_pol,
-           answers_your_own_system, answers_powered_descent)
+           answers_your_own_system, answers_powered_descent, answers_landing_by_network)
 RIGHT = [(check, answer) for module in ANSWERS
          for check, answers in module.RIGHT.items() for answer in answers]
 WRONG = [(check, *row) for module in ANSWERS

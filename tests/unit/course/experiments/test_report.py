@@ -6,7 +6,7 @@ import pytest
 
 from trc_lib.course.experiments import pictures
 from trc_lib.course.experiments.definitions import FIGURES
-from trc_lib.course.experiments.report import front_in_words, label_of, table
+from trc_lib.course.experiments.report import label_of, table
 
 
 def run(mse, error=0.5, **more):
@@ -39,13 +39,8 @@ def test_a_table_has_a_line_a_variant_and_marks_what_decides(results):
     assert len(table(results, ["b"]).splitlines()) == 2
 
 
-def test_the_front_is_told_from_fast_to_slow_with_labels_for_names(results):
-    lines = list(front_in_words(results, "one_ms"))
-    assert len(lines) == 3  # b is slower than a, and no better
-    assert "the a" in lines[0] and "2.0e-03" in lines[0] and "1 ms" in lines[0]
-    assert lines[1].endswith("the a + Newton, 0 iterations")
-    assert lines[2].endswith("the a + Newton, 1 iteration")
-    assert ["the b" in line for line in front_in_words(results, "one_ms", ["b"])] == [True]
+def test_a_point_is_called_by_its_variants_label(results):
+    assert label_of(results, results["front"][3]) == "the a + Newton"
     assert label_of(results, point("x", 1, 1, "nothing + C⁺")) == "nothing + C⁺"
 
 

@@ -1,4 +1,4 @@
-// The pieces of the bounded law: which controls are at their limit, by start; on each piece the law is linear.
+// The pieces of the bounded law: which controls are at their limit, by start; on each piece the law is affine.
 
 import { Program, rollout } from "../../../web/systems.js";
 import { coarse_first, column, dual_from, filler, place_in_words, plain, times } from "./problem.js";
@@ -46,7 +46,7 @@ export function words_of(answer) {
   const { at, lambda } = answer, count = at.filter((each) => each !== 0).length;
   const sides = [["upper", 1], ["lower", -1]].map(([name, side]) => [name, listed(at, side)]).filter(([, which]) => which);
   const which = sides.map(([name, steps]) => `${steps} at the ${name}`).join("; ");
-  const linear = count ? "Here the law is linear in the start until a control reaches or leaves its limit."
+  const linear = count ? "Here the law is affine in the start until a control reaches or leaves its limit."
     : "Here the law is the one without limits, linear in the start, until a control reaches its limit.";
   const where = which && ` (${/^\d+ at the \w+$/.test(which) ? "step" : "steps"} ${which})`;
   return `${count || "None"} of ${at.length} controls ${count > 1 ? "are at their limit" : "is at its limit"}${where}; `
