@@ -104,7 +104,9 @@ def on_copies(answer, **arguments):
 
 
 def several(given, *names):
-    """The parts of an answer, which should be a tuple or list with one part for each name."""
+    """The parts of an answer: a tuple, list or array with one part for each name."""
+    if isinstance(given, np.ndarray | torch.Tensor) and given.ndim:
+        given = list(given)
     if not isinstance(given, (tuple, list)) or len(given) != len(names):
         count = {2: "two", 3: "three"}[len(names)]
         raise Wrong(f"Return {count} things: {', '.join(names)}.")

@@ -108,6 +108,7 @@ RIGHT = {
         end_moving_shares,
         mean_of_shares,
         lambda *p: [list(part) for part in end_moving_shares(*p)],
+        lambda *p: np.array(end_moving_shares(*p)),
     ],
     teacher.enough_steps: [
         enough_steps,
