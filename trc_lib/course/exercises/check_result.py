@@ -135,7 +135,8 @@ def as_array(given, shape, what, hints=None):
     if tuple(shape) == () and array.size == 1:
         array = array.reshape(())
     if array.shape != tuple(shape):
-        general = f"{what} has shape {list(array.shape)}; it should have {list(shape)}."
+        wanted = f"it should have {list(shape)}" if shape else "it should be one number"
+        general = f"{what} has shape {list(array.shape)}; {wanted}."
         raise Wrong((hints or {}).get(array.shape, general))
     if not np.isfinite(array).all():
         raise Wrong(f"{what} holds NaN or infinite values.")

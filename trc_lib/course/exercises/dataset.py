@@ -207,7 +207,7 @@ def leaked(answer):
              "You miss copies whose numbers differ by less than 1e-6 each, while their distance is "
              "1.6e-6. The limit is for each number, not for the distance (KDTree: p=np.inf)."),
             (extra & close and not missed, "You report problems that differ by 1.5e-06. The "
-             "limit is 1e-6, in every number. (np.isclose adds a relative part: set rtol=0.)"),
+             "limit is 1e-6, in every number. (np.isclose needs rtol=0, a KDTree p=np.inf.)"),
             (extra - close,
              f"{len(extra)} of yours are not in the training set: {min(extra, default=0)}, ..."),
             (missed == rounded,

@@ -153,7 +153,7 @@ def fool(answer):
         (moved > 1e-4,
          f"Some carts end {moved:.2g} from where they ended before. Add only what C does not see: "
          "C @ added has to be 0 for every problem."),
-        (ratio < 1.999, f"The ends are the same, but the energy is {ratio:.2f} times what it was; "
+        (ratio < 1.999, f"The ends are the same, but the energy is {ratio:.4g} times what it was; "
                         "make it 2 times at least."))
     return (f"the same ends, so the same final errors and success rate, at {ratio:.1f} times the "
             "energy. Neither of the two figures sees it.")

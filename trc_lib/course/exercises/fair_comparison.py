@@ -140,13 +140,14 @@ STILL_HAS_A_SLOPE = ("The value is right; J[h-1] is detached in the {}, but not 
                      "J[0] still has a gradient. Detach it in both places.")
 DETACHED = [  # the copies of J that have a gradient, and the message
     ("last top bottom after", "The value is right, but nothing is detached: J[0] still has a "
-                              "gradient, so a bad first proposal is rewarded. Use .detach()."),
+                              "gradient, and training is drawn to a bad first proposal. Use "
+                              ".detach()."),
     ("last bottom after", STILL_HAS_A_SLOPE.format("numerator", "denominator")),
     ("last top after", STILL_HAS_A_SLOPE.format("denominator", "numerator")),
     ("last", "The value is right, but all of the reward is detached, so it has no effect. Detach "
              "the earlier error, not the later one."),
-    ("last top bottom", "The value is right; you detach the *later* error. It is the earlier one, "
-                        "J[h-1], whose increase should not be rewarded."),
+    ("last top bottom", "The value is right; you detach the *later* error. Detach the earlier one, "
+                        "J[h-1]."),
     ("after", "The value is right; J[H] itself is detached. Detach only the earlier errors."),
 ]
 
@@ -200,4 +201,5 @@ def held_reward(answer):
         judge(slope, wanted, ((_slope(J, w, moving), message) for moving, message in DETACHED),
               f"The value is right; for J = {J.tolist()} and w = {w} its gradient should be "
               f"{np.round(wanted, 3).tolist()}, and is {np.round(slope, 3).tolist()}.", 1e-6)
-    return "the gradient at the first proposal is zero, so a bad first proposal is not rewarded."
+    return ("the gradient for J[0] is zero, so training is not drawn to a bad first proposal. (The "
+            "value of the reward still grows with J[0].)")

@@ -98,6 +98,9 @@ def end_moving_shares(answer):
         given = several(answer(C.copy(), optimum.copy(), noise.copy()),
                         "your guesses", "the measured shares")
         refuse((_no_guess(given[0]), "Write down your three guesses first."))
+        for share in given[1] if isinstance(given[1], list | tuple) else ():
+            refuse((np.size(share) > 1, f"A share has shape {list(np.shape(share))}, and is one "
+                    "number. Of the many shaky students return the mean."))
         guesses, shares = (as_array(part, (3,), what) for part, what in zip(
             given, ("The list of guesses", "The list of shares (weak, late, shaky)")))
         refuse((((guesses < 0) | (guesses > 1)).any(), "A share is between 0 and 1. Guess again."))

@@ -46,6 +46,12 @@ def fool(controls, C):
     return controls + 3 * (added - added @ seen)[..., None]
 
 
+def just_too_little(controls, C):
+    """The same ends, at 1.998 times the energy: what is added is orthogonal to the optimum."""
+    added = fool(controls, C) - controls
+    return controls + (0.998 * controls.square().sum() / added.square().sum()).sqrt() * added
+
+
 def along_one_direction(controls, C):
     """The same vector that C does not see, added to every problem's controls."""
     return controls + 10 * torch.tensor(scipy.linalg.null_space(C))[:, :1]
@@ -118,6 +124,7 @@ WRONG = {
         (lambda u, C: 1.5 * u, "from where they ended before"),
         (lambda u, C: u + 1, "from where they ended before"),
         (lambda u, C: u + (fool(u, C) - u) / 10, "2 times at least"),
+        (just_too_little, "is 1.998 times what it was"),
         (lambda u, C: u.mul_(2), "in place"),
         (lambda u, C: fool(u, C)[:5], "[200, 15, 1]"),
     ],

@@ -40,6 +40,11 @@ def other_share(C, optimum, noise):
     return guesses, 1 - np.array(shares)
 
 
+def without_a_mean(C, optimum, noise):
+    guesses, shares = end_moving_shares(C, optimum, noise)
+    return guesses, [*shares[:2], (noise**2).sum(axis=1)]
+
+
 def of_the_pushes(C, optimum, noise):
     guesses, shares = end_moving_shares(C, optimum, noise)
     shares[2] = end_moving_shares(C, optimum, noise + optimum)[1][2]
@@ -140,6 +145,7 @@ WRONG = {
         (lambda C: "P", "array of numbers"),
     ],
     teacher.end_moving_shares: [
+        (without_a_mean, "return the mean"),
         (other_share, "moves nothing"),
         (lambda *p: end_moving_shares(*p, of=lambda length: length), "square the lengths"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.roll(u, 1)), "np.roll"),
