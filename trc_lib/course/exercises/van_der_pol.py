@@ -83,14 +83,17 @@ def sweep_back(answer):
             (_both(mine, (u + right[0], right[1])) or _both(mine, sweep(clip="new"))
              or _both(mine, sweep(clip="new", hold=False)),
              "Your k is the new control. Return the change: the new control less u."))
-        i = int(np.abs(mine[0] - right[0]).argmax())
-        j = int(np.abs(mine[1] - right[1]).sum(axis=1).argmax())
-        if not same(mine[0], right[0], 1e-5):
-            raise Wrong("k[{}] is {}; it should be {}.".format(i, *apart(mine[0][i], right[0][i])))
-        compared = ("" if mine[1][j].any() else " A control that is free does follow the state. "
+        off = [np.abs(one - two).reshape(len(u), -1).max(axis=1) > 1e-5 * max(1, np.abs(two).max())
+               for one, two in zip(mine, right)]
+        i = int(np.flatnonzero(off[0] | off[1])[-1])  # the sweep runs backward
+        first = "From the end backward, the first that is wrong:"
+        if off[0][i]:
+            raise Wrong("{} k[{}] is {}; it should be {}.".format(
+                first, i, *apart(mine[0][i], right[0][i])))
+        compared = ("" if mine[1][i].any() else " A control that is free does follow the state. "
                     "(Do you compare two floats with == or !=? Rounding makes them differ.)")
-        raise Wrong(f"k is right. K[{j}] is {mine[1][j].round(4)}; it should be "
-                    f"{right[1][j].round(4)}.{compared}")
+        raise Wrong(f"{first} K[{i}] is {mine[1][i].round(4)}; it should be "
+                    f"{right[1][i].round(4)}.{compared}")
     return "the limits are a part of the problem that each step solves."
 
 
@@ -138,8 +141,8 @@ def adjoint(answer):
             (right[::-1], "The rows are in the wrong order: the first row is that of step 0."),
             (-right, "The sign is reversed: the gradient points *up*, not down."),
             (r, "That is the cost of the controls alone; each also changes all later states."),
-        ], f"The gradient of control {k} of {len(right)} is {given[k].round(3)}; it should be "
-           f"{right[k].round(3)}.")
+        ], f"The gradient of control {k} (of 0 to {len(right) - 1}) is {given[k].round(3)}; it "
+           f"should be {right[k].round(3)}.")
     return "one backward sweep gives the whole gradient, however many controls there are."
 
 

@@ -239,7 +239,7 @@ BOUNDED = Study(
 
 # ---------------------------------------------------------------- chapter 9
 
-# Everybody has 35 to 50 seconds of one core. The learned gain cannot bear the rates that its
+# Everybody has 35 to 57 seconds of one core. The learned gain cannot bear the rates that its
 # proposal likes (an earlier search came down to 5e-4 for both): its matrix has a rate of its own.
 _PROPOSAL = {"part": "proposal", "epochs": 300, "batch_size": 128}
 _OF_COST = {"batch_size": 256, "objective": "root cost", "cycle_weight": 1.0}
@@ -272,7 +272,7 @@ VAN_DER_POL = Study(
 
 # ---------------------------------------------------------------- chapter 12
 
-# Everybody has 35 to 50 seconds of one core, and its controls get five iterations of Newton's
+# Everybody has 40 to 60 seconds of one core, and its controls get five iterations of Newton's
 # method before they are judged.
 _LANDING_PROPOSAL = {"part": "proposal", "epochs": 150, "batch_size": 128}
 _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_weight": 1.0}

@@ -122,7 +122,7 @@ WRONG = {
         (sweep(end="r.copy()"), "all later states"),
         (sweep(end="2 * g"), "it should be"),
         (sweep(end="g.sum(axis=0)"), "it should have"),
-        (sweep(end="np.concatenate([g[:1], g[1:] + 1])"), "of control 1 of 4 is"),
+        (sweep(end="np.concatenate([g[:1], g[1:] + 1])"), "of control 1 (of 0 to 3) is"),
         (spoils_r, "changed in place"),
     ],
     checks.sweep_back: [
@@ -137,7 +137,8 @@ WRONG = {
         (back(NEW, "-Q_ux / Q_uu * (abs(k[i]) < limit)"), "k is the new control"),
         (back(NEW, OWN), "k is the new control"),
         (back(end="(u + k, K)"), "k is the new control"),
-        (back(turn="A[i]"), "it should be"), (back(end="(k, 2 * K)"), "k is right"),
+        (back(turn="A[i]"), "it should be"), (back(end="(k, 2 * K)"), "wrong: K["),
+        (back(gain=f"{OWN} * k[i] / ({FREE})"), "wrong: K[11]"),
         (back(NEW + " - u[i]", "-Q_ux / Q_uu * (k[i] == -Q_u / Q_uu)"), "Rounding"),
         (back(end="k"), "two things"), (back(end="(K, k)"), "k has shape"),
         (spoils_u, "changed in place"),

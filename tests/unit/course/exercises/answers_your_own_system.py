@@ -114,6 +114,8 @@ WRONG = {
         (thrusts("[m * g, (m + 2 * p) * g]"), "Twice"),
         (thrusts("[m / 2, m / 2 + p]"), "masses"),
         (thrusts("[(m - p) * g / 2, (m + p) * g / 2]"), "sinks"),
+        (thrusts("[m / 2 * g, (m + p) / 2 * g]"), "all of it"),
+        (thrusts("[m / 2 * g - p * g, m / 2 * g + p * g]"), "sinks, and turns"),
         (thrusts("m * g"), "shape []"), (thrusts("[0, 0]"), "it should be"),
         (thrusts("[m / 2 * 9.81, (m / 2 + p) * 9.81]"), "an argument"),
     ],
