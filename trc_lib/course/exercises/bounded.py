@@ -47,7 +47,8 @@ def _refuse_no_proof(y, C, d, u_max, where=""):
 def _out_of_reach():
     """(C, d, u_max): a target that no u within the limits reaches."""
     C = DoubleIntegrator().controllability_matrix(HORIZON).numpy()
-    for d, u_max in (([5.0, 0.0], 0.8), ([7.0, 0.0], 1.0), ([-3.0, 5.5], 1.0), ([5.0, 0.0], 0.3)):
+    for d, u_max in (([5.0, 0.0], 0.8), ([7.0, 0.0], 1.0), ([-3.0, 5.5], 1.0), ([5.0, 0.0], 0.3),
+                     ([12.8, 4.5], 1.0)):  # of the last the line without limits is no proof
         yield C, np.array(d), u_max
     r = np.random.default_rng(11)
     for n, N, u_max, beyond in ((2, 9, 1.5, 1.2), (3, 12, 0.5, 1.5), (2, 20, 2.0, 1.1)):
@@ -64,7 +65,8 @@ def certificate(answer):
                            "for each step. (Is it u?)"})
         _refuse_no_proof(y, C, d, u_max, f"For d = {d.round(2).tolist()} and u_max = {u_max}: ")
     return ("each y is a proof: nothing within the limits gets as far as d in its direction. For "
-            "the cart with 0.8 m/s² the line without limits is one already, after no step.")
+            "the cart with 0.8 m/s² the line without limits is one already, after no step; for "
+            "d = [12.8, 4.5] with 1 m/s² Newton's method takes one.")
 
 
 # ------------------------------------------------------------------ the weakest motor
@@ -92,6 +94,8 @@ def weakest(answer):
     for start, target in _journeys():
         d = (target - torch.linalg.matrix_power(cart.A, HORIZON) @ start).numpy()
         limit, y = several(on_copies(answer, start=start, target=target), "the limit", "y")
+        refuse((np.shape(limit) == (2,) and np.shape(y) in ((), (1,)),
+                "The two are swapped: first the limit, then y."))
         limit, y = as_number(limit, "the limit"), as_array(y, (2,), "y")
         right, line = _weakest(C, d), np.abs(C.T @ np.linalg.solve(C @ C.T, d)).max()
         where = f"From {start.tolist()} to {target.tolist()}: "

@@ -248,6 +248,10 @@ def _latents():
     return latents, {name: [of(each) for each in sets] for name, of in quantities.items()}
 
 
+ONE_NETWORK = ("You fit a probe on the untrained latents and measure it on the trained ones; each "
+               "probe is of one network.")
+
+
 @exercise
 def added(answer):
     """Check ``answer(trained, untrained, wanted)``: the R^2 that training adds to a probe."""
@@ -275,6 +279,9 @@ def added(answer):
             (_probe(mine[0], mine[0], wanted[0], wanted[0])
              - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
              "You measure on the problems that the probe was fitted on."),
+            (_probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
+            (ours - _probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
+            (ours / others, "That is a ratio: subtract the one from the other."),
             (_probe(*mine[::-1], *wanted[::-1]) - _probe(*theirs[::-1], *wanted[::-1]),
              "You fit on the second of each pair, and measure on the first."),
             (_probe(*mine, *wanted, constant=0.0) - _probe(*theirs, *wanted, constant=0.0),
@@ -311,24 +318,24 @@ def fit_look(answer):
     lacking = (lesson.controls - plans)[..., 0]
     right = torch.linalg.lstsq(missed(lesson, plans), lacking).solution
     K = as_array(answer(lesson.system, lesson, plans.clone()), (2, 15), "K", {
-        (15, 2): "K is transposed: miss [n, 2] times K gives corrections [n, 15].",
-        (15,): "Return a matrix [2, 15], one row for each component of the miss."})
+        (15, 2): "K is transposed: final errors [n, 2] times K give corrections [n, 15].",
+        (15,): "Return a matrix [2, 15], one row for each component of the final error."})
     (ends, excess), (_, of_exact) = after(K), after(exact)
     if same(K, exact, CLOSE):
         raise Wrong("That is -C⁺: it makes every plan arrive. It does not use what the plans of "
                     "*this* network lack beside arriving. Fit K to the data.")
-    recognise(K, [(-right, "The sign is reversed: fit optimum - plans, and the miss is x_N - xT.")],
+    recognise(K, [(-right, "The sign is reversed: fit u* - u, and the final error is x_N - xT.")],
               1e-3)
     before = _ends(other, unseen)
     refuse((ends > 1e-5, f"After one correction with your K, unseen plans end {ends:.1e} from "
                          f"their targets on average (before: {before:.1e}). Fit, by least squares, "
-                         "miss times K to what the plans lack, optimum - plans."),
+                         "final error times K to what the plans lack, u* - u."),
            (excess > 0.995 * of_exact, "Your K makes the plans arrive, but their control MSE is "
             "{}, and -C⁺ alone gives {}. Use all problems for the fit."
             .format(*apart(excess, of_exact))))
     return (f"one correction with your K brings the mean final error from {before:.3f} to below "
-            "1e-5 on unseen problems. K is not -C⁺: the part of it that decides where the cart "
-            "ends is the same, and the rest saves a little energy.")
+            "1e-5 on unseen problems (exactly, but for rounding). K is not -C⁺: the part of it "
+            "that decides where the cart ends is the same, and the rest saves a little energy.")
 
 
 # ----------------------------------------------------------------- an error-scaled correction
@@ -349,7 +356,7 @@ def _parts(e, decoded, size=_size):
 
 @exercise
 def error_scaled(answer):
-    """Check ``answer(error, decoded)``: the signal [n, 3] and the correction [n, N]."""
+    """Check ``answer(error, decoded)``: what is told [n, 3] and the correction [n, N]."""
     r = np.random.default_rng(2)
     ordinary = r.normal(size=(6, 2)) * 10.0 ** r.uniform(-2, 0, size=(6, 1))
     tiny = r.normal(size=(5, 2)) * 10.0 ** r.uniform(-7, -5, size=(5, 1))
@@ -359,15 +366,15 @@ def error_scaled(answer):
                         (zero, 8, _check_at_zero)):
         n, d = len(e), r.normal(size=(len(e), N))
         error = torch.tensor(e, requires_grad=True)
-        given = several(answer(error, torch.tensor(d)), "the signal", "the correction")
+        given = several(answer(error, torch.tensor(d)), "what is told", "the correction")
         refuse((not all(torch.is_tensor(value) for value in given),
                 "Return tensors: training sends its gradient back through both of them."))
         refuse((e is zero and not all(torch.isfinite(value).all() for value in given),
                 "Right, but not where the error is exactly zero: there it gives NaN or infinity "
                 "(0 / 0, log 0). Add 1e-12 *under* the root."))
-        as_array(given[0], (n, 3), "The signal", {
-            (n, N): "The two are swapped: first the signal, then the correction.",
-            (n, 2): "The signal has two columns; the logarithm of the size, over 4, is the third.",
+        as_array(given[0], (n, 3), "What is told", {
+            (n, N): "The two are swapped: first what is told, then the correction.",
+            (n, 2): "What is told has two columns; the third is log(size) / 4.",
         })
         as_array(given[1], (n, N), "The correction")
         check(given, error, d)
@@ -375,9 +382,9 @@ def error_scaled(answer):
 
 
 def _check_at_zero(given, error, d):
-    signal, correction, e = (value.detach().numpy() for value in (*given, error))
+    told, correction, e = (value.detach().numpy() for value in (*given, error))
     direction, log_size, _ = _parts(e, d)
-    if not (same(signal, np.hstack([direction, log_size]), CLOSE)
+    if not (same(told, np.hstack([direction, log_size]), CLOSE)
             and same(correction / _size(e), d, CLOSE)):
         raise Wrong("Where the error is exactly zero, the size is the root of 1e-12, the direction "
                     f"0, and the third column {math.log(1e-6) / 4:.2f}; your answer treats it as a "
@@ -385,9 +392,9 @@ def _check_at_zero(given, error, d):
 
 
 def _check_values(given, error, d):
-    signal, correction, e = (value.detach().numpy() for value in (*given, error))
+    told, correction, e = (value.detach().numpy() for value in (*given, error))
     direction, log_size, _ = _parts(e, d)
-    size, norm, mine = _size(e), np.sqrt((e**2).sum(axis=1, keepdims=True)), signal[:, :2]
+    size, norm, mine = _size(e), np.sqrt((e**2).sum(axis=1, keepdims=True)), told[:, :2]
     if not same(mine, direction, CLOSE):
         components = "the size is the root of the sum of squares."
         recognise(mine, [(e / wrong, message) for wrong, message in (
@@ -406,15 +413,15 @@ def _check_values(given, error, d):
                                      "for small errors; 1e-12 under the root is smooth."),
         )], CLOSE)
         _explain_tiny(mine, e, norm)
-        recognise(signal, [
+        recognise(told, [
             (np.hstack([log_size, direction]), "The logarithm comes last, the direction first."),
-            (np.hstack([-direction, signal[:, 2:]]),
+            (np.hstack([-direction, told[:, 2:]]),
              "The direction points the other way: it is error / size, without a minus."),
         ], CLOSE)
         raise Wrong("The first two columns should be the error over its size, "
                     f"{np.round(direction[0], 3).tolist()} in the first row; yours are "
                     f"{np.round(mine[0], 3).tolist()}.")
-    judge(signal[:, 2:], log_size, [
+    judge(told[:, 2:], log_size, [
         (np.log10(size) / 4, "The third column has the natural logarithm; yours is to base 10."),
         (np.log2(size) / 4, "The third column has the natural logarithm; yours is to base 2."),
         (np.log1p(size) / 4,
@@ -425,7 +432,7 @@ def _check_values(given, error, d):
         (-log_size, "The sign of the logarithm: a small size has a negative one."),
         (size, size / 4, "The third column is the *logarithm* of the size: it tells 0.001 from 0."),
     ], f"The third column should be log(size) / 4, {log_size[0, 0]:.3f} in the first row, not "
-       f"{signal[0, 2]:.3f}.", CLOSE)
+       f"{told[0, 2]:.3f}.", CLOSE)
     judge(correction / size, d, [
         (d / size, "The correction is still the decoder's output: multiply it by the size."),
         (d / size**2, "Multiply by the size, do not divide: small errors need small corrections."),
@@ -486,7 +493,7 @@ def _check_gradient(given, error, d):
 
     free = _differences(weighed, e)
     held = _differences(lambda moved: weighed(moved, lambda _: _size(e)), e)
-    for slope, right, without, what in zip(slopes, free, held, ("the signal", "the correction")):
+    for slope, right, without, what in zip(slopes, free, held, ("what is told", "the correction")):
         if close(slope, right):
             continue
         if close(slope, without):

@@ -41,6 +41,9 @@ def _has_nan(given):
         return False
 
 
+NEAR = 3e-6  # `Lander.within` stays 1e-6 of a limit inside it
+
+
 @exercise
 def into_the_ring(answer):
     """Check ``answer(thrust, least, most)``: the nearest thrusts in the ring, ``[N, 3]``."""
@@ -59,7 +62,7 @@ def into_the_ring(answer):
         right = direction * size.clip(least, most)
         means, whole = (size.mean(), size[~zero].mean()), np.linalg.norm(thrust)
         mine, T, rows = given[~zero], thrust[~zero], size[~zero]
-        if not same(mine, right[~zero], 1e-6):
+        if not same(mine, right[~zero], NEAR):
             recognise(mine, [
                 (T * np.minimum(1, most / rows),
                  "Only the upper limit is kept: a thrust that is too short becomes longer."),
@@ -77,16 +80,16 @@ def into_the_ring(answer):
                 (T * np.clip(whole, least, most) / whole,
                  "That is the length of the whole array; take one length a row: axis=1."),
                 (T, "You return the thrusts unchanged."),
-            ], 1e-6)
+            ], NEAR)
             inside = (rows[:, 0] > least) & (rows[:, 0] < most)
-            refuse((same(mine[~inside], right[~zero][~inside], 1e-6),
+            refuse((same(mine[~inside], right[~zero][~inside], NEAR),
                     "You change thrusts that are in the ring already; each of those is its own "
                     "nearest one."))
             k = int(np.abs(mine - right[~zero]).max(axis=1).argmax())
             raise Wrong(f"For the thrust {T[k].round(2)} of length {rows[k, 0]:.2f}, limits "
                         f"{least:g} and {most:g}, you return {mine[k].round(2)}; it should be "
                         f"{right[~zero][k].round(2)}.")
-        if zero.any() and not same(given[zero], np.tile(up, (zero.sum(), 1)), 1e-6):
+        if zero.any() and not same(given[zero], np.tile(up, (zero.sum(), 1)), NEAR):
             refuse((not given[zero].any(),
                     "A thrust of zero stays zero, but the engines cannot be off: let it become "
                     "(0, 0, least)."),
@@ -142,8 +145,9 @@ def upright(answer):
                     where + f"you find a landing with {given:.1f} kg; there is none. {rule}"))
             continue
         refuse((math.isnan(given),
-                where + "you find no landing; there is one. Which times of flight do you try? The "
-                "narrower the limit, the longer the flight."),
+                where + "you find no landing; there is one. Does the nan of one time spoil the "
+                "rest (np.nanmin ignores it)? Or are the times too short? The narrower the limit, "
+                "the longer the flight."),
                (given < right - FINE,
                 where + f"you give {given:.1f} kg; no landing that keeps the rule burns less than "
                 f"{right:.1f}. {rule}"),
@@ -177,12 +181,16 @@ def trusted_fuel(answer):
         fuels.append(right.fuel)
         where = f"From {start[2]:g} m with at least {least:,.0f} N "
         if right.status != "optimal":
-            refuse((not math.isnan(given),
+            refuse((abs(given - _landing(START, least).fuel) < FINE,
+                    where + "you give the fuel from the chapter's start. Does the argument "
+                    "`start` reach the solver?"),
+                   (not math.isnan(given),
                     where + f"you give {given:.1f} kg, but that landing is not tight: it pushes "
                     "with less than the engines can. Look at its `status`, and return math.nan."))
             continue
         refuse((math.isnan(given),
-                where + "you find no landing that is tight; there is one."),
+                where + "you find no landing that is tight; there is one. (`best` closes in on "
+                "the time of flight; every other second is too coarse here.)"),
                (CRAFT.dry_mass - FINE <= given,
                 where + "that is the mass that is *left*; return the fuel that is burnt."),
                (abs(given - right.time_of_flight) < FINE,

@@ -124,7 +124,8 @@ KINDS = {  # each diagnosis, and what such a log shows
                 "change nothing",
     "overfitting": "the eval loss falls at least 10-fold, and rises again to at least 3 times its "
                    "lowest while the train loss still falls",
-    "different units": "the train loss falls many-fold, the eval loss never by more than 10 %",
+    "different units": "the train loss falls many-fold, the eval loss stays within 10 % of its "
+                       "first",
     "not learning": "the train loss does not fall below half of where it began",
 }
 
@@ -196,8 +197,8 @@ def read_log(answer):
                         f"(lowest {min(evaluated):.2g}) in {len(train)} epochs. You say {said!r}: "
                         f"there, {KINDS[said]}. This one is {kind!r}: {KINDS[kind]}.")
         right += 1
-    return (f"all {right} logs, the one of this chapter among them: an eval loss that never moves "
-            "measures something else.")
+    return (f"all {right} logs, the one of this chapter among them: if an eval loss never moves, "
+            "suspect that it measures something else.")
 
 
 # ------------------------------------------------------------------ the learning rate

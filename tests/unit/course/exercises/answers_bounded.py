@@ -135,6 +135,7 @@ WRONG = {
         (lambda C, d, u_max: -certificate(C, d, u_max), "-y proves it"),
         (lambda C, d, u_max: np.roll([1.0, *d[1:]], 1)[:len(d)] * [1, -1, 1][:len(d)],
          "proves nothing"),
+        (lambda C, d, u_max: np.linalg.solve(C @ C.T, d), "d = [12.8, 4.5]"),
         (lambda C, d, u_max: C.T @ d, "for each step"),
         (lambda C, d, u_max: True, "it should have [2]"),
         (in_place, "C was changed in place"),
@@ -149,6 +150,9 @@ WRONG = {
         (changed(y="0 * y"), "y is zero"),
         (changed(y="np.array([1.0, 0.0])"), "proves nothing"),
         (lambda start, target: weakest_by_directions(start, target)[0], "two things"),
+        (lambda start, target: weakest_by_directions(start, target)[::-1], "are swapped"),
+        (lambda start, target: [torch.tensor(each) for each in weakest(start, target)[::-1]],
+         "are swapped"),
     ],
     checks.propose_then_refine: [
         (lambda network, train_set, eval_set: network, "too bad"),

@@ -213,8 +213,12 @@ WRONG = {
         (lambda *given: added(*(each[::-1] for each in given)), "fit on the second"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1], 0) - probe(u[0], w[0], u[1], w[1], 0),
          "no constant term"),
+        (lambda t, u, w: probe(u[0], w[0], t[1], w[1]), "is of one network"),
+        (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) - probe(u[0], w[0], t[1], w[1]),
+         "is of one network"),
+        (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) / probe(u[0], w[0], u[1], w[1]), "a ratio"),
         (lambda t, u, w: 0.0, "Training adds"),
-        (lambda t, u, w: (0.5, 0.5), "should have"),
+        (lambda t, u, w: (0.5, 0.5), "should be one number"),
     ],
     checks.fit_look: [
         (lambda *given: fit_look(*given).T, "transposed"),

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from trc_lib.course.exercises import powered_descent as checks
+from trc_lib.systems.lander import Craft, Lander
 from trc_lib.teachers.powered_descent import PoweredDescent
 
 
@@ -55,6 +56,12 @@ def spoils_thrust(thrust, least, most):
     return thrust
 
 
+def ring_by_library(thrust, least, most):
+    craft = Craft(least_thrust=least, most_thrust=most)
+    controls = torch.tensor([[*each, 1.0] for each in thrust.tolist()], dtype=torch.float64)
+    return Lander(craft).within(controls)[:, :3]
+
+
 # ------------------------------------------------------------------ upright
 
 def best(pointing="most_tilt", start=checks.START, value="fuel", none="math.nan"):
@@ -68,24 +75,24 @@ def best(pointing="most_tilt", start=checks.START, value="fuel", none="math.nan"
     return answer
 
 
-def scan(*times, limit=True):
+def scan(*times, limit=True, least=np.nanmin):
     """The least fuel of these times of flight, with 20 steps."""
     def answer(most_tilt):
         craft = dataclasses.replace(checks.CRAFT, pointing=most_tilt if limit else 180.0)
         program = PoweredDescent(craft, 20)
         fuels = [program.solve(checks.START, float(time)).fuel for time in range(*times)]
-        return np.nanmin(fuels) if np.isfinite(fuels).any() else np.nan
+        return least(fuels) if np.isfinite(fuels).any() else np.nan
     return answer
 
 
 # ------------------------------------------------------------------ trusted_fuel
 
-def trusted(value="fuel if tight else nan", least="least_thrust", horizon=40):
+def trusted(value="fuel if tight else nan", least="least_thrust", horizon=40, begin="start"):
     """``value`` of the best landing with this least thrust."""
     def answer(start, least_thrust):
         limit = eval(least, {"least_thrust": least_thrust})
         found = PoweredDescent(dataclasses.replace(checks.CRAFT, least_thrust=limit),
-                               horizon).best(start)
+                               horizon).best(eval(begin, {"start": start, "checks": checks}))
         return eval(value, {"fuel": found.fuel, "tight": found.status == "optimal",
                             "nan": math.nan, "found": found, "np": np, "torch": torch,
                             "start": start})
@@ -94,7 +101,8 @@ def trusted(value="fuel if tight else nan", least="least_thrust", horizon=40):
 
 RIGHT = {
     checks.into_the_ring: [
-        ring_by_loop, ring_in_torch, lambda *given: np.float32(ring_by_loop(*given)),
+        ring_by_loop, ring_in_torch, ring_by_library,
+        lambda *given: np.float32(ring_by_loop(*given)),
         lambda *given: tuple(map(tuple, ring_by_loop(*given))),
         ring("T * (size.clip(least, most) / size)"),
         ring("np.where(size < least, T / size * least, np.where(size > most, T / size * most, T))"),
@@ -143,6 +151,7 @@ WRONG = {
         (scan(44, 104, 2, limit=False), "burns less than"),
         (scan(40, 104, 12), "more times of flight"),
         (scan(44, 60, 2), "you find no landing; there is one"),
+        (scan(40, 104, 12, least=np.min), "np.nanmin ignores it"),
         (best(none="found.fuel"), "there is no such landing"),
         (best(none="390.0"), "there is none"),
         (best(none="start[6]"), "exp(-inf)"),
@@ -158,6 +167,7 @@ WRONG = {
         (trusted("start[6] - fuel if tight else nan"), "*left*"),
         (trusted("found.time_of_flight if tight else nan"), "time of flight"),
         (trusted(least="4972.0"), "reach the craft"),
+        (trusted(begin="checks.START"), "reach the solver"),
         (trusted("fuel + 3 if tight else nan"), "best time of flight"),
         (trusted("fuel - 1 if tight else nan"), "best landing burns"),
         (trusted("[fuel, fuel]"), "The fuel"),

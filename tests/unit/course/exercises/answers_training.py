@@ -64,6 +64,15 @@ def reads(train=0.5, evaluated=0.9, rise=3, above=min, of=None, words=str):
 diagnose = reads()
 
 
+def stays(train_losses, eval_losses):
+    """The table's own words: "different units" only if the eval loss does not rise either."""
+    if train_losses[-1] > train_losses[0] / 2:
+        return "not learning"
+    if max(abs(loss / eval_losses[0] - 1) for loss in eval_losses) <= 0.1:
+        return "different units"
+    return "overfitting" if eval_losses[-1] >= 3 * min(eval_losses) else "learning"
+
+
 def rate_at(step, total_steps, warm_steps, lr):
     if step < warm_steps:
         return lr * (step + 1) / warm_steps
@@ -98,7 +107,7 @@ RIGHT = {
         looks(lambda errors: last(errors).mean(dim=-1).round(decimals=4)),
     ],
     checks.read_log: [
-        diagnose, reads(1 / 3, 1 / 3), reads(words=str.upper),
+        diagnose, stays, reads(1 / 3, 1 / 3), reads(words=str.upper),
         reads(words=lambda said: said.replace(" ", "_")),
         lambda train, evaluated: diagnose(np.array(train), np.array(evaluated)),
     ],
