@@ -332,8 +332,8 @@ def held_and_line():
             (left, 1.55 * middle, held[0] + 0.12 * (top - low), "held: its middle value", "black"),
             (left, 0.28 * middle, held[0] - 0.12 * (top - low), "too little", VERMILION),
             (left, 1.35 * middle, held[0] - 0.44 * (top - low), "too much", BLUE),
-            (right, middle, 0.12, "velocity of the law", VERMILION),
-            (right, middle, -1.5, "velocity of the held control", "black"),
+            (right, middle, 0.12, "the law: no difference", VERMILION),
+            (right, middle, -1.5, "the held control: slower", "black"),
             (right, middle, 500 * velocity.min(),
              f"area: {_number(-1000 * position, 1)} mm\nof position lost", VERMILION)):
         _text(axes, x, y, text, color=color, bbox={"facecolor": "white", "linewidth": 0, "pad": 2})

@@ -207,7 +207,8 @@ def _explain_steps(given, right, problems):
     ):
         steps = root(distance)
         recognise(given, [(rounded(steps), message) for rounded in (np.ceil, np.floor, np.round)])
-    exact = root(dp - (v0 + vT) / 2 * T)
+    signed = dp - (v0 + vT) / 2 * T
+    exact = root(signed)
     recognise(given, [
         (np.ceil(exact**2), "Did you forget the root? The final error falls with N², so a 100 "
                             "times smaller error takes 10 times the steps."),
@@ -220,6 +221,8 @@ def _explain_steps(given, right, problems):
         (np.ceil(T * exact), "The formula has T in Δv T only. It gives N, not a time."),
         (T / right, "That is dt in seconds; return the number of steps N = T / dt."),
     ])
+    refuse(((given == right)[signed > 0].all() and (signed < 0).any(),
+            "Right only where Δp − ½ Δv T is positive. A distance is its absolute value."))
     worst = int(np.argmax(given != right))
     (x0, xT, T, tolerance), N, enough = problems[worst], given[worst], right[worst]
     at = (f"From {x0.round(2).tolist()} to {xT.round(2).tolist()} in {T:.2f} s, tolerance "

@@ -257,7 +257,7 @@ VAN_DER_POL = Study(
                 (_PROPOSAL, _CYCLES | {"epochs": 20})),
         Variant("one_call", "one call of the block", partial(_SLOPES, network=OneCall),
                 (_PROPOSAL, _CYCLES | {"epochs": 50})),
-        Variant("one_call_six", "one call of the block, six looks",
+        Variant("one_call_six", "one call of the block, six cycles",
                 partial(_SLOPES, network=OneCall, H_cycles=6),
                 (_PROPOSAL, _CYCLES | {"epochs": 25})),
         Variant("corrector", "plain corrector", partial(corrector, feedback=proportional_gradient),

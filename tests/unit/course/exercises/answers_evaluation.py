@@ -146,6 +146,6 @@ WRONG = {
         (cycles(best="e[1:].min(0).values.mean()"), "left out"),
         (cycles(best="e[-1].mean()"), "last cycle"),
         (cycles(best="e.min(0).values.sum()"), "a sum"),
-        (cycles(best="e.min(0).values"), "should have []"),
+        (cycles(best="e.min(0).values"), "one number"),
     ],
 }

@@ -45,6 +45,11 @@ def without_a_mean(C, optimum, noise):
     return guesses, [*shares[:2], (noise**2).sum(axis=1)]
 
 
+def signed_distance(x0, xT, T, tolerance):
+    way = xT[0] - x0[0] - x0[1] * T - (xT[1] - x0[1]) * T / 2
+    return max(1, np.ceil(np.sqrt(way / tolerance))) if way > 0 else 1
+
+
 def of_the_pushes(C, optimum, noise):
     guesses, shares = end_moving_shares(C, optimum, noise)
     shares[2] = end_moving_shares(C, optimum, noise + optimum)[1][2]
@@ -164,6 +169,7 @@ WRONG = {
         (lambda *p: ((0.5, 0.5), end_moving_shares(*p)[1]), "guesses has shape"),
     ],
     teacher.enough_steps: [
+        (signed_distance, "absolute value"),
         (lambda *p: enough_steps(*p, rounded=math.floor), "Round up"),
         (lambda *p: enough_steps(*p, rounded=round), "nearest"),
         (lambda *p: enough_steps(*p, rounded=float), "whole"),
