@@ -122,7 +122,8 @@ def price_of_energy(answer):
             continue
         refuse(
             (error < 0.001, where + "That is what a price of 0 gives: does the energy reach the "
-                                    "reward?"),
+                                    "reward, with one number for each of the tries? (A mean over "
+                                    "all tries is the same for each, and changes nothing.)"),
             (ratio > 1.2, where + "More energy than without a price: it has to be subtracted."),
             (error < 0.02, where + "The price counts some 15 times too little: the energy of a "
                                    "problem is the sum over its 15 steps, not the mean."),

@@ -111,7 +111,7 @@ WRONG = {
     checks.price_of_energy: [
         (lambda price: learned(price).T, "transposed"),
         (lambda price: torch.zeros(4, 15), "Without a price they should arrive"),
-        (lambda price: learned(0.0), "reach the reward"),
+        (lambda price: learned(0.0), "changes nothing"),
         (lambda price: learned(price / 15), "15 times too little"),
         (lambda price: learned(price / 2), "without a factor"),
         (lambda price: learned(15 * price), "too much"),
