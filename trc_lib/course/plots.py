@@ -393,6 +393,7 @@ def error_map(positions, velocities, errors, target_state, box=None,
                               norm=error_colors(success), shading="nearest")
     axes.contour(positions, velocities, errors, levels=[success], colors="white", linewidths=1.2)
     axes.plot(*_numpy(target_state), label="target", **CROSS | {"color": "white"})
+    axes.plot([], [], color="white", linewidth=1.2, label=f"final error {success:g}")
     if box is not None:
         _, low, high = box_of("box", box, 2)
         axes.add_patch(plt.Rectangle(low.numpy(), *(high - low).tolist(), fill=False,
@@ -400,7 +401,7 @@ def error_map(positions, velocities, errors, target_state, box=None,
     axes.set(**dict(zip(("xlabel", "ylabel"), (f"start {name}" for name in system.state_labels))),
              title=title)
     axes.grid(False)
-    axes.legend(**ON_MAP, framealpha=0.7, loc="upper right")
+    figure.legend(**ON_MAP, loc="outside lower center", ncols=3)
     figure.colorbar(picture, label="|x_N − x_T|", extend="both")
     return _finished(figure)
 
