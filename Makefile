@@ -71,7 +71,7 @@ check-gpu: .venv/ready-test  ## on a machine with a GPU: compare it with the CPU
 torture: .venv/ready-test  ## kill, damage, misuse and starve it, and count what it survives (about an hour, as root for all of it)
 	$(BIN)/python -m tests.system.torture
 
-sweep: .venv/ready   ## train all rivals of chapters 6 to 9 and 11 with five seeds (about 2.5 hours on 2 cores; stopped runs go on)
+sweep: .venv/ready   ## train all rivals of chapters 6 to 9 and 12 with five seeds (about 2.5 hours on 2 cores; stopped runs go on)
 	$(BIN)/python -m trc_lib sweep
 	$(BIN)/python -m trc_lib sweep --study bounded
 	$(BIN)/python -m trc_lib sweep --study van_der_pol

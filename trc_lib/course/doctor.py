@@ -20,7 +20,7 @@ import zipfile
 from trc_lib.course import install, kernel
 from trc_lib.course.places import FOLDER, root, shipped, shown
 
-NETWORKS = 16  # shipped in data/pretrained
+NETWORKS = 13  # shipped in data/pretrained
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = shlex.quote(sys.executable) if os.name != "nt" else f'"{sys.executable}"'
 NOTEBOOK = """

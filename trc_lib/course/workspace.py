@@ -111,7 +111,7 @@ def pretrained(name="two_level_medium", network=TinyRecursiveControl):
     """A network that the course ships, data/pretrained/<name>.pt, of the class ``network``.
 
     ``two_level_medium`` is chapter 4's, ``two_level_medium_long`` the best one. The small networks
-    of chapters 6 to 9 and 11, of seed 0, are ``laboratory/<variant>``,
+    of chapters 6 to 9 and 12, of seed 0, are ``laboratory/<variant>``,
     ``laboratory/bounded_<variant>``, ``laboratory/van_der_pol_<variant>`` and
     ``laboratory/powered_descent_<variant>``.
     """

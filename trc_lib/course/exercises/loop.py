@@ -69,8 +69,9 @@ def forgetful(answer):
     scale = float(model.control_scale)
     for n, cycles in ((40, 3), (40, 1), (len(x0), CYCLES)):
         given = answer(model, x0[:n].clone(), xT[:n].clone(), cycles)
-        given = as_array(given[..., 0] if getattr(given, "ndim", 2) == 3 else given, (n, 15),
-                         "the controls", {(n, 128): "Return the controls, not a latent."})
+        shape = (n, 15) if getattr(given, "ndim", 2) == 2 else (n, 15, 1)
+        given = as_array(given, shape, "Your answer",
+                         {(n, 128): "Return the controls, not a latent."}).reshape(n, 15)
         if cycles == CYCLES:
             continue
         right = scale * _run(model, x0[:n], xT[:n], cycles, True, True).numpy()
@@ -161,7 +162,7 @@ def never_worse(answer):
     for cycles in (2, 4, 1):
         right = _kept(start, cycles, lambda before, after: after < before)
         given = as_array(answer(_cycle, _cost, start.clone(), cycles), tuple(start.shape),
-                         "the controls", {(len(start),): "Return the controls, not their costs."})
+                         "Your answer", {(len(start),): "Return the controls, not their costs."})
         judge(given, right.numpy(), [
             (_kept(start, cycles, always), "Every cycle is taken, also where it costs more."),
             (_kept(start, cycles, on_average),

@@ -217,7 +217,7 @@ _BOUNDED_TOGETHER = {"epochs": 8}
 
 BOUNDED = Study(
     "bounded", "bounded_inputs", "control_mse",
-    shipped=("pretrained_mse", "one_call", "learned_gain", "mlp_parameters"),
+    shipped=("pretrained_mse", "mlp_parameters"),
     corrections=corrections.of_bounded_inputs("mlp_parameters", "one_call"),
     variants=(
         # order x loss
@@ -279,7 +279,7 @@ _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_wei
 
 POWERED_DESCENT = Study(
     "powered_descent", "powered_descent", "rejected", num_train=3_000, num_validation=300,
-    num_test=1_000, shipped=("learned_gain", "mlp", "mlp_on_the_way", "recursive"),
+    num_test=1_000, shipped=("learned_gain", "mlp", "recursive"),
     judge=landing.judge,
     corrections=corrections.of_powered_descent("mlp", "recursive", "one_call", "learned_gain"),
     variants=(
