@@ -295,6 +295,8 @@ def _miscounts(model, H, L):
         (count(block=H + L), "The loops are nested: their counts multiply, they do not add."),
         (sum(weights.values()),
          "That is each weight once. But most are used several times: which, and how often?"),
+        (sum(weights.values()) + sum(biases.values()),
+         "That is the number of parameters. Count matrices only, each as often as it is used."),
         (count(decoder=1), "The decoder corrects the controls in every cycle, not once a call."),
         (count(decoder=H + 1), "The decoder runs once a cycle. The first proposal comes from the "
                                "initial generator, not from the decoder."),

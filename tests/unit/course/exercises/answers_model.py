@@ -153,6 +153,7 @@ WRONG = {
          "truth value"),
     ],
     checks.multiply_adds: [
+        (lambda model, *loops: model.num_parameters, "That is the number of parameters"),
         (work(block="H * L"), "too"),
         (work(block="H * L + 1"), "every cycle"),
         (work(block="L + 1"), "lack a factor"),
