@@ -70,9 +70,12 @@ def _one_refinement(job):
 
 
 def _one_landing():
-    """For the GIF of chapter 12: a network's plan as it is and corrected, and the optimum."""
+    """For the GIF of chapter 12: a network's plan as it is and corrected, and the optimum.
+
+    The plan misses by more than most do, so that it shows, and keeps above the glide slope.
+    """
     problem = powered_descent()
-    start = torch.tensor([[2400.0, 0, 1200, 40, 50, -60, 1820]], dtype=torch.float64)
+    start = torch.tensor([[2400.0, 0, 1200, 20, 30, -80, 1860]], dtype=torch.float64)
     rest = torch.tensor([[0.0] * 6 + [problem.teacher.craft.dry_mass]], dtype=torch.float64)
     plan = pretrained("laboratory/powered_descent_mlp", MLP).solve(start, rest)
     corrected = correct(problem.teacher.system, start, plan, 8)

@@ -139,6 +139,7 @@ WRONG = {
         (share("(~(unsafe | dear)).double().mean()"), "*not* rejected"),
         (share("unsafe.double().mean()"), "not safe"),
         (share("dear.double().mean()"), "burn too much"),
+        (share("(unsafe & dear).double().mean()"), "one of the two is enough"),
         (share("(unsafe.double() + dear.double()).mean() / 2"), "it should be"),
         (share(iterations=0), "after no iterations"),
         (share(iterations=2), "after 2 iterations"),
