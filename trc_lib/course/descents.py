@@ -1,13 +1,11 @@
 """Pictures of landings: the path above its glide slope, and the thrust between its limits."""
 
-import io
 import math
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from trc_lib.course import plots
 from trc_lib.systems.lander import H, R, T, lengths
@@ -153,12 +151,13 @@ def landing_gif(path, system, start, flights, frames=40):
     """
     height, reach = 1.1 * start[2].item(), 1.15 * start[:2].norm().item()
     longest = max(controls[:, H].sum().item() for controls, _ in flights.values())
-    drawn = []
-    for now in np.linspace(0, longest, frames):
+
+    def frame(now):
         figure, left, right = panels(plt.figure(figsize=(9, 3.9)))
         set_scene(left, system.craft, reach, height)
         set_thrust(right, system.craft, longest)
         for name, (controls, look) in flights.items():
+            look = {"linewidth": 2} | look
             draw_flight(left, system, start, controls, height, arrows=False, alpha=0.35, **look)
             size, edges = thrust_levels(controls)
             right.stairs(size, edges, baseline=None, alpha=0.35, **look)
@@ -174,9 +173,7 @@ def landing_gif(path, system, start, flights, frames=40):
             left.plot(*craft[:, None], "o", color=look["color"], markersize=8)
         right.legend(loc="lower left")
         figure.suptitle(f"{now:4.0f} s", x=0.01, ha="left")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png")
-        plt.close(figure)
-        drawn.append(Image.open(stream).convert("RGB").quantize(64))
-    drawn[0].save(path, format="GIF", save_all=True, append_images=drawn[1:], loop=0,
-                  duration=[round(1e3 * longest / frames / 6)] * (frames - 1) + [PAUSE])
+        return figure
+
+    plots.save_gif(path, map(frame, np.linspace(0, longest, frames)),
+                   [round(1e3 * longest / frames / 6)] * (frames - 1) + [PAUSE])

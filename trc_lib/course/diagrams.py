@@ -5,14 +5,11 @@ grey arrows are values that are handed on. Colours are Okabe and Ito's; where tw
 hatches or dashes tell them apart, too.
 """
 
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon, Rectangle
-from PIL import Image
 
-from trc_lib.course.plots import CART, CROSS, _finished, cycle_look, cycle_name
+from trc_lib.course.plots import CART, CROSS, _finished, cycle_look, cycle_name, save_gif
 from trc_lib.model.config import TRCConfig
 from trc_lib.systems import DoubleIntegrator
 
@@ -179,35 +176,30 @@ def refinement_gif(path, controls, initial_state, target_state):
     drives = [CART.rollout(initial_state, plan)[:, 0].numpy() for plan in controls]  # [N + 1]
     goal, cycles = target_state[0].item(), len(controls) - 1
     misses = [100 * (places[-1] - goal) for places in drives]  # cm
-    frames, lengths = [], []
-    for cycle, places in enumerate(drives):
-        plan = controls[cycle, :, 0].numpy()
-        for step in range(len(places)):
-            figure, track, bars, flag, words = _scene(np.stack(drives), goal)
-            _wagon(track, track.place(places[step]), 0.1)
-            track.set_title(f"{cycle_name(cycle)}: {len(plan)} pushes, chosen before the start",
-                            x=0.03)
-            colors = [VERMILION if k < step else "0.85" for k in range(len(plan))]
-            bars.bar(CART.dt * np.arange(len(plan)), plan, CART.dt, align="edge", color=colors,
-                     edgecolor="white")
-            bars.set_ylim(1.15 * abs(controls).max().item() * np.array([-1, 1]))
-            for k in range(cycle + (step == len(plan))):
-                flag.plot(misses[k], -k, "o", markersize=11, color=cycle_look(k, cycles)["color"])
-                side = "past" if misses[k] > 0 else "short of"
-                _text(words, 0, -k, f"{cycle_name(k)}: {abs(misses[k]):.1f} cm {side} it",
-                      ha="left", fontsize=SIZE)
-            flag.set_xlim(1.2 * max(map(abs, misses)) * np.array([-1, 1]))
-            for axes in (flag, words):
-                axes.set_ylim(-cycles - 0.6, 0.6)
-            stream = io.BytesIO()
-            figure.savefig(stream, format="png")
-            plt.close(figure)
-            frames.append(Image.open(stream).convert("RGB"))
-            lengths.append(70)  # milliseconds
-        lengths[-1] = 3000 if cycle == cycles else 1200
-    palette = frames[-1].quantize(64)
-    first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
-    first.save(path, format="GIF", save_all=True, append_images=rest, loop=0, duration=lengths)
+
+    def frame(cycle, step):
+        plan, place = controls[cycle, :, 0].numpy(), drives[cycle][step]
+        figure, track, bars, flag, words = _scene(np.stack(drives), goal)
+        _wagon(track, track.place(place), 0.1)
+        track.set_title(f"{cycle_name(cycle)}: {len(plan)} pushes, chosen before the start", x=0.03)
+        colors = [VERMILION if k < step else "0.85" for k in range(len(plan))]
+        bars.bar(CART.dt * np.arange(len(plan)), plan, CART.dt, align="edge", color=colors,
+                 edgecolor="white")
+        bars.set_ylim(1.15 * abs(controls).max().item() * np.array([-1, 1]))
+        for k in range(cycle + (step == len(plan))):
+            flag.plot(misses[k], -k, "o", markersize=11, color=cycle_look(k, cycles)["color"])
+            side = "past" if misses[k] > 0 else "short of"
+            _text(words, 0, -k, f"{cycle_name(k)}: {abs(misses[k]):.1f} cm {side} it",
+                  ha="left", fontsize=SIZE)
+        flag.set_xlim(1.2 * max(map(abs, misses)) * np.array([-1, 1]))
+        for axes in (flag, words):
+            axes.set_ylim(-cycles - 0.6, 0.6)
+        return figure
+
+    horizon = controls.shape[1]
+    ends = [1200] * cycles + [3000]  # milliseconds
+    save_gif(path, (frame(*at) for at in np.ndindex(cycles + 1, horizon + 1)),
+             [each for end in ends for each in [70] * horizon + [end]])
 
 
 def _scene(drives, goal):

@@ -38,6 +38,32 @@ def small_png(figure: Figure, **options: object) -> bytes:
     return small.getvalue()
 
 
+def save_gif(path: object, figures: object, milliseconds: object) -> None:
+    """Draw figures, close them, and write them as an animated GIF that repeats.
+
+    All have one palette: of the first and the last, so that colours do not flicker.
+
+    Args:
+        path: of the file.
+        figures: of one size; may be an iterator, which draws them one by one.
+        milliseconds: how long each is shown.
+    """
+    frames = []
+    for figure in figures:
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png")
+        plt.close(figure)
+        frames.append(Image.open(stream).convert("RGB"))
+    width, height = frames[0].size
+    both = Image.new("RGB", (2 * width, height))
+    both.paste(frames[0], (0, 0))
+    both.paste(frames[-1], (width, 0))
+    palette = both.quantize(128)
+    first, *rest = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
+    first.save(path, format="GIF", save_all=True, append_images=rest, loop=0,
+               duration=list(milliseconds))
+
+
 def _keep_small_pictures():
     """In a notebook, figures are shown and kept by `small_png`."""
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()

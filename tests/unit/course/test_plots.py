@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from trc_lib.course import plots
 from trc_lib.model import TinyRecursiveControl
@@ -242,6 +243,24 @@ def test_the_error_map_has_positions_across_and_velocities_up():
     np.testing.assert_allclose(border.vertices[:, 1], np.zeros(5), atol=1e-9)
     assert axes.get_xlim()[1] > axes.get_ylim()[1] and "velocity" in axes.get_ylabel()
     _axes_are_labelled(figure)
+
+
+def test_a_gif_keeps_its_colours_in_every_frame(tmp_path):
+    figures = []
+    for width in (2, 4, 6):
+        figure, axes = plots.plt.subplots(figsize=(3, 2))
+        axes.plot([0, 1], color="#D55E00", linewidth=width)
+        axes.plot([1, 0], color="#0072B2", linewidth=width)
+        figures.append(figure)
+    plots.save_gif(tmp_path / "a.gif", figures, [100, 100, 500])
+    with Image.open(tmp_path / "a.gif") as picture:
+        assert picture.n_frames == 3
+        for frame in range(3):
+            picture.seek(frame)
+            pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+            for color in ([213, 94, 0], [0, 114, 178]):
+                assert (abs(pixels - color).max(axis=1) < 20).sum() > 100
+        assert picture.info["duration"] == 500
 
 
 def test_each_source_of_controls_has_its_own_look():
