@@ -315,7 +315,7 @@ def test_every_widget_of_the_course_has_a_picture(site):
 def test_every_chapter_says_where_it_is_and_how_to_run_it(address, page):
     page.goto(f"{address}/notebooks/02_dataset.html")
     line = page.locator(".chapter-line").inner_text()
-    assert line.startswith("Chapter 2 of 11") and "make lab" in line
+    assert line.startswith("Chapter 2 of 12") and "make lab" in line
     link = page.locator(".chapter-line a").get_attribute("href")
     assert link == "http://localhost:8888/lab/tree/02_dataset.ipynb"
 

@@ -239,7 +239,8 @@ def rejected(answer):
         (both, "That needs a plan to be unsafe *and* too dear; one of the two is enough: `|`."),
         (unsafe + dear, "A plan that is unsafe *and* too dear counts once: `|`, not a sum."),
         *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
-           f"These are the shares after {k or 'no'} iterations of `correct`; give it 5.")
+           f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
+           + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
           for k in (0, 1, 2, 3)),
     ], "; ".join(f"{what}: you give {mine:.0%}, it should be {share:.0%}"
                  for (what, _), mine, share in zip(_trials(), given, right)) + ".", 1e-6)

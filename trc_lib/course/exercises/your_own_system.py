@@ -176,7 +176,8 @@ def _test_the_system(problem):
     swing = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[0.5]]).double()
     if (system.state_dim, system.control_dim) == (2, 1):
         speed = -1 + 0.1 * (5 * np.sin(2.0) + 0.5)
-        refuse((np.allclose(system.dynamics(*swing), [2 + 0.1 * speed, speed]),
+        refuse((np.allclose(system.dynamics(*swing), [2 + 0.1 * speed, speed])
+                and np.allclose(torch.cat(system.bounds), [-4, 4]),
                 "That is the chapter's pendulum. Change its physics, or write another system."))
 
 

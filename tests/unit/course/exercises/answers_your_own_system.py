@@ -104,7 +104,8 @@ RIGHT = {
     checks.mixes_the_batch: [
         rows_alone, rows_of_one, lambda *each: int(rows_alone(*each)),
         lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
-    checks.journey: [crane(), pendulum(PushedPendulum(control_limit=4.5))],
+    checks.journey: [crane(), pendulum(PushedPendulum(control_limit=4.5)),
+                     pendulum(PushedPendulum(friction=0.0, control_limit=4.5))],
 }
 
 WRONG = {
