@@ -147,7 +147,7 @@ def _at_the_edges():
             ("learning", falling, 4 * falling),               # a harder eval set
             ("learning", falling, falling / 4),               # an easier one
             ("learning", 12.0**-k, 1.1 * 12.0**-k),
-            ("overfitting", falling, ends_at(3.5)),
+            ("overfitting", falling, ends_at(100)),  # ends where it began
             ("overfitting", 12.0**-k, ends_at(3.5)),       # ends below the train loss
             ("different units", falling, 4 - 0.32 * k),       # falls by 8 %
             ("not learning", 1 - 0.45 * k, 1.1 - 0.5 * k),    # ends at 0.55 of its start
