@@ -142,6 +142,7 @@ WRONG = {
         (lambda train, evaluated: "learning", "different units"),
         (lambda train, evaluated: "overfitting", "rises again"),
         (lambda train, evaluated: "underfitting", "one of"),
+        (reads(above=lambda losses: losses[-1]), "This one is 'overfitting'"),
         (reads(of=lambda train, evaluated: evaluated[0]), "This one is 'overfitting'"),
         (reads(of=lambda train, evaluated: train[-1]), "a constant factor"),
         (reads(rise=1.5), "This one is 'learning'"),
