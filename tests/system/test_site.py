@@ -238,7 +238,10 @@ def visits(site, address, chromium):
         widths = {}
         for width in (360, 1000):
             page.set_viewport_size({"width": width, "height": 800})
-            widths[width] = page.evaluate("document.documentElement.scrollWidth")
+            widths[width] = page.evaluate("""async () => {  // when the drawers of the theme have slid to their places
+                const slides = document.getAnimations().filter(each => each instanceof CSSTransition);
+                await Promise.allSettled(slides.map(each => each.finished));
+                return document.documentElement.scrollWidth; }""")
         made[name] = Visit([*requests], [*failures], size, ready, widths)
     page.close()
     return made
