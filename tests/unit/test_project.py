@@ -2,7 +2,9 @@
 what is there, and notebooks that were really run."""
 
 import ast
+import base64
 import datetime
+import io
 import json
 import os
 import pathlib
@@ -17,6 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from PIL import Image
 
 import trc_lib
 from tests import ROOT
@@ -283,6 +286,12 @@ def test_it_has_three_pictures_a_widget_and_code_in_small_pieces(notebook):
     assert "application/vnd.jupyter.widget-view+json" in kinds
     lengths = sorted(len(_source(cell).splitlines()) for cell in _code(notebook))
     assert lengths[-1] <= 30 and lengths[len(lengths) // 2] <= 10
+
+
+def test_its_pictures_have_256_colours(notebook):
+    data = [output.get("data", {}) for cell in _code(notebook) for output in cell["outputs"]]
+    pictures = [base64.b64decode(each["image/png"]) for each in data if "image/png" in each]
+    assert {Image.open(io.BytesIO(each)).mode for each in pictures} == {"P"}
 
 
 def test_it_holds_no_path_of_a_machine(notebook):

@@ -65,12 +65,14 @@ def save_gif(path: object, figures: object, milliseconds: object) -> None:
 
 
 def _keep_small_pictures():
-    """In a notebook, figures are shown and kept by `small_png`."""
+    """In a notebook, figures are shown and kept by `small_png`; a format of the user's is left."""
     shell = "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     if shell:
         plt.switch_backend(plt.get_backend())  # it sets formats of its own when it is loaded
-        shell.display_formatter.formatters["image/png"].for_type(
-            Figure, functools.partial(small_png, bbox_inches="tight"))
+        png = shell.display_formatter.formatters["image/png"]
+        usual = png.lookup_by_type(Figure) if Figure in png else None
+        if usual is not None and getattr(usual, "keywords", {}).get("fmt") == "png":
+            png.for_type(Figure, functools.partial(small_png, bbox_inches="tight"))
 
 
 _keep_small_pictures()

@@ -1,11 +1,17 @@
 """Pictures show what they were given, in the right places and with labels."""
 
+import base64
+import io
 import itertools
 import math
 
+import IPython
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
+from matplotlib.figure import Figure
+from matplotlib_inline.backend_inline import select_figure_formats
 from PIL import Image
 
 from trc_lib.course import plots
@@ -225,6 +231,23 @@ def test_learning_curves_and_data_flow_are_labelled():
     assert set(success.get_ydata()) == {0.1}
     _axes_are_labelled(figure)
     assert plots.data_flow().axes[0].texts
+
+
+@pytest.mark.parametrize(("formats", "kind"), [
+    ({"png"}, "P"), ({"png", "svg"}, "P"), ({"retina"}, "RGBA"), ({"svg"}, None), (set(), None)])
+def test_a_notebook_keeps_small_pictures_unless_its_user_chose_a_format(formats, kind, monkeypatch):
+    shell = InteractiveShell()
+    select_figure_formats(shell, formats)
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
+    monkeypatch.setattr(plots.plt, "switch_backend", lambda name: None)
+    plots._keep_small_pictures()
+    figure = Figure()
+    figure.add_subplot()
+    shown = shell.display_formatter.formatters["image/png"](figure)
+    if formats == {"retina"}:
+        shown, _ = shown  # with its size
+    picture = base64.b64decode(shown) if isinstance(shown, str) else shown
+    assert (picture and Image.open(io.BytesIO(picture)).mode) == kind
 
 
 def test_the_error_map_has_positions_across_and_velocities_up():

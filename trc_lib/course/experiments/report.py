@@ -1,6 +1,5 @@
 """The results of a study as text."""
 
-
 UNITS = {"control_mse": "control MSE ((m/s²)²)", "final_error": "mean final error",
          "cost_gap": "cost over the optimum, relative",
          "rejected": "share of plans that are rejected"}  # of the figures that may decide
