@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.pylabtools import select_figure_formats
 from matplotlib.figure import Figure
-from matplotlib_inline.backend_inline import select_figure_formats
 from PIL import Image
 
 from trc_lib.course import plots

@@ -266,9 +266,9 @@ def test_it_says_how_far_limits_are_violated(landing):
     assert flown["glide_slope"] == pytest.approx(low, rel=0.02, abs=1e-6) and flown["pointing"] > 5
 
 
-@pytest.mark.parametrize(("height", "time"), [(300, 50), (600, 20)])
+@pytest.mark.parametrize(("height", "time"), [(300, 50), (600, 30), (600, 20)])
 def test_where_the_relaxation_is_not_tight_the_landing_is_not_called_optimal(height, time):
-    """With time to spare it would burn for a thrust that it does not give."""
+    """In much time it burns for a thrust that it does not give; in little it has to turn about."""
     craft = dataclasses.replace(Craft(), least_thrust=12_000.0, most_thrust=13_000.0)
     landing = PoweredDescent(craft, 40).solve((0, 0, height, 0, 0, -20, 1905), time)
     assert landing.status == "relaxed" and landing.slack > 1

@@ -145,7 +145,7 @@ def fool(answer):
     given = on_copies(answer, controls=controls, C=torch.tensor(C))
     flat, n = controls.numpy()[..., 0], len(controls)
     if np.shape(given) == flat.shape:  # without the last dimension, which is 1
-        given = given[..., None]
+        given = as_array(given, flat.shape, "The array of controls")[..., None]
     given = as_array(given, (n, 15, 1), "The array of controls")[..., 0]
     moved = np.abs((given - flat) @ C.T).max()
     ratio = (given**2).sum() / (flat**2).sum()
@@ -177,7 +177,7 @@ def cycle_by_cycle(answer):
                                "the mean error at each problem's best cycle")
         refuse((np.shape(shares) in ((), (1,)) and np.shape(best) == (H,),
                 "The two are swapped: first the shares, [H], then the mean error."))
-        shares = as_array(shares, (H,), "The array of shares", {
+        shares = as_array(_column(shares, H), (H,), "The array of shares", {
             (n,):
              f"The mean is over the cycles; take it over the {n} problems, one for each cycle."})
         best, now, before = as_number(best, "The mean error"), errors[1:], errors[:-1]

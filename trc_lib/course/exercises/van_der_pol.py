@@ -75,8 +75,8 @@ def sweep_back(answer):
             (_both(mine, sweep(clip=None)),
              "K knows the limits, k does not: clip k, so that u + k keeps them."),
             (_both(mine, (after, free[1])) or _both(mine, (after, late)),
-             "You clip after the sweep. Clip inside the loop, before p and P are computed: they "
-             "need the k and K that you changed."),
+             "Your p and P do not know the limits: clip inside the loop, and compute p and P from "
+             "the k and K that you changed."),
             (_both(mine, (np.clip(free[0], -limit, limit), free[1]))
              or _both(mine, sweep(clip="change")) or _both(mine, sweep(clip="change", hold=False)),
              "You clip the change k to the limits. It is the new control, u + k, that has them."),

@@ -82,15 +82,22 @@ def _steps(r):
     def reverse(x, u):
         return good(x, u[::-1] if u.ndim > 1 else u)
 
+    def middle(x, u):
+        after = good(x, u)
+        if x.ndim > 1:
+            after[len(x) // 2, 0] += dt * (x[0, 1] - x[len(x) // 2, 1])
+        return after
+
     return [(good, True), (mean, False), (first_control, False), (norm, False), (other, True),
-            (reverse, False)]
+            (reverse, False), (middle, False)]
 
 
 # What each step of `_steps` that mixes does.
 MIXES = {"mean": "it subtracts a mean over the batch",
          "first_control": "it gives each row the control of the first",
          "norm": "it divides by the largest state of the batch, if that is large",
-         "reverse": "it gives the rows each other's controls"}
+         "reverse": "it gives the rows each other's controls",
+         "middle": "it moves the row in the middle by the speed of the first"}
 
 
 @exercise

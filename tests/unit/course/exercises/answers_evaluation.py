@@ -81,12 +81,14 @@ RIGHT = {
         along_one_direction,
         lambda u, C: fool(u, C).float(),
         lambda u, C: fool(u, C)[..., 0].numpy(),
+        lambda u, C: fool(u, C)[..., 0].tolist(),
     ],
     checks.cycle_by_cycle: [
         cycle_by_cycle,
         cycles(),
         cycles(best="e.min(0).values.mean()[None]"),
         cycles("[float((b < a).double().mean()) for a, b in zip(e, e[1:])]"),
+        cycles("(e[1:] < e[:-1]).double().mean(1, keepdim=True)"),
         cycles("(e[1:] < e[:-1]).float().mean(1)", "e.min(0).values.mean().float()"),
     ],
 }
