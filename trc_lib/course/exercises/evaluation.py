@@ -126,7 +126,8 @@ def price_of_energy(answer):
                                     "all tries is the same for each, and changes nothing.)"),
             (ratio > 1.2, where + "More energy than without a price: it has to be subtracted."),
             (error < 0.02, where + "The price counts some 15 times too little: the energy of a "
-                                   "problem is the sum over its 15 steps, not the mean."),
+                                   "problem is the sum of its 15 squared controls, neither their "
+                                   "mean nor the root of it."),
             (ratio > 0.97, where + "The price counts too little: the energy is the sum of the "
                                    "squares, without a factor."),
             (ratio < 0.85, where + "The price counts too much: sum over the 15 steps, and take "

@@ -86,14 +86,16 @@ def forgetful(answer):
              "z_L is still carried on. Begin each cycle with z_L = 0, too."),
             (scale * _run(model, x0[:n], xT[:n], 1, True, True).numpy(),
              f"That is one cycle; run {cycles}, each from the controls of the one before."),
+            (scale * _run(model, x0[:n], xT[:n], 0, True, True).numpy(),
+             "That is the first proposal: the controls are to be carried on, latents are not."),
             (scale * _run(model, x0[:n], xT[:n], cycles + 1, True, True).numpy(),
              "That is one cycle too many."),
+            (scale * _run(model, x0[:n], xT[:n], cycles - 1, True, True).numpy(),
+             "That is one cycle too few."),
             (scale * _run(model, x0[:n], xT[:n], 3, True, True).numpy(),
              f"That is three cycles; run as many as you are asked for, here {cycles}."),
             (scale * _run(model, x0[:n], xT[:n], cycles, True, True, zero=True).numpy(),
              "You begin z_H at zero; the first cycle begins with z_H = z_initial."),
-            (scale * _run(model, x0[:n], xT[:n], 0, True, True).numpy(),
-             "That is the first proposal: the controls are to be carried on, latents are not."),
         ], f"After {cycles} cycles with fresh latents the first control of the first problem is "
            + "{} m/s²; you say {}.".format(*apart(right[0, 0], given[0, 0])), CLOSE)
     mine, carried = _ends(given, problems), _ends(
@@ -196,11 +198,11 @@ def _on_the_network(never_worse):
 
     @torch.no_grad()
     def cycle(controls):
-        z = model.encode(x0, xT)
+        z, controls = model.encode(x0, xT), controls.to(x0)
         return model.recursive_reasoning(x0, xT, 1, (z, torch.zeros_like(z), controls))[1][2]
 
     def cost(controls):
-        ends = model.system.rollout_unchecked(x0, model.to_physical(controls))[:, -1]
+        ends = model.system.rollout_unchecked(x0, model.to_physical(controls.to(x0)))[:, -1]
         return (ends - xT).norm(dim=1)
 
     with torch.no_grad():

@@ -50,7 +50,9 @@ def _trajectories():
     rng = np.random.default_rng(83)
     for N, limit in ((12, 0.5), (6, 1.25)):
         A, B = rng.normal(size=(N, 2, 2)) / 2, rng.normal(size=(N, 2)) / 2
-        yield A, B, rng.normal(size=(N + 1, 2)), rng.uniform(-limit, limit, N), limit
+        x, u = rng.normal(size=(N + 1, 2)), rng.uniform(-limit, limit, N)
+        u[::3] = limit * np.sign(u[::3])  # at a limit; the sweep frees some of these
+        yield A, B, x, u, limit
 
 
 @exercise

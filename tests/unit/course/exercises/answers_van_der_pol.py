@@ -109,6 +109,9 @@ RIGHT = {
                       named(["once"], np.array(["MLP"]), np.str_("law"))],
 }
 
+# A gain that is zero also where the control was at its limit and leaves it.
+EVER_HELD = "0 * Q_ux if max(abs(u[i]), abs(u[i] + k[i])) >= limit else -Q_ux / Q_uu"
+
 WRONG = {
     checks.adjoint: [
         (sweep(line="r[k] + B[k].T @ before"), "*after* the step"),
@@ -140,6 +143,9 @@ WRONG = {
         (back(turn="A[i]"), "it should be"), (back(end="(k, 2 * K)"), "wrong: K["),
         (back(gain=f"{OWN} * k[i] / ({FREE})"), "wrong: K[11]"),
         (back(NEW + " - u[i]", "-Q_ux / Q_uu * (k[i] == -Q_u / Q_uu)"), "Rounding"),
+        (back("0 if abs(u[i]) >= limit else np.clip(-Q_u / Q_uu, -limit - u[i], limit - u[i])",
+              EVER_HELD), "it should be"),
+        (back(gain=EVER_HELD), "does follow the state"),
         (back(end="k"), "two things"), (back(end="(K, k)"), "k has shape"),
         (spoils_u, "changed in place"),
     ],
