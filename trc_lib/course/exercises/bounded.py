@@ -48,7 +48,7 @@ def _out_of_reach():
     """(C, d, u_max): a target that no u within the limits reaches."""
     C = DoubleIntegrator().controllability_matrix(HORIZON).numpy()
     for d, u_max in (([5.0, 0.0], 0.8), ([7.0, 0.0], 1.0), ([-3.0, 5.5], 1.0), ([5.0, 0.0], 0.3),
-                     ([12.8, 4.5], 1.0)):  # of the last the line without limits is no proof
+                     ([12.8, 4.5], 1.0), ([6.4, 2.25], 0.5)):  # for these two the first λ is none
         yield C, np.array(d), u_max
     r = np.random.default_rng(11)
     for n, N, u_max, beyond in ((2, 9, 1.5, 1.2), (3, 12, 0.5, 1.5), (2, 20, 2.0, 1.1)):
@@ -142,12 +142,12 @@ def propose_then_refine(answer):
     ends = torch.stack([final_error(unseen.system, unseen.initial_states, unseen.target_states, u)
                         for u in cycle_controls(network, unseen)]).mean(dim=1).tolist()
     first, last = ends[0], ends[-1]
-    measured = f"First proposals end {first:.2f} from their targets, plans after three cycles "
-    measured += f"{last:.2f}"
+    measured = f"First proposals end {first:.3f} from their targets, plans after three cycles "
+    measured += f"{last:.3f}"
     refuse(
         (not np.isfinite(ends).all(), "The controls are not finite; try smaller rates."),
         (first > 0.25, f"{measured}. The proposals are too bad (0.25 is asked for): train them by "
-                       "themselves, before the cycles, and for enough epochs."),
+                       "themselves, before the cycles, for enough epochs, or with another rate."),
         (last > 0.5 * first, f"{measured}. The cycles help little or nothing: were they trained, "
                              "after the proposals?"),
         (last > 0.03, f"{measured}; 0.03 is asked for. Were the cycles trained after the "

@@ -64,8 +64,6 @@ def miss_and_waste(answer):
             (n, N): f"You return the two parts themselves, [{n}, {N}]; return their squared "
                     f"lengths, [{n}]."}
         names = "The terminal error", "The excess energy"
-        if np.ndim(parts) == 2 and len(parts) == 2:  # stacked in one array
-            parts = [*parts]
         a, b = (as_array(_column(part, n), (n,), name, hints)
                 for part, name in zip(several(parts, *names), names))
         total = (d**2).sum(axis=1)

@@ -113,8 +113,8 @@ def holm(answer):
             (np.minimum(np.maximum.accumulate(uncut), 1),
              "The running maximum goes along the sorted values, before they go back to their "
              "places."),
-            (by_benjamini, "That is the correction of Benjamini and Hochberg, which bounds the "
-             "share of false verdicts, not the chance of a single one."),
+            (by_benjamini, "That is the correction of Benjamini and Hochberg, or a running minimum "
+             "from the largest p on. Holm's takes the running maximum, from the smallest p on."),
         ], f"For p = {p} the corrected ones are {np.round(right, 4).tolist()}; yours are "
            f"{np.round(given, 4).tolist()}.", 1e-9)
     return ("with it, a family of true ties gives a false verdict at most once in twenty. Without "

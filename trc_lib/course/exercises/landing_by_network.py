@@ -270,14 +270,15 @@ def how_often(answer):
     refuse((not any(given.values()),
             "Nobody lands. Is a new plan made at all? With guess=None there is none."),
            (len({*given.values()}) == 1,
-            f"You measure {first:.0%} for every time: does `every` reach landing.descend?"),
+            f"You measure {first:.0%} for every time: does `every` reach landing.descend, and do "
+            "all fly with the usual errors?"),
            (all(low <= 1 - share <= high for share, (low, high)
                 in zip(given.values(), SHARES.values())),
             "That is the share that does *not* land."))
     for every, (low, high) in SHARES.items():
         refuse((not low <= given[every] <= high,
                 f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
-                f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors, from the "
-                "first plans of the chapter, with the guess `last`?"))
+                f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors "
+                "and reserve, from the first plans of the chapter, with the guess `last`?"))
     return (f"{shares} (with the guess that you took). The older a plan is, the less it fits the "
             "craft that flies it.")

@@ -46,17 +46,17 @@ def _ends(controls, problems):
 # ------------------------------------------------------------------ latents begun anew
 
 @torch.no_grad()
-def _run(model, x0, xT, cycles, z_H_anew, z_L_anew, zero=False):
+def _run(model, x0, xT, cycles, z_H_anew, z_L_anew, zero=False, alike=False):
     """Scaled controls after some cycles, each of which begins with the latents that are named.
 
-    ``zero``: anew is z_H = 0, and not z_initial.
+    ``zero``: anew is z_H = 0, and not z_initial; ``alike``: anew is z_L = z_initial, and not 0.
     """
     z_initial = model.encode(x0, xT)
     z_H, z_L, controls = model.propose(z_initial)
     for _ in range(cycles):
         anew = torch.zeros_like(z_initial) if zero else z_initial
         start = (anew if z_H_anew else z_H,
-                 torch.zeros_like(z_L) if z_L_anew else z_L, controls)
+                 (z_initial if alike else torch.zeros_like(z_L)) if z_L_anew else z_L, controls)
         _, (z_H, z_L, controls) = model.recursive_reasoning(x0, xT, 1, start)
     return controls
 
@@ -96,6 +96,8 @@ def forgetful(answer):
              f"That is three cycles; run as many as you are asked for, here {cycles}."),
             (scale * _run(model, x0[:n], xT[:n], cycles, True, True, zero=True).numpy(),
              "You begin z_H at zero; the first cycle begins with z_H = z_initial."),
+            (scale * _run(model, x0[:n], xT[:n], cycles, True, True, alike=True).numpy(),
+             "You begin z_L at z_initial; begin it at 0."),
         ], f"After {cycles} cycles with fresh latents the first control of the first problem is "
            + "{} m/s²; you say {}.".format(*apart(right[0, 0], given[0, 0])), CLOSE)
     mine, carried = _ends(given, problems), _ends(
@@ -229,6 +231,13 @@ def _probe(fit, test, wanted, other, constant=1.0):
     return 1 - (rest.square().sum() / (other - other.mean(dim=0)).square().sum()).item()
 
 
+def _by_component(fit, test, wanted, other):
+    """The mean R^2 of the components, each by itself."""
+    wanted, other = (each.reshape(len(each), -1) for each in (wanted, other))
+    return np.mean([_probe(fit, test, *columns)
+                    for columns in zip(wanted.split(1, dim=1), other.split(1, dim=1))])
+
+
 @functools.lru_cache(maxsize=1)
 def _latents():
     """z_H after the third cycle of a trained and of an untrained network, and four quantities: each
@@ -282,6 +291,9 @@ def added(answer):
             (_probe(mine[0], mine[0], wanted[0], wanted[0])
              - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
              "You measure on the problems that the probe was fitted on."),
+            (_by_component(*mine, *wanted) - _by_component(*theirs, *wanted),
+             "You take the R² of each component, and their mean; `probe` adds the squares of all "
+             "components before it divides."),
             (_probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
             (ours - _probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
             (ours / others, "That is a ratio: subtract the one from the other."),

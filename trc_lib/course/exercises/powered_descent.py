@@ -161,8 +161,10 @@ def upright(answer):
 
 
 ABOVE = (0.0, 0.0, 600.0, 0.0, 0.0, -20.0, 1905.0)  # the chapter's landing that is not tight
+FAR = (2000.0, 0.0, 1500.0, 100.0, 40.0, -75.0, 1905.0)  # the chapter's start without a landing
 RINGS = ((START, 50.0), (START, CRAFT.least_thrust), (START, 9_000.0), (START, 13_000.0),
-         (ABOVE, 12_000.0), (ABOVE, 9_000.0))  # start, N; from ABOVE these are not tight
+         (ABOVE, 12_000.0), (ABOVE, 9_000.0),  # start, N; from ABOVE these are not tight
+         (FAR, CRAFT.least_thrust))
 
 
 @functools.cache
@@ -184,13 +186,18 @@ def trusted_fuel(answer):
             refuse((abs(given - _landing(START, least).fuel) < FINE,
                     where + "you give the fuel from the chapter's start. Does the argument "
                     "`start` reach the solver?"),
+                   (right.status == "infeasible" and not math.isnan(given),
+                    f"From the published start with 40 m/s of drift you give {given:.1f} kg, but "
+                    "the tanks do not hold that: there is no landing. Look at its `status`, and "
+                    "return math.nan."),
                    (not math.isnan(given),
                     where + f"you give {given:.1f} kg, but that landing is not tight: it pushes "
                     "with less than the engines can. Look at its `status`, and return math.nan."))
             continue
         refuse((math.isnan(given),
                 where + "you find no landing that is tight; there is one. (`best` closes in on "
-                "the time of flight; every other second is too coarse here.)"),
+                "the time of flight; every other second is too coarse here. And a solver's zero is "
+                "some 1e-5: compare with a tolerance, or look at the `status`.)"),
                (CRAFT.dry_mass - FINE <= given,
                 where + "that is the mass that is *left*; return the fuel that is burnt."),
                (abs(given - right.time_of_flight) < FINE,

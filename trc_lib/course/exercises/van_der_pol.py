@@ -24,6 +24,7 @@ def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
     """Chapter 9's sweep: changes [N] and gains [N, 2]; each option makes one common mistake.
 
     clip: what keeps the limits, "control" (right), "change" or nothing; "new": k is the control.
+    hold: whether a control at its limit has no gain; "old": one that was there before.
     """
     k, K = np.zeros(len(u)), np.zeros((len(u), 2))
     p, P = 2 * Q_FINAL @ x[-1], 2 * Q_FINAL
@@ -37,7 +38,8 @@ def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
             k[i] = np.clip(k[i], -limit, limit)
         elif clip == "new":
             k[i] = np.clip(u[i] + k[i], -limit, limit)
-        if hold and abs(k[i] if clip == "new" else u[i] + k[i]) >= limit:
+        asked = u[i] if hold == "old" else k[i] if clip == "new" else u[i] + k[i]
+        if hold and abs(asked) >= limit:
             K[i] = 0
         p = 2 * Q @ x[i] + A[i].T @ p + K[i] * (Q_uu * k[i] + Q_u) + Q_ux * k[i]
         P = (2 * Q + A[i].T @ P @ A[i] + Q_uu * np.outer(K[i], K[i])
@@ -84,7 +86,10 @@ def sweep_back(answer):
              "You clip the change k to the limits. It is the new control, u + k, that has them."),
             (_both(mine, (u + right[0], right[1])) or _both(mine, sweep(clip="new"))
              or _both(mine, sweep(clip="new", hold=False)),
-             "Your k is the new control. Return the change: the new control less u."))
+             "Your k is the new control. Return the change: the new control less u."),
+            (_both(mine, sweep(hold="old")),
+             "K asks whether the old control u is at its limit. It is the new one, u + k, that the "
+             "limit holds or frees."))
         off = [np.abs(one - two).reshape(len(u), -1).max(axis=1) > 1e-5 * max(1, np.abs(two).max())
                for one, two in zip(mine, right)]
         i = int(np.flatnonzero(off[0] | off[1])[-1])  # the sweep runs backward

@@ -88,8 +88,14 @@ def _steps(r):
             after[len(x) // 2, 0] += dt * (x[0, 1] - x[len(x) // 2, 1])
         return after
 
+    def last(x, u):
+        after = good(x, u)
+        if x.ndim > 1:
+            after[-1, 1] += dt * (x[max(len(x) - 2, 0), 1] - x[-1, 1])
+        return after
+
     return [(good, True), (mean, False), (first_control, False), (norm, False), (other, True),
-            (reverse, False), (middle, False)]
+            (reverse, False), (middle, False), (last, False)]
 
 
 # What each step of `_steps` that mixes does.
@@ -97,7 +103,8 @@ MIXES = {"mean": "it subtracts a mean over the batch",
          "first_control": "it gives each row the control of the first",
          "norm": "it divides by the largest state of the batch, if that is large",
          "reverse": "it gives the rows each other's controls",
-         "middle": "it moves the row in the middle by the speed of the first"}
+         "middle": "it moves the row in the middle by the speed of the first",
+         "last": "it pushes the last row by the speed of the row before it"}
 
 
 @exercise
@@ -126,7 +133,7 @@ def mixes_the_batch(answer):
 def _yes_or_no(given):
     """True or False, also as a number 0 or 1, or as an array or tensor that holds one of these."""
     if torch.is_tensor(given):
-        given = given.numpy()
+        given = given.detach().numpy()
     if not isinstance(given, str) and np.size(given) == 1:
         value = np.asarray(given).reshape(()).item()
         if value in (0, 1):
@@ -210,8 +217,9 @@ def _measured(one, three):
     arrive = measure(sets["unseen"], sets["unseen"].controls).success_rate
     refuse((sets["train"].share_dropped > 0.5, "The teacher finds no answer to more than half of "
             "the problems. Give it more time, stronger controls, or nearer starts."),
-           (arrive < 0.5, f"Of the teacher's own plans {arrive:.0%} arrive. Weigh the end more in "
-                          "the cost, or give it more time, before a network learns from it."))
+           (arrive < 0.5, f"Of the teacher's own plans {arrive:.0%} arrive. Give it more time (a "
+                          "longer horizon) or stronger controls, or weigh the end more in the "
+                          "cost, before a network learns from it."))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = MLP.within(100_000, system, horizon=teacher.horizon)

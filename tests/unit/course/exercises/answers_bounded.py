@@ -108,6 +108,19 @@ PROPOSE = {"part": "proposal", "epochs": 20, "lr": 0.016}
 REFINE = {"part": "cycles", "epochs": 5, "lr": 2e-3, "objective": "rms", "cycle_weight": 1.0}
 ALL = {"epochs": 10, "lr": 4e-3, "objective": "rms", "cycle_weight": 1.0}
 
+def pasted(C, d, u_max):
+    """Chapter 8's cell as it is, whose limit is 1, for six steps."""
+    y = np.linalg.solve(C @ C.T, d)
+    for _ in range(6):
+        if y @ d > u_max * np.abs(C.T @ y).sum():
+            break
+        moving = C * (np.abs(C.T @ y) < 1)
+        if np.linalg.matrix_rank(moving) < len(d):
+            break
+        y = y - np.linalg.solve(moving @ C.T, C @ (C.T @ y).clip(-1, 1) - d)
+    return y
+
+
 RIGHT = {
     checks.certificate: [
         certificate,
@@ -136,6 +149,7 @@ WRONG = {
         (lambda C, d, u_max: np.roll([1.0, *d[1:]], 1)[:len(d)] * [1, -1, 1][:len(d)],
          "proves nothing"),
         (lambda C, d, u_max: np.linalg.solve(C @ C.T, d), "d = [12.8, 4.5]"),
+        (pasted, "u_max = 0.5"),
         (lambda C, d, u_max: C.T @ d, "for each step"),
         (lambda C, d, u_max: True, "it should have [2]"),
         (in_place, "C was changed in place"),

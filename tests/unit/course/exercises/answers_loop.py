@@ -203,6 +203,7 @@ WRONG = {
         (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-4"),
         (forgetful(cycles="3"), "as many as you are asked for, here 1"),
         (forgetful(z_H="0 * z_H"), "begin z_H at zero"),
+        (forgetful(z_L="z_initial"), "begin it at 0"), (forgetful(cycles="cycles - 1"), "too few"),
         (forgetful(z_H="2 * z_initial"), "first control of the first problem"),
     ],
     checks.added: [

@@ -115,7 +115,7 @@ RIGHT = {
     checks.trusted_fuel: [
         trusted(), trusted(horizon=20),
         trusted("torch.tensor([fuel if tight else nan])"),
-        trusted("np.float32(fuel) if found.slack < 1e-3 else np.nan"),
+        trusted("np.float32(fuel) if found.slack < 1e-3 and fuel <= 400 else np.nan"),
         trusted("[fuel] if tight else float('inf')"),
     ],
 }
@@ -163,6 +163,7 @@ WRONG = {
     ],
     checks.trusted_fuel: [
         (trusted("fuel"), "is not tight"),
+        (trusted("nan if found.status == 'relaxed' else fuel"), "there is no landing"),
         (trusted("nan"), "there is one"),
         (trusted("start[6] - fuel if tight else nan"), "*left*"),
         (trusted("found.time_of_flight if tight else nan"), "time of flight"),

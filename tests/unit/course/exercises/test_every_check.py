@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from tests.unit.course.exercises import (
     answers_bounded,
@@ -94,6 +95,19 @@ def test_an_answer_that_raises_is_shown_its_line(check):
     verdict = check(broken)
     assert verdict.passed is False
     assert "problem[0] / undefined_name" in verdict.message and "NameError" in verdict.message
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_what_cannot_be_read_is_refused_without_an_error_of_the_check(check):
+    for given in ([[1.0, 2.0], [3.0]], (np.zeros(3), np.zeros((2, 2))), {"a": 1}, "text", object(),
+                  (), [None], 10**400, torch.eye(3).to_sparse(), torch.zeros(3, device="meta")):
+        verdict = check(lambda *problem, given=given: given)
+        assert verdict.passed is False and "raises" not in verdict.message, (given, verdict)
+
+
+def test_an_operation_that_pytorch_has_not_implemented_is_an_error_and_no_missing_attempt():
+    verdict = teacher.null_projector(lambda C: torch.zeros(3, device="meta").numpy())
+    assert verdict.passed is False and 'device="meta"' in verdict.message, verdict
 
 
 def test_an_error_inside_a_library_is_shown_at_the_learners_line():
