@@ -28,8 +28,9 @@ class Landing:
     """The answer to one problem.
 
     Attributes:
-        status: "optimal"; "relaxed", where the relaxation is not tight: the thrust falls below its
-            least, and the fuel is only a lower bound; "infeasible", which the solver has proved; or
+        status: "optimal", tight at every node (between two nodes a thrust that turns is shorter);
+            "relaxed", where the relaxation is not tight: the thrust falls below its least, and the
+            fuel is only a lower bound; "infeasible", which the solver has proved; or
             "undecided".
         time_of_flight: s.
         states: at the N + 1 nodes, ``[N + 1, 7]``: position (m), velocity (m/s), mass (kg). NaN

@@ -129,7 +129,9 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
         (lambda m: abs(m.fall.sum() / m.burnt.sum() - 1) > 1e-3,
          "Look at every step, not at the last alone or at the total: errors of two steps may "
          "cancel."),
-        (lambda m: (m.fall != m.burnt).any(), NO_TOLERANCE),
+        (lambda m: (m.fall != m.burnt).any(),
+         "You find it in every landing. The mass *falls*: is the sign of what a step burns right, "
+         "and is |T| the length of each thrust? Is a small error allowed, as the exercise says?"),
         (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-5).any(), NO_TOLERANCE),
         (lambda m: (m.fall > 1.001 * m.burnt).any(), "To burn too *little* is a fault, too.")],
     "glide slope": [
@@ -241,7 +243,7 @@ def rejected(answer):
         *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
            + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
-          for k in (0, 1, 2, 3)),
+          for k in (0, 1, 2, 3, 4)),
     ], "; ".join(f"{what}: you give {mine:.0%}, it should be {share:.0%}"
                  for (what, _), mine, share in zip(_trials(), given, right)) + ".", 1e-6)
     shares = ", ".join(f"{share:.0%} of {what}" for (what, _), share in zip(_trials()[:3], right))

@@ -69,7 +69,7 @@ def forgetful(answer):
     scale = float(model.control_scale)
     for n, cycles in ((40, 3), (40, 1), (len(x0), CYCLES)):
         given = answer(model, x0[:n].clone(), xT[:n].clone(), cycles)
-        shape = (n, 15) if getattr(given, "ndim", 2) == 2 else (n, 15, 1)
+        shape = (n, 15) if np.shape(given) == (n, 15) else (n, 15, 1)
         given = as_array(given, shape, "Your answer",
                          {(n, 128): "Return the controls, not a latent."}).reshape(n, 15)
         if cycles == CYCLES:
@@ -98,6 +98,8 @@ def forgetful(answer):
              "You begin z_H at zero; the first cycle begins with z_H = z_initial."),
             (scale * _run(model, x0[:n], xT[:n], cycles, True, True, alike=True).numpy(),
              "You begin z_L at z_initial; begin it at 0."),
+            (scale * _run(model, x0[:n], xT[:n], cycles, True, True, True, True).numpy(),
+             "The two are exchanged: z_H begins at z_initial, and z_L at 0."),
         ], f"After {cycles} cycles with fresh latents the first control of the first problem is "
            + "{} m/s²; you say {}.".format(*apart(right[0, 0], given[0, 0])), CLOSE)
     mine, carried = _ends(given, problems), _ends(

@@ -190,6 +190,10 @@ def trusted_fuel(answer):
                     f"From the published start with 40 m/s of drift you give {given:.1f} kg, but "
                     "the tanks do not hold that: there is no landing. Look at its `status`, and "
                     "return math.nan."),
+                   (right.status == "relaxed" and given > right.fuel + COARSE,
+                    where + f"you give {given:.1f} kg. The best answer needs {right.fuel:.1f}, and "
+                    "is not tight. Find the best time first, and ask of *that* answer whether it "
+                    "is tight."),
                    (not math.isnan(given),
                     where + f"you give {given:.1f} kg, but that landing is not tight: it pushes "
                     "with less than the engines can. Look at its `status`, and return math.nan."))

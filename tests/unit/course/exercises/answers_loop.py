@@ -164,6 +164,7 @@ RIGHT = {
         forgetful(z_L="z_L.new_zeros(z_L.shape)", scaled="model.to_physical(u).double().numpy()"),
         forgetful_by_hand,
         forgetful(scaled="model.to_physical(u)[..., 0].tolist()"),
+        forgetful(scaled="model.to_physical(u).tolist()"),
     ],
     checks.added: [
         added,
@@ -203,7 +204,9 @@ WRONG = {
         (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-4"),
         (forgetful(cycles="3"), "as many as you are asked for, here 1"),
         (forgetful(z_H="0 * z_H"), "begin z_H at zero"),
-        (forgetful(z_L="z_initial"), "begin it at 0"), (forgetful(cycles="cycles - 1"), "too few"),
+        (forgetful(z_L="z_initial"), "begin it at 0"),
+        (forgetful(z_L="z_initial", z_H="0 * z_H"), "exchanged"),
+        (forgetful(cycles="cycles - 1"), "too few"),
         (forgetful(z_H="2 * z_initial"), "first control of the first problem"),
     ],
     checks.added: [

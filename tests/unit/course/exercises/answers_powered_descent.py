@@ -163,6 +163,7 @@ WRONG = {
     ],
     checks.trusted_fuel: [
         (trusted("fuel"), "is not tight"),
+        (trusted("fuel if tight else fuel + 5"), "Find the best time first"),
         (trusted("nan if found.status == 'relaxed' else fuel"), "there is no landing"),
         (trusted("nan"), "there is one"),
         (trusted("start[6] - fuel if tight else nan"), "*left*"),
