@@ -88,6 +88,7 @@ def _landings():
         ("no lower bound, and radians taken as degrees", "ring, glide slope", mars, never | flat),
         ("no cosine, and the rocket ends elsewhere", "fuel, target", mars,
          burnt | {"end": (-40, 30, 25, 0, 0, 0)}),
+        ("a burn rate that is 3 % too high", "fuel", mars, {"rate": 1.03}),
     ):
         yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
 
@@ -122,8 +123,10 @@ def _amounts(m):
 NO_TOLERANCE = "A small error is allowed, for rounding; the exercise says how much."
 MISTAKES = {  # the verdicts that common mistakes give, and what to say
     "ring": [
-        (lambda m: m.over.max() > 1e-3, "You look at the upper limit alone."),
-        (lambda m: m.under.max() > 1e-3, "You look at the lower limit alone."),
+        (lambda m: m.over.max() > 1e-3,
+         "You look at the upper limit alone, or allow too much under the lower one."),
+        (lambda m: m.under.max() > 1e-3,
+         "You look at the lower limit alone, or allow too much over the upper one."),
         (lambda m: max(m.over.max(), m.under.max()) > 0, NO_TOLERANCE)],
     "fuel": [
         (lambda m: abs(m.fall.sum() / m.burnt.sum() - 1) > 1e-3,
@@ -133,7 +136,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "You find it in every landing. The mass *falls*: is the sign of what a step burns right, "
          "and is |T| the length of each thrust? Is a small error allowed, as the exercise says?"),
         (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-5).any(), NO_TOLERANCE),
-        (lambda m: (m.fall > 1.001 * m.burnt).any(), "To burn too *little* is a fault, too.")],
+        (lambda m: (m.fall > 1.001 * m.burnt).any(), "To burn too *little* is a fault, too."),
+        (lambda m: (m.fall < 0.999 * m.burnt).any(), "To burn too *much* is a fault, too.")],
     "glide slope": [
         (lambda m: (m.height < math.tan(m.angle) * m.away - 0.1).any(),
          "craft.glide_slope is in degrees, but tan takes radians."),

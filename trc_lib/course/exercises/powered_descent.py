@@ -103,6 +103,7 @@ CRAFT = Craft(glide_slope=4.0)
 START = (1500.0, 0.0, 1500.0, 40.0, 40.0, -70.0, 1905.0)  # m, m/s, kg: the chapter's
 TILTS = (45.0, 30.0, 20.0, 15.0)  # degrees; with the last there is no landing
 COARSE, FINE = 2.0, 0.5  # kg: how much more than the best, and less, the answer may be
+STEPS = 5.0  # kg: what a scan of the times in steps of 2 s may cost, near the shortest one
 
 
 @functools.cache
@@ -151,9 +152,9 @@ def upright(answer):
                (given < right - FINE,
                 where + f"you give {given:.1f} kg; no landing that keeps the rule burns less than "
                 f"{right:.1f}. {rule}"),
-               (given > right + COARSE,
+               (given > right + STEPS,
                 where + f"you give {given:.1f} kg; there is a landing with {right:.1f}. Try more "
-                "times of flight, and longer ones."))
+                "times of flight, between those that you try and beyond them."))
     costs = [_least_fuel(tilt) for tilt in (180.0, *TILTS[:-1])]
     more = ", ".join(f"{cost - costs[0]:.0f} kg for {tilt:g}°"
                      for cost, tilt in zip(costs[1:], TILTS))

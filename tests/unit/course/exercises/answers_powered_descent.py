@@ -108,7 +108,7 @@ RIGHT = {
         ring("np.where(size < least, T / size * least, np.where(size > most, T / size * most, T))"),
     ],
     checks.upright: [
-        best(), scan(44, 104, 2),
+        best(), scan(44, 104, 2), scan(45, 104, 2),
         best(value="[np.float32(fuel)]", none="np.array([np.nan])"),
         best(value="torch.tensor([fuel])", none="torch.tensor(math.inf)"),
     ],
