@@ -30,8 +30,7 @@ class CheckResult:
         return f"{verdict}: {self.message}"
 
 
-UNREADABLE = ("What your function returns cannot be read. Return numbers, arrays or tensors of the "
-              "shapes that its first line names.")
+UNREADABLE = "What your function returns cannot be read. Its first line says what to return."
 
 
 def exercise(check):
