@@ -15,6 +15,7 @@ R, V, Z, U, S = slice(0, 3), slice(3, 6), 6, slice(7, 10), 10  # their columns
 GRID = 9             # times of flight that are tried before the best one is closed in on
 SOLVED = ("optimal", "relaxed")
 TIGHT = 1e-3         # of gravity: the slack below which the relaxation counts as tight
+SHORT = 0.05         # of the least thrust: what a thrust that turns may lack between two nodes
 CLOSE = 0.002        # of the time of flight: how well the best one is found
 ROUGHLY = 0.02       # the same for the search with few steps
 ROUGH = 10           # steps of the program that finds about where that is
@@ -28,10 +29,9 @@ class Landing:
     """The answer to one problem.
 
     Attributes:
-        status: "optimal", tight at every node (between two nodes a thrust that turns is shorter);
-            "relaxed", where the relaxation is not tight: the thrust falls below its least, and the
-            fuel is only a lower bound; "infeasible", which the solver has proved; or
-            "undecided".
+        status: "optimal"; "relaxed", where the thrust falls below its least (at a node, where the
+            relaxation is not tight, or between two, where it turns far in one step), and the fuel
+            is only a lower bound; "infeasible", which the solver has proved; or "undecided".
         time_of_flight: s.
         states: at the N + 1 nodes, ``[N + 1, 7]``: position (m), velocity (m/s), mass (kg). NaN
             unless optimal or relaxed, as all that follows.
@@ -41,6 +41,8 @@ class Landing:
         gap: kg, between the fuel and the solver's lower bound of it.
         slack: m/s^2, the largest difference between the length of an acceleration and the bound
             that the program burns fuel for; zero where the relaxation is tight.
+        short: the largest share of the least thrust that a thrust lacks between two nodes; zero if
+            none does. With more than 0.05 the landing is not "optimal"; more steps may help.
     """
 
     status: str
@@ -50,6 +52,7 @@ class Landing:
     fuel: float = math.nan
     gap: float = math.nan
     slack: float = math.nan
+    short: float = math.nan
 
     @property
     def thrusts(self) -> torch.Tensor:
@@ -216,10 +219,13 @@ class PoweredDescent:
         x = x if self.hold == "linear" else x[:-1]
         u = x[:, U] * self.craft.gravity
         slack = np.abs(x[:, S] * self.craft.gravity - np.linalg.norm(u, axis=1)).max()
-        status = "optimal" if slack < TIGHT * self.craft.gravity else "relaxed"
+        short = _short(u, mass, self.craft.least_thrust) if self.hold == "linear" else 0.0
+        tight = slack < TIGHT * self.craft.gravity and short < SHORT
+        status = "optimal" if tight else "relaxed"
         return Landing(status, float(time), torch.from_numpy(states), torch.from_numpy(u),
                        float(x0[-1] - mass[-1]),
-                       float(mass[-1] * abs(found.obj_val - found.obj_val_dual)), float(slack))
+                       float(mass[-1] * abs(found.obj_val - found.obj_val_dual)), float(slack),
+                       float(short))
 
     def _program(self, x0, time, units, dry):
         """A, b and the cones of ``b - A x`` in the cones, in units of gravity and flight time."""
@@ -285,6 +291,20 @@ class PoweredDescent:
             build.cone([[], *([(k, 3 + axis, -1)] for axis in range(AXES))],
                        np.array([craft.most_speed / units.speed, 0, 0, 0]))
         return build.whole()
+
+
+def _short(u, mass, least):
+    """The largest share of the least thrust that accelerations, linear in each step, lack inside.
+
+    The shortest one between two nodes is the point of a straight line that is nearest to zero.
+    """
+    turn = np.diff(u, axis=0)
+    length = np.maximum((turn**2).sum(1), np.finfo(float).tiny)
+    where = np.clip(-(u[:-1] * turn).sum(1) / length, 0, 1)
+    shortest = np.linalg.norm(u[:-1] + where[:, None] * turn, axis=1)
+    thrust = shortest * (mass[:-1] + where * np.diff(mass))
+    inside = (where > 0) & (where < 1)
+    return np.where(inside, least - thrust, 0).max().clip(min=0) / least
 
 
 def _vertex(points):

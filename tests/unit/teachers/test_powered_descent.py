@@ -277,6 +277,51 @@ def test_where_the_relaxation_is_not_tight_the_landing_is_not_called_optimal(hei
     assert landing.fuel >= 0.99 * least
 
 
+@pytest.mark.parametrize(("start", "changes"), [
+    ((100.0, 0, 600, 0, 0, -20, 1905), {}),
+    ((100.0, 0, 600, 0, 0, -20, 1905), {"least_thrust": 12_000.0, "most_thrust": 13_000.0}),
+    ((-300.0, 100, 900, 0, 0, -20, 1905), {"least_thrust": 9_000.0})])
+def test_a_thrust_that_turns_over_between_two_nodes_is_not_called_optimal(start, changes):
+    """It is tight at every node; what it lacks between them is measured on a fine grid."""
+    craft = dataclasses.replace(Craft(), **changes)
+    landing = PoweredDescent(craft, 40).best(start)
+    assert landing.slack < 1e-3 * craft.gravity  # tight
+    assert landing.status == "relaxed" and landing.short > 0.05
+    assert landing.short == pytest.approx(lacking(craft, landing), abs=2e-3)
+
+
+@pytest.mark.parametrize("horizon", [20, 40, 80])
+@pytest.mark.parametrize("name", ["none", "slope", "all", "large", "upright"])
+def test_a_thrust_that_turns_slowly_is_optimal_with_few_steps_too(name, horizon):
+    landing, craft = solved(name, horizon), CRAFTS[name]
+    assert landing.status == "optimal" and 0 <= landing.short < 0.02
+    assert landing.short == pytest.approx(lacking(craft, landing), abs=2e-3)
+
+
+def test_a_nearly_fixed_thrust_that_turns_fast_needs_short_steps():
+    """It steers by its direction alone: between few nodes it lacks more than between many."""
+    craft = dataclasses.replace(CRAFTS["slope"], least_thrust=13_000.0)
+    landings = [PoweredDescent(craft, N).best((1500.0, 0, 1500, 40, 40, -70, 1905))
+                for N in (20, 40, 80)]
+    shorts = [landing.short for landing in landings]
+    assert [landing.status for landing in landings] == ["relaxed", "optimal", "optimal"]
+    assert shorts[0] > 0.05 > 2 * shorts[1] > 4 * shorts[2]
+
+
+def test_an_acceleration_that_is_held_lacks_nothing_between_its_nodes():
+    landing = PoweredDescent(Craft(), 40, hold="constant").best((100.0, 0, 600, 0, 0, -20, 1905))
+    assert landing.short == 0
+
+
+def lacking(craft, landing):
+    """The share of the least thrust that linear accelerations lack inside the steps, on a grid."""
+    steps, within = np.arange(len(landing.states)), np.linspace(0, 1, 201)[1:-1]
+    at = (steps[:-1, None] + within).ravel()
+    u = np.stack([np.interp(at, steps, each) for each in landing.accelerations.numpy().T])
+    mass = np.interp(at, steps, landing.states[:, 6].numpy())
+    return max(0.0, 1 - (mass * np.linalg.norm(u, axis=0)).min() / craft.least_thrust)
+
+
 def test_a_planet_in_other_units_has_the_same_landing():
     """All lengths 1,000 times as large, and all masses: forces a million times."""
     small = solved("slope", 40)

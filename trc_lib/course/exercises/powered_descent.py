@@ -55,7 +55,7 @@ def into_the_ring(answer):
             raise Wrong("A thrust of zero becomes NaN, by 0 / 0: it has no direction. Let it "
                         "become (0, 0, least).")
         count = len(thrust)
-        given = as_array(given, thrust.shape, "The thrusts", {
+        given = as_array(given, thrust.shape, "The array of thrusts", {
             (count,): "Those are lengths; return thrusts, [N, 3].",
             (count, 1): "Those are lengths; return thrusts, [N, 3]."})
         direction = thrust / np.where(size == 0, 1, size)
@@ -163,7 +163,7 @@ def upright(answer):
 
 ABOVE = (0.0, 0.0, 600.0, 0.0, 0.0, -20.0, 1905.0)  # the chapter's landing that is not tight
 FAR = (2000.0, 0.0, 1500.0, 100.0, 40.0, -75.0, 1905.0)  # the chapter's start without a landing
-RINGS = ((START, 50.0), (START, CRAFT.least_thrust), (START, 9_000.0), (START, 13_000.0),
+RINGS = ((START, 50.0), (START, CRAFT.least_thrust), (START, 9_000.0), (START, 12_000.0),
          (ABOVE, 12_000.0), (ABOVE, 9_000.0),  # start, N; from ABOVE these are not tight
          (FAR, CRAFT.least_thrust))
 
@@ -197,7 +197,7 @@ def trusted_fuel(answer):
                     "is tight."),
                    (not math.isnan(given),
                     where + f"you give {given:.1f} kg, but that landing is not tight: it pushes "
-                    "with less than the engines can. Look at its `status`, and return math.nan."))
+                    "with less than the engines must. Look at its `status`, and return math.nan."))
             continue
         refuse((math.isnan(given),
                 where + "you find no landing that is tight; there is one. (`best` closes in on "
@@ -215,5 +215,5 @@ def trusted_fuel(answer):
                 "the best time of flight, and is only the least thrust another?"))
     ring, strong = usual - fuels[0], fuels[3] - usual
     return (f"engines that can push with as little as 50 N would save {ring:.1f} of {usual:.0f} "
-            f"kg, and those that push with at least 13 kN burn {strong:.0f} kg more. Was that your "
+            f"kg, and those that push with at least 12 kN burn {strong:.0f} kg more. Was that your "
             "guess?")
