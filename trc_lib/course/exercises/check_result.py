@@ -59,10 +59,10 @@ def exercise(check):
         except Wrong as wrong:
             return CheckResult(False, str(wrong))
         except Exception as error:
-            if isinstance(error, NotImplementedError) and not str(error):  # PyTorch's says why
-                return CheckResult(None, "fill in the function above, and run the cell again.")
             frames = traceback.extract_tb(error.__traceback__)
             code = getattr(answer, "__code__", None)
+            if isinstance(error, NotImplementedError) and not str(error):  # PyTorch's says why
+                return CheckResult(None, _left_open(answer, frames[-1].name))
             own = [frame for frame in frames if code and frame.filename == code.co_filename]
             if code and not own:  # what was returned stopped the check
                 return CheckResult(False, UNREADABLE)
@@ -71,6 +71,13 @@ def exercise(check):
             return CheckResult(False, f"{where}, raises {type(error).__name__}: {error}")
 
     return checked
+
+
+def _left_open(answer, raised_by):
+    """What to do about an answer that raised NotImplementedError, or called what did."""
+    if raised_by in ("attempted", getattr(answer, "__name__", raised_by)):
+        return "fill in the function above, and run the cell again."
+    return f"your function calls {raised_by}, which is not filled in yet."
 
 
 def _is_empty(answer):

@@ -218,11 +218,12 @@ def _trials():
 
 
 def _shares(x0, guess, least, iterations=5):
-    """The shares of plans that are rejected, not safe, too dear, and both."""
+    """The shares of plans: rejected, not safe, too dear, both, rejected at 10 g over `least`."""
     system = powered_descent().teacher.system
     report = check(system, x0, correct(system, x0, guess, iterations))
     unsafe, dear = ~safe(report), report["fuel"] > 1.01 * least
-    return [each.double().mean().item() for each in (unsafe | dear, unsafe, dear, unsafe & dear)]
+    kinds = unsafe | dear, unsafe, dear, unsafe & dear, unsafe | (report["fuel"] > least + 0.01)
+    return [each.double().mean().item() for each in kinds]
 
 
 @exercise
@@ -235,7 +236,7 @@ def rejected(answer):
         refuse((share > 1, f"A share is at most 1; you give {share:g}. Take the mean, not the "
                            "count, and not per cent."))
         given.append(share)
-    right, unsafe, dear, both = np.transpose([_shares(*trial) for _, trial in _trials()])
+    right, unsafe, dear, both, grams = np.transpose([_shares(*trial) for _, trial in _trials()])
     judge(np.array(given), right, [
         (1 - right, "That is the share of the plans that are *not* rejected."),
         (unsafe, "Those are the plans that are not safe; those that burn more than 1 % over "
@@ -243,6 +244,7 @@ def rejected(answer):
         (dear, "Those are the plans that burn too much; those that are not safe are rejected, "
                "too. (Or were there more than 5 iterations? Then all are safe.)"),
         (both, "That needs a plan to be unsafe *and* too dear; one of the two is enough: `|`."),
+        (grams, "That holds the fuel to 0.01 kg over `least`; 1 % over it is 1.01 times `least`."),
         (unsafe + dear, "A plan that is unsafe *and* too dear counts once: `|`, not a sum."),
         *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."

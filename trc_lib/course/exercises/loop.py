@@ -101,7 +101,8 @@ def forgetful(answer):
             (scale * _run(model, x0[:n], xT[:n], cycles, True, True, True, True).numpy(),
              "The two are exchanged: z_H begins at z_initial, and z_L at 0."),
         ], f"After {cycles} cycles with fresh latents the first control of the first problem is "
-           + "{} m/s²; you say {}.".format(*apart(right[0, 0], given[0, 0])), CLOSE)
+           + "{} m/s²; you say {}. (Every cycle is given the z_initial of the problem.)".format(
+               *apart(right[0, 0], given[0, 0])), CLOSE)
     mine, carried = _ends(given, problems), _ends(
         model.predict(x0, xT, CYCLES)["controls"].detach(), problems)
     refuse((not mine < 1e-4, f"After {CYCLES} cycles your controls end {mine:.1e} from the target "

@@ -103,8 +103,12 @@ def end_moving_shares(answer):
                     "number. Of the many shaky students return the mean."))
         guesses, shares = (as_array(part, (3,), what) for part, what in zip(
             given, ("The list of guesses", "The list of shares (weak, late, shaky)")))
-        refuse((((guesses < 0) | (guesses > 1)).any(), "A share is between 0 and 1. Guess again."))
         right = [_moving_share(C, mistake) for mistake in (-0.1 * optimum, late - optimum, noise)]
+        shown = [share for share, _ in right]
+        refuse((same(guesses, shown, 1e-3) and not same(shares, shown, 1e-3),
+                "Those are the right shares in the place of the guesses: guesses come first."),
+               (((guesses < 0) | (guesses > 1)).any(), "A share is between 0 and 1. Guess again."),
+               (same(shares / 100, shown, 1e-3), "A share is between 0 and 1, not in per cent."))
         shifted = _moving_share(C, np.roll(optimum, 1) - optimum)[0]
         early = _moving_share(C, np.append(optimum[1:], 0) - optimum)[0]
         as_pushes = (_moving_share(C, late)[0], _moving_share(C, optimum + noise)[0])
@@ -170,7 +174,7 @@ def enough_steps(answer):
             problems.append((x0, xT, T, tolerance))
     right = np.array([next(N for N in range(1, 1000) if _sampled_error(x0, xT, T, N) <= tolerance)
                       for x0, xT, T, tolerance in problems])
-    given = np.array([as_number(answer(x0.copy(), xT.copy(), T, tolerance), "The number of steps")
+    given = np.array([_steps(answer(x0.copy(), xT.copy(), T, tolerance))
                       for x0, xT, T, tolerance in problems])
     if not np.array_equal(given, right):
         _explain_steps(given, right, problems)
@@ -188,6 +192,13 @@ def enough_steps(answer):
                      f"{whole:g}."))
     return ("N grows with the square root of the distance: ten times the accuracy takes only 3.2 "
             "times the steps. N is never 0.")
+
+
+def _steps(given):
+    """The number of steps that an answer gives."""
+    refuse((isinstance(given, float) and math.isnan(given), "You return NaN. Is it the root of a "
+            "negative number? |Δp − ½ Δv T| is an absolute value."))
+    return as_number(given, "The number of steps")
 
 
 def _explain_steps(given, right, problems):
@@ -268,6 +279,8 @@ def least_energy(answer):
             (-right, "The sign is flipped: d is xT − A^N x0, not A^N x0 − xT."),
             (2 * right, "Twice the right controls."),
             (shortest(xT), "A^N x0 is forgotten: this is for a start at the origin, at rest."),
+            (shortest(xT - A**N @ x0), "A ** N raises each entry; A^N is "
+                                       "np.linalg.matrix_power(A, N)."),
             (shortest(xT - x0), "x0 does not stay: without control the state drifts to A^N x0."),
             (shortest(xT - short), "Off by one: x0 drifts for N steps, not N − 1."),
             (shortest(xT - long), "Off by one: x0 drifts for N steps, not N + 1."),
@@ -312,15 +325,15 @@ def least_cost(answer):
              "That is the least Σ r² u². With w = √r u, w² is r u²: a root is missing."),
             (weighted(np.sqrt(r)), "That is the least Σ √r u²: one root too many."),
             (np.sqrt(r) * right, "That is w = √r u, whose cost is Σ w². Undo the substitution."),
-            (r * right, "From w back to u: u = w / √r. You multiply."),
+            (r * right, "That is r u: divide by r. (Or, from w back to u: divide by √r.)"),
             (r * weighted(r**2), "w = √r u: you forgot the root, and the way back to u."),
             (weighted(1 / r) / r,
              "C u = (C / √r) w: you multiply the columns of C by √r."),
             (plain / r, "You scale the plain solution, which then no longer arrives. 1/r belongs "
-                        "inside the inverse as well: C R⁻¹ Cᵀ."),
+                        "inside the inverse as well: C R⁻¹ Cᵀ, with R = diag(r)."),
             (plain / np.sqrt(r), "That does not arrive. Divide the columns of C by √r, too."),
         ], first(
             (error > 1e-7, f"C u should be d, and is {error:.2g} away from it."),
-            (True, f"Your u arrives, but costs {100 * more:.2g} % more than needed: R u, not u "
-                   "itself, must be Cᵀ times something.")))
+            (True, f"Your u arrives, but costs {100 * more:.2g} % more than needed: r u (each "
+                   "r_k u_k), not u itself, must be Cᵀ times something.")))
     return "the same law in another norm: lengths are weighted by r, and equal weights cancel out."

@@ -94,8 +94,17 @@ def _steps(r):
             after[-1, 1] += dt * (x[max(len(x) - 2, 0), 1] - x[-1, 1])
         return after
 
-    return [(good, True), (mean, False), (first_control, False), (norm, False), (other, True),
-            (reverse, False), (middle, False), (last, False)]
+    def third(x, u):
+        after = good(x, u)
+        if x.ndim > 1 and len(x) > 2:
+            after[2, 0] += dt * (x[0, 1] - x[2, 1])
+        return after
+
+    def rounded(x, u):
+        return good(x, u) * (1 + 1e-15 * (x.ndim > 1))
+
+    return [(good, True), (rounded, True), (other, True), (mean, False), (first_control, False),
+            (norm, False), (reverse, False), (middle, False), (last, False), (third, False)]
 
 
 # What each step of `_steps` that mixes does.
@@ -104,6 +113,7 @@ MIXES = {"mean": "it subtracts a mean over the batch",
          "norm": "it divides by the largest state of the batch, if that is large",
          "reverse": "it gives the rows each other's controls",
          "middle": "it moves the row in the middle by the speed of the first",
+         "third": "it moves the third row by the speed of the first",
          "last": "it pushes the last row by the speed of the row before it"}
 
 

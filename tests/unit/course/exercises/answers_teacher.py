@@ -50,6 +50,12 @@ def signed_distance(x0, xT, T, tolerance):
     return max(1, np.ceil(np.sqrt(way / tolerance))) if way > 0 else 1
 
 
+def root_of_a_negative_number(x0, xT, T, tolerance):
+    with np.errstate(invalid="ignore"):
+        way = xT[0] - x0[0] - x0[1] * T - (xT[1] - x0[1]) * T / 2
+        return np.ceil(np.sqrt(way / tolerance))
+
+
 def of_the_pushes(C, optimum, noise):
     guesses, shares = end_moving_shares(C, optimum, noise)
     shares[2] = end_moving_shares(C, optimum, noise + optimum)[1][2]
@@ -151,6 +157,10 @@ WRONG = {
     ],
     teacher.end_moving_shares: [
         (without_a_mean, "return the mean"),
+        (lambda *p: end_moving_shares(*p)[::-1], "guesses come first"),
+        (lambda *p: mean_of_shares(*p)[::-1], "guesses come first"),
+        (lambda *p: (end_moving_shares(*p)[0], 100 * np.array(end_moving_shares(*p)[1])),
+         "per cent"),
         (other_share, "moves nothing"),
         (lambda *p: end_moving_shares(*p, of=lambda length: length), "square the lengths"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.roll(u, 1)), "np.roll"),
@@ -170,6 +180,7 @@ WRONG = {
     ],
     teacher.enough_steps: [
         (signed_distance, "absolute value"),
+        (root_of_a_negative_number, "absolute value"),
         (lambda *p: enough_steps(*p, rounded=math.floor), "Round up"),
         (lambda *p: enough_steps(*p, rounded=round), "nearest"),
         (lambda *p: enough_steps(*p, rounded=float), "whole"),
@@ -191,6 +202,7 @@ WRONG = {
     ],
     teacher.least_energy: [
         (lambda *p: least_energy(*p, order=-1), "order"),
+        (lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT - A**N @ x0), "each entry"),
         (lambda *p: least_energy(*p, sign=-1), "sign"),
         (lambda *p: least_energy(*p, drift=-1), "drifts for N steps, not N − 1"),
         (lambda *p: least_energy(*p, drift=1), "drifts for N steps, not N + 1"),
@@ -212,7 +224,7 @@ WRONG = {
         (lambda C, d, r: least_cost(C, d, r, power=2), "root is missing"),
         (lambda C, d, r: least_cost(C, d, r, power=0.5), "root too many"),
         (lambda C, d, r: np.sqrt(r) * least_cost(C, d, r), "Undo"),
-        (lambda C, d, r: r * least_cost(C, d, r), "You multiply"),
+        (lambda C, d, r: r * least_cost(C, d, r), "divide by r"),
         (lambda C, d, r: np.linalg.pinv(C / r) @ d, "forgot the root, and the way back"),
         (lambda C, d, r: np.linalg.pinv(C * np.sqrt(r)) @ d / np.sqrt(r), "multiply the columns"),
         (lambda C, d, r: np.linalg.pinv(C) @ d / r, "inside the inverse"),

@@ -126,9 +126,12 @@ WRONG = {
         (lambda f, x, u: 2, "True or False"),
         (lambda f, x, u: not np.allclose(f(x, u)[0], f(x[0], u[0])), "all rows"),
         (lambda f, x, u: any(abs(f(x, u)[i, 1] - f(x[i], u[i])[1]) > 1e-9 for i in range(6)),
-         "in the middle"),
+         "moves the"),
         (lambda f, x, u: any(np.abs(f(x, u)[i] - f(x[i], u[i])).max() > 1e-9 for i in (0, 1, -1)),
-         "in the middle"),
+         "moves the"),
+        (lambda f, x, u: any(np.abs(f(x[:2], u[:2])[i] - f(x[i], u[i])).max() > 1e-9
+                             for i in (0, 1)), "third row"),
+        (lambda f, x, u: any((f(x, u)[i] != f(x[i], u[i])).any() for i in range(6)), "tolerance"),
         (lambda f, x, u: not np.allclose(f(x[::-1], u[::-1])[::-1], f(x, u)), "Shuffling"),
     ],
     checks.journey: [

@@ -76,6 +76,18 @@ def test_what_was_not_attempted_is_not_wrong(check):
     assert check(lambda *problem: ...).passed is None
 
 
+def test_who_calls_an_exercise_that_is_left_open_is_told_which():
+    def first_exercise(C):
+        raise NotImplementedError
+
+    def second_exercise(C):
+        return 1 - first_exercise(C)
+
+    verdict = teacher.null_projector(second_exercise)
+    assert verdict.passed is None and "calls first_exercise" in verdict.message, verdict
+    assert "function above" in teacher.null_projector(first_exercise).message
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_a_forgotten_return_a_value_and_another_signature_are_told_from_nothing(check):
     def forgotten(*problem):
