@@ -8,6 +8,7 @@ import dataclasses
 import dis
 import functools
 import inspect
+import os
 import traceback
 
 import numpy as np
@@ -63,7 +64,7 @@ def exercise(check):
             code = getattr(answer, "__code__", None)
             if isinstance(error, NotImplementedError) and not str(error):  # PyTorch's says why
                 return CheckResult(None, _left_open(answer, frames[-1].name))
-            own = [frame for frame in frames if code and frame.filename == code.co_filename]
+            own = [frame for frame in frames if code and _together(frame.filename, code)]
             if code and not own:  # what was returned stopped the check
                 return CheckResult(False, UNREADABLE)
             place = (own or frames)[-1]  # the learner's last line, rather than one in a library
@@ -71,6 +72,11 @@ def exercise(check):
             return CheckResult(False, f"{where}, raises {type(error).__name__}: {error}")
 
     return checked
+
+
+def _together(filename, code):
+    """Whether a file lies beside that of a function: cells of one notebook do."""
+    return os.path.dirname(filename) == os.path.dirname(code.co_filename)
 
 
 def _left_open(answer, raised_by):

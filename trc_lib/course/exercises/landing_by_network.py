@@ -75,12 +75,14 @@ def _landings():
         ("sound, with rounding errors", "", mars, rounded),
         ("sound, on the Moon", "", moon, {"mass": 15000.0, "low": 0.0}),
         ("the lower bound of the thrust was never imposed", "ring", mars, never),
-        ("one thrust is too long", "ring", mars, {"sizes": (1.03 * most,)}),
+        ("one thrust is too long", "ring", mars, {"sizes": (1.003 * most,)}),
+        ("one thrust is too short", "ring", mars, {"sizes": (0.997 * least,)}),
         ("a burn rate without the cosine of the cant", "fuel", mars, burnt),
         ("what one step burns too much, the next burns too little", "fuel", mars, {"late": 1.0}),
         ("a glide slope in radians was taken as degrees", "glide slope", mars, flat),
         ("three nodes on the way are too low", "glide slope", moon,
          {"mass": 15000.0, "low": -3.0, "bearing": math.pi / 2}),
+        ("three nodes on the way are a little too low", "glide slope", mars, {"low": -0.4}),
         ("the rocket ends elsewhere", "target", mars, {"end": (90, -80, 60, 0, 0, 0)}),
         ("it ends beside the target", "target", mars, {"end": (0.8, 0.8, 0.3, 0, 0, 0)}),
         ("it is too fast at the end", "target", moon,
@@ -89,6 +91,7 @@ def _landings():
         ("no cosine, and the rocket ends elsewhere", "fuel, target", mars,
          burnt | {"end": (-40, 30, 25, 0, 0, 0)}),
         ("a burn rate that is 3 % too high", "fuel", mars, {"rate": 1.03}),
+        ("a burn rate that is 0.3 % too low", "fuel", mars, {"rate": 0.997}),
     ):
         yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
 
@@ -125,6 +128,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
     "ring": [
         (lambda m: m.over.max() > 1e-3,
          "You look at the upper limit alone, or allow too much under the lower one."),
+        (lambda m: max(m.over.max(), m.under.max()) > 1e-2,
+         "You allow too much: 0.1 % is a share of 0.001."),
         (lambda m: m.under.max() > 1e-3,
          "You look at the lower limit alone, or allow too much over the upper one."),
         (lambda m: max(m.over.max(), m.under.max()) > 0, NO_TOLERANCE)],
@@ -136,6 +141,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "You find it in every landing. The mass *falls*: is the sign of what a step burns right, "
          "and is |T| the length of each thrust? Is a small error allowed, as the exercise says?"),
         (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-5).any(), NO_TOLERANCE),
+        (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-2).any(),
+         "You allow too much: 0.1 % is a share of 0.001."),
         (lambda m: (m.fall > 1.001 * m.burnt).any(), "To burn too *little* is a fault, too."),
         (lambda m: (m.fall < 0.999 * m.burnt).any(), "To burn too *much* is a fault, too.")],
     "glide slope": [
@@ -143,7 +150,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "craft.glide_slope is in degrees, but tan takes radians."),
         (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
          "The horizontal distance has two parts, downrange and crossrange."),
-        (lambda m: m.below.max() > 0, NO_TOLERANCE)],
+        (lambda m: m.below.max() > 0, NO_TOLERANCE),
+        (lambda m: m.below.max() > 1, "You allow too much: 0.1 m, and not a metre.")],
     "target": [
         (lambda m: np.linalg.norm(m.position) > 1, "The velocity at the end counts, too."),
         (lambda m: np.linalg.norm(m.speed) > 0.5, "The position at the end counts, too."),

@@ -162,9 +162,11 @@ def upright(answer):
 
 
 ABOVE = (0.0, 0.0, 600.0, 0.0, 0.0, -20.0, 1905.0)  # the chapter's landing that is not tight
+ASIDE = (70.0, *ABOVE[1:])
 FAR = (2000.0, 0.0, 1500.0, 100.0, 40.0, -75.0, 1905.0)  # the chapter's start without a landing
 RINGS = ((START, 50.0), (START, CRAFT.least_thrust), (START, 9_000.0), (START, 12_000.0),
          (ABOVE, 12_000.0), (ABOVE, 9_000.0),  # start, N; from ABOVE these are not tight
+         (ASIDE, 12_000.0),  # tight at its nodes, and far too short between two of them
          (FAR, CRAFT.least_thrust))
 
 
@@ -176,7 +178,7 @@ def _landing(start, least_thrust):
 
 @exercise
 def trusted_fuel(answer):
-    """Check ``answer(start, least_thrust)``: kg of the best landing; NaN if it is not tight."""
+    """Check ``answer(start, least_thrust)``: kg of the best landing; NaN if relaxed or none."""
     fuels, usual = [], _landing(*RINGS[1]).fuel
     for start, least in RINGS:
         given, right = (_one_fuel(on_copies(answer, start=torch.tensor(start).double(),
@@ -193,16 +195,17 @@ def trusted_fuel(answer):
                     "return math.nan."),
                    (right.status == "relaxed" and given > right.fuel + COARSE,
                     where + f"you give {given:.1f} kg. The best answer needs {right.fuel:.1f}, and "
-                    "is not tight. Find the best time first, and ask of *that* answer whether it "
-                    "is tight."),
+                    "is relaxed. Find the best time first, and look at the status of *that* "
+                    "answer."),
                    (not math.isnan(given),
-                    where + f"you give {given:.1f} kg, but that landing is not tight: it pushes "
-                    "with less than the engines must. Look at its `status`, and return math.nan."))
+                    where + f"you give {given:.1f} kg, but that landing cannot be flown: it "
+                    "pushes with less than the engines must, at a node or between two. Look at "
+                    "its `status`, and return math.nan."))
             continue
         refuse((math.isnan(given),
-                where + "you find no landing that is tight; there is one. (`best` closes in on "
-                "the time of flight; every other second is too coarse here. And a solver's zero is "
-                "some 1e-5: compare with a tolerance, or look at the `status`.)"),
+                where + "you find no landing that can be flown; there is one. (`best` closes in "
+                "on the time of flight; every other second is too coarse here. Its `status` says "
+                "whether the craft can fly it.)"),
                (CRAFT.dry_mass - FINE <= given,
                 where + "that is the mass that is *left*; return the fuel that is burnt."),
                (abs(given - right.time_of_flight) < FINE,

@@ -185,6 +185,8 @@ def _test_the_system(problem):
     if together.shape != x.shape:
         raise Wrong(f"For six states of shape {list(x.shape)} the dynamics return "
                     f"{list(together.shape)}: index the last dimension only.")
+    refuse((together.dtype != x.dtype, f"For states of {x.dtype} the dynamics return "
+            f"{together.dtype}: leave the type as it is."))
     alone = torch.stack([system.dynamics(*pair) for pair in zip(x, u)])
     refuse((not torch.allclose(together, alone), "The dynamics mix the rows of a batch: a row gets "
                                                  "another result alone."))

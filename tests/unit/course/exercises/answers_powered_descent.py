@@ -115,7 +115,8 @@ RIGHT = {
     checks.trusted_fuel: [
         trusted(), trusted(horizon=20),
         trusted("torch.tensor([fuel if tight else nan])"),
-        trusted("np.float32(fuel) if found.slack < 1e-3 and fuel <= 400 else np.nan"),
+        trusted("np.float32(fuel) if found.slack < 1e-3 and found.short < 0.1 and fuel <= 400 "
+                "else np.nan"),
         trusted("[fuel] if tight else float('inf')"),
     ],
 }
@@ -162,7 +163,8 @@ WRONG = {
         (best(value="'much'"), "should be a number"),
     ],
     checks.trusted_fuel: [
-        (trusted("fuel"), "is not tight"),
+        (trusted("fuel"), "less than the engines must"),
+        (trusted("fuel if found.slack < 1e-2 else nan"), "between two"),
         (trusted("fuel if tight else fuel + 5"), "Find the best time first"),
         (trusted("nan if found.status == 'relaxed' else fuel"), "there is no landing"),
         (trusted("nan"), "there is one"),

@@ -44,6 +44,8 @@ class Crane(System):
         x, angle, v, w = state.unbind(-1)
         push = control[..., 0] if self.version != "mixes" else control.flatten()[0]
         turn = -(9.81 * torch.sin(angle) + push * torch.cos(angle)) / self.length
+        if self.version == "float32":
+            turn, push, v, w, x, angle = (each.float() for each in (turn, push, v, w, x, angle))
         if self.version == "detached":
             turn = turn.detach()
         v, w = v + self.dt * push, w + self.dt * turn
@@ -137,7 +139,7 @@ WRONG = {
     checks.journey: [
         (lambda guesses: 3, "Return a Problem"), (crane(fixed=2), "`guesses`"),
         (crane(version="mixes"), "mix the rows"), (crane(version="detached"), "derivatives A"),
-        (crane(version="rows"), "last dimension"),
+        (crane(version="rows"), "last dimension"), (crane(version="float32"), "leave the type"),
         (pendulum(PushedPendulum(friction=0)), "Change its"),
         (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],

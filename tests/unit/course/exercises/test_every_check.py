@@ -1,5 +1,7 @@
 """Every check tells right, wrong and missing answers apart, and says what is wrong with each."""
 
+import linecache
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,7 @@ from trc_lib.course.exercises import (
     van_der_pol,
     your_own_system,
 )
+from trc_lib.course.exercises.check_result import exercise
 
 MODULES = (teacher, dataset, model, training, evaluation, fair_comparison, loop, bounded,
            van_der_pol, your_own_system, powered_descent, landing_by_network)
@@ -74,6 +77,17 @@ def test_what_was_not_attempted_is_not_wrong(check):
     assert check(empty).passed is None
     assert check(lambda *problem: None).passed is None
     assert check(lambda *problem: ...).passed is None
+
+
+def test_an_error_in_another_cell_of_the_learner_is_shown_with_its_line(tmp_path):
+    """A class in one cell, and the function that makes it in another, as in the solutions."""
+    cells = {}
+    for name, source in (("1.py", "def helper(C):\n    return C @ undefined\n"),
+                         ("2.py", "def answer(C):\n    return lambda: helper(C)\n")):
+        linecache.cache[str(tmp_path / name)] = (len(source), None, source.splitlines(True), name)
+        exec(compile(source, str(tmp_path / name), "exec"), cells)
+    verdict = exercise(lambda given: given(np.eye(2))())(cells["answer"])
+    assert "`return C @ undefined`, raises NameError" in verdict.message, verdict
 
 
 def test_who_calls_an_exercise_that_is_left_open_is_told_which():
