@@ -6,11 +6,9 @@ import time
 import pytest
 import torch
 
-from trc_lib.course import plots, widgets
 from trc_lib.course.interventions import SWITCHES, refine
 from trc_lib.course.widgets.drawn import Drawn
 from trc_lib.model import TinyRecursiveControl
-from trc_lib.training import History
 
 
 def _model(seed=0):
@@ -54,21 +52,6 @@ def test_an_unknown_switch_is_refused(model):
 
 
 # ---------------------------------------------------------------- pictures
-
-
-def test_the_words_of_a_live_picture():
-    assert repr(widgets.live_picture(plots.learning_curves).picture) == (
-        "a picture that is drawn while the notebook runs")
-
-
-def test_a_live_picture_shows_the_argument_of_the_last_call():
-    update = widgets.live_picture(plots.learning_curves)
-    rows = [{"epoch": k, "train_loss": 1.0 / k, "eval_loss": 1.0 / k, "eval_final_error": 0.2 / k,
-             "lr": 1e-3} for k in (1, 2)]
-    update(History(rows[:1]))
-    first = bytes(update.picture.value)
-    update(History(rows))
-    assert first.startswith(b"\x89PNG") and update.picture.value != first
 
 
 def test_pictures_that_are_asked_for_at_once_are_drawn_one_after_the_other():

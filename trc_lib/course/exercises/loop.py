@@ -396,7 +396,8 @@ def error_scaled(answer):
         })
         as_array(given[1], (n, N), "The correction")
         check(given, error, d)
-    return "at zero error the correction is zero: controls that arrive are not changed."
+    return ("at zero error the correction is a millionth of what the decoder says: controls that "
+            "arrive are as good as unchanged.")
 
 
 def _check_at_zero(given, error, d):

@@ -1,42 +1,14 @@
-"""What several widgets need: copies, boxes, checks, and a picture that the kernel redraws."""
+"""What several widgets need: copies, boxes and checks."""
 
 import copy
-import io
-
-import ipywidgets
 
 from trc_lib.data.sampling import box
 from trc_lib.systems import DoubleIntegrator
 
 
-class Picture(ipywidgets.Image):
-    """A PNG, as wide as there is room; its repr, which notebooks store, says what it is."""
-
-    def __init__(self):
-        super().__init__(format="png", layout=ipywidgets.Layout(max_width="100%"))
-
-    def __repr__(self):
-        return "a picture that is drawn while the notebook runs"
-
-
 def own_copy(model):
     """A copy of a network for one widget, on the CPU; the caller's stays where and as it is."""
     return copy.deepcopy(model).cpu().eval()
-
-
-def live_picture(draw):
-    """A function that redraws its picture, the attribute ``picture``, with each call.
-
-    Args:
-        draw: a function from the argument of a call to a matplotlib `Figure`.
-    """
-    def update(news):
-        stream = io.BytesIO()
-        draw(news).savefig(stream, format="png")
-        update.picture.value = stream.getvalue()
-
-    update.picture = Picture()
-    return update
 
 
 def is_cart(system):

@@ -64,6 +64,13 @@ def reads(train=0.5, evaluated=0.9, rise=3, above=min, of=None, words=str):
 diagnose = reads()
 
 
+def reads_the_worst_after_the_lowest(train_losses, eval_losses):
+    said, lowest = diagnose(train_losses, eval_losses), min(eval_losses)
+    after = eval_losses[eval_losses.index(lowest):]
+    return "overfitting" if said == "learning" and max(after) >= 3 * lowest else said
+
+
+
 def stays(train_losses, eval_losses):
     """The table's own words: "different units" only if the eval loss does not rise either."""
     if train_losses[-1] > train_losses[0] / 2:
@@ -139,6 +146,7 @@ WRONG = {
         (lambda problems, unseen: [0.03, 0.04, 0.08, 0.09], "two things"),
     ],
     checks.read_log: [
+        (reads_the_worst_after_the_lowest, "This one is 'learning'"),
         (lambda train, evaluated: "learning", "different units"),
         (lambda train, evaluated: "overfitting", "rises again"),
         (lambda train, evaluated: "underfitting", "one of"),
