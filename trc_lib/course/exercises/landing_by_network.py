@@ -150,6 +150,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "craft.glide_slope is in degrees, but tan takes radians."),
         (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
          "The horizontal distance has two parts, downrange and crossrange."),
+        (lambda m: (m.height < m.steep * np.hypot(m.away, m.height) - 0.1).any(),
+         "The distance is horizontal: without the altitude."),
         (lambda m: m.below.max() > 0, NO_TOLERANCE),
         (lambda m: m.below.max() > 1, "You allow too much: 0.1 m, and not a metre.")],
     "target": [
@@ -192,7 +194,8 @@ def faults(answer):
         if mine == right:
             continue
         refuse((not any(mine), f"You never find the fault \"{rule}\"; some of the landings have "
-                               "it. Is its rule written, and does it look at every step or node?"))
+                               "it. Is its rule written, does it look at every step or node, and "
+                               "is one broken part enough (`or`)?"))
         i = [a == b for a, b in zip(mine, right)].index(False)
         hint = next((f" {hint}" for mistaken, hint in MISTAKES[rule]
                      if [bool(mistaken(m)) for m in measured] == mine), "")

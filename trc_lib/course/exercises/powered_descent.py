@@ -204,8 +204,8 @@ def trusted_fuel(answer):
             continue
         refuse((math.isnan(given),
                 where + "you find no landing that can be flown; there is one. (`best` closes in "
-                "on the time of flight; every other second is too coarse here. Its `status` says "
-                "whether the craft can fly it.)"),
+                "on the time of flight; every other second is too coarse here. Take 40 steps. Its "
+                "`status` says whether the craft can fly it.)"),
                (CRAFT.dry_mass - FINE <= given,
                 where + "that is the mass that is *left*; return the fuel that is burnt."),
                (abs(given - right.time_of_flight) < FINE,

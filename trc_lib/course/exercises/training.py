@@ -76,6 +76,8 @@ def look(answer):
         ((errors > 3).any(), f"One of the networks ends {errors.max():.2g} from the targets on "
                              f"average. Not pushing at all ends {idle:.2g} from them, so this one "
                              "was hardly trained. Are its controls those of the last cycle?"),
+        ((errors < 1e-3).all(), "These are too small for distances. Are they squared errors of the "
+                                "controls, as in train_small? Take means of final_error."),
         (np.array_equal(*errors), "Both rows are the same: give feedback=NoFeedback() to the "
                                   "networks of the second."),
         ((errors[:, 0] == errors[:, 1]).all(), "Both columns are the same: give the seed to the "
@@ -122,10 +124,10 @@ KINDS = {  # each diagnosis, and what such a log shows
     "learning": "both losses fall at least 10-fold, and the eval loss ends below 3 times its "
                 "lowest; a high first train loss, a bad epoch or a constant factor between the two "
                 "change nothing",
-    "overfitting": "the eval loss falls at least 10-fold, and rises again to at least 3 times its "
-                   "lowest while the train loss still falls",
-    "different units": "the train loss falls many-fold, the eval loss stays within 10 % of its "
-                       "first",
+    "overfitting": "both losses fall at least 10-fold, but the eval loss ends at 3 times its "
+                   "lowest or above",
+    "different units": "the train loss falls at least 10-fold, and the eval loss stays within 10 % "
+                       "of its first",
     "not learning": "the train loss does not fall below half of where it began",
 }
 

@@ -223,7 +223,8 @@ def descend(system, x0, plan, guess=None, every=5.0, reserve=RESERVE, spread=0.0
 
     Every craft has a thrust and a mass that are off by up to ``spread``, drifts in a constant
     horizontal wind, and measures position and velocity with errors in proportion. It weighs itself:
-    the ratio of thrust and mass that it plans with is exact after the first plan. A new plan is a
+    the ratio of thrust and mass that it plans with is nearly exact after the first plan (what it
+    burns is in proportion to its true thrust). A new plan is a
     guess, corrected by Newton's method; what is left of the old plan, corrected, is another.
     `check` looks at both from where the craft believes to be. Both leave some of the thrust in
     reserve; of those that are safe the one with less fuel is flown. If none is, the old plan may

@@ -137,6 +137,7 @@ WRONG = {
         (says((0.03, 0.03001), (0.05, 0.05001)), "trained here"),
         (looks(lambda errors: last(errors).median(dim=-1).values), "trained here"),
         (says((6.9, 6.8), (6.9, 6.9)), "hardly trained"),
+        (says((7.2e-5, 1.1e-4), (2.2e-4, 1.1e-4)), "too small for distances"),
         (says((0.03, 0.04), (0.03, 0.04)), "NoFeedback"),
         (says((0.03, 0.03), (0.08, 0.08)), "give the seed"),
         (says((0.03, 0.04), (0.08, 0.0)), "positive"),
@@ -148,7 +149,7 @@ WRONG = {
     checks.read_log: [
         (reads_the_worst_after_the_lowest, "This one is 'learning'"),
         (lambda train, evaluated: "learning", "different units"),
-        (lambda train, evaluated: "overfitting", "rises again"),
+        (lambda train, evaluated: "overfitting", "ends at 3 times"),
         (lambda train, evaluated: "underfitting", "one of"),
         (reads(above=lambda losses: losses[-1]), "This one is 'overfitting'"),
         (reads(of=lambda train, evaluated: evaluated[0]), "This one is 'overfitting'"),
