@@ -83,7 +83,7 @@ class Explorables:
         name = data[VIEW]["model_id"]
         alive = self.is_alive(data)
         label = "".join(data.get("text/plain", ""))
-        if label.startswith(("Shell(", "Picture(", "HBox(", "VBox(", "Image(")):
+        if re.match(r"[A-Z]\w*\(", label):  # how ipywidgets writes a widget as text
             label = "The stored picture of a widget"
         png = data.get("image/png") or self._last_picture(name)
         if not (alive or png):
