@@ -69,7 +69,8 @@ def null_projector(answer):
             (moves > 1e-8,
              f"C P should be 0, not up to {moves:.2g}: part of P w still moves the end point."),
             (again > 1e-8, f"C P = 0, but P P differs from P by {again:.2g}: projecting twice "
-                           "should change nothing. Are the columns of your basis of length one?"),
+                           "should change nothing. Are the columns of your basis perpendicular, "
+                           "and of length one?"),
             (oblique > 1e-8, "P is a projector, but an oblique one: P and Pᵀ differ by "
                              f"{oblique:.2g}, so Pythagoras does not hold. Remove the row space."),
             (True, f"P removes too much: its trace is {np.trace(P):.1f}, not {N - n} (of {N}).")))
@@ -130,6 +131,10 @@ def end_moving_shares(answer):
                  "push to the front. This student pushes nothing in the first step."),
                 (name == "late" and same(share, early, 1e-6), "late: that student is early. It "
                  "pushes nothing in the last step, not in the first."),
+                (name == "shaky" and same(share, _moving_share(C, noise - optimum)[0], 1e-6),
+                 "shaky: noise is the mistake itself, w = u − u*, not u: nothing to subtract."),
+                (name == "shaky" and same(share, C.shape[0] / N, 1e-6),
+                 "shaky: that is the share to expect. Measure it, with noise."),
                 (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "
                  "of the pushes. The mistake is w = u − u*: subtract the optimum."))
             raise Wrong(f"{name}: with N = {N} you measure {one}; it is {other}. Is w = u − u*, "
@@ -256,6 +261,7 @@ def least_energy(answer):
         n, m = B.shape
         x0, xT = rng.uniform(-2, 2, n), rng.uniform(-2, 2, n)
         C = _responses(A, B, N)
+        by_entry = np.hstack([A**k @ B for k in reversed(range(N))])
         short, drift, long = (np.linalg.matrix_power(A, k) @ x0 for k in (N - 1, N, N + 1))
 
         def shortest(d, C=C, N=N, m=m):
@@ -278,9 +284,10 @@ def least_energy(answer):
                           "so the first block of C is A^(N−1) B and the last is B."),
             (-right, "The sign is flipped: d is xT − A^N x0, not A^N x0 − xT."),
             (2 * right, "Twice the right controls."),
-            (shortest(xT), "A^N x0 is forgotten: this is for a start at the origin, at rest."),
-            (shortest(xT - A**N @ x0), "A ** N raises each entry; A^N is "
-                                       "np.linalg.matrix_power(A, N)."),
+            (shortest(xT), "A^N x0 is forgotten: that is right only from the origin."),
+            (shortest(xT - A**N @ x0), shortest(xT - A**N @ x0, by_entry),
+             shortest(xT - drift, by_entry), "A ** N raises each entry; A^N is "
+                                             "np.linalg.matrix_power(A, N)."),
             (shortest(xT - x0), "x0 does not stay: without control the state drifts to A^N x0."),
             (shortest(xT - short), "Off by one: x0 drifts for N steps, not N − 1."),
             (shortest(xT - long), "Off by one: x0 drifts for N steps, not N + 1."),

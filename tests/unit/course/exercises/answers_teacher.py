@@ -56,6 +56,11 @@ def root_of_a_negative_number(x0, xT, T, tolerance):
         return np.ceil(np.sqrt(way / tolerance))
 
 
+def less_the_optimum(C, optimum, noise):
+    guesses, shares = mean_of_shares(C, optimum, noise)
+    return guesses, [*shares[:2], mean_of_shares(C, optimum, noise - optimum)[1][2]]
+
+
 def of_the_pushes(C, optimum, noise):
     guesses, shares = end_moving_shares(C, optimum, noise)
     shares[2] = end_moving_shares(C, optimum, noise + optimum)[1][2]
@@ -81,6 +86,12 @@ def least_energy(A, B, N, x0, xT, first=0, drift=0, order=1, sign=1):
 def least_cost(C, d, r, power=1.0):
     W = C / r**power
     return W.T @ np.linalg.solve(C @ W.T, d)
+
+
+def by_entry(A, B, N, x0, xT):
+    """Powers of each entry of A, in place of powers of A."""
+    C = np.hstack([A**k @ B for k in reversed(range(N))])
+    return (np.linalg.pinv(C) @ (xT - A**N @ x0)).reshape(N, B.shape[1])
 
 
 def wasteful(A, B, N, x0, xT):
@@ -157,6 +168,9 @@ WRONG = {
     ],
     teacher.end_moving_shares: [
         (without_a_mean, "return the mean"),
+        (less_the_optimum, "nothing to subtract"),
+        (lambda *p: (mean_of_shares(*p)[0], [*mean_of_shares(*p)[1][:2], 2 / len(p[1])]),
+         "the share to expect"),
         (lambda *p: end_moving_shares(*p)[::-1], "guesses come first"),
         (lambda *p: mean_of_shares(*p)[::-1], "guesses come first"),
         (lambda *p: (end_moving_shares(*p)[0], 100 * np.array(end_moving_shares(*p)[1])),
@@ -203,6 +217,7 @@ WRONG = {
     teacher.least_energy: [
         (lambda *p: least_energy(*p, order=-1), "order"),
         (lambda A, B, N, x0, xT: least_energy(A, B, N, 0 * x0, xT - A**N @ x0), "each entry"),
+        (by_entry, "each entry"),
         (lambda *p: least_energy(*p, sign=-1), "sign"),
         (lambda *p: least_energy(*p, drift=-1), "drifts for N steps, not N − 1"),
         (lambda *p: least_energy(*p, drift=1), "drifts for N steps, not N + 1"),
