@@ -145,8 +145,10 @@ def _at_the_edges():
     late[-1] *= 2.5
     recovers = ends_at(2.5)  # from a bad epoch that comes after the lowest
     recovers[15] *= 5
+    spike = falling.copy()  # the train loss of its last epoch is a bad one, too
+    spike[-1] = 0.6
     for kind, train, evaluated in (
-            ("learning", falling, late),
+            ("learning", spike, late),
             ("learning", falling, recovers),
             ("learning", falling, 4 * falling),               # a harder eval set
             ("learning", falling, falling / 4),               # an easier one
@@ -197,9 +199,10 @@ def read_log(answer):
             raise Wrong(f"You say {given!r}; say one of {', '.join(map(repr, KINDS))}.")
         if said != kind:
             raise Wrong(f"{right} logs read right; then: train loss {train[0]:.2g} → "
-                        f"{train[-1]:.2g}, eval loss {evaluated[0]:.2g} → {evaluated[-1]:.2g} "
-                        f"(lowest {min(evaluated):.2g}) in {len(train)} epochs. You say {said!r}: "
-                        f"there, {KINDS[said]}. This one is {kind!r}: {KINDS[kind]}.")
+                        f"{train[-1]:.2g} (lowest {min(train):.2g}), eval loss "
+                        f"{evaluated[0]:.2g} → {evaluated[-1]:.2g} (lowest "
+                        f"{min(evaluated):.2g}) in {len(train)} epochs. You say {said!r}: there, "
+                        f"{KINDS[said]}. This one is {kind!r}: {KINDS[kind]}.")
         right += 1
     return (f"all {right} logs, the one of this chapter among them: if an eval loss never moves, "
             "suspect that it measures something else.")

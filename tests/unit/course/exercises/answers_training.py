@@ -49,10 +49,10 @@ def last(errors):
     return errors[:, :, -1]
 
 
-def reads(train=0.5, evaluated=0.9, rise=3, above=min, of=None, words=str):
+def reads(train=0.5, evaluated=0.9, rise=3, above=min, of=None, words=str, lowest_train=min):
     """A diagnose with other thresholds; ``of``: what the last eval loss is compared with."""
     def answer(train_losses, eval_losses):
-        if train_losses[-1] > train * train_losses[0]:
+        if lowest_train(train_losses) > train * train_losses[0]:
             return words("not learning")
         if above(eval_losses) > evaluated * eval_losses[0]:
             return words("different units")
@@ -70,10 +70,9 @@ def reads_the_worst_after_the_lowest(train_losses, eval_losses):
     return "overfitting" if said == "learning" and max(after) >= 3 * lowest else said
 
 
-
 def stays(train_losses, eval_losses):
     """The table's own words: "different units" only if the eval loss does not rise either."""
-    if train_losses[-1] > train_losses[0] / 2:
+    if min(train_losses) > train_losses[0] / 2:
         return "not learning"
     if max(abs(loss / eval_losses[0] - 1) for loss in eval_losses) <= 0.1:
         return "different units"
@@ -148,6 +147,7 @@ WRONG = {
     ],
     checks.read_log: [
         (reads_the_worst_after_the_lowest, "This one is 'learning'"),
+        (reads(lowest_train=lambda losses: losses[-1]), "(lowest 0.0"),
         (lambda train, evaluated: "learning", "different units"),
         (lambda train, evaluated: "overfitting", "ends at 3 times"),
         (lambda train, evaluated: "underfitting", "one of"),
