@@ -184,7 +184,8 @@ def trusted_fuel(answer):
         given, right = (_one_fuel(on_copies(answer, start=torch.tensor(start).double(),
                                             least_thrust=least)), _landing(start, least))
         fuels.append(right.fuel)
-        where = f"From {start[2]:g} m with at least {least:,.0f} N "
+        aside = f", {start[0]:g} m aside," * (start == ASIDE)
+        where = f"From {start[2]:g} m{aside} with at least {least:,.0f} N "
         if right.status != "optimal":
             refuse((abs(given - _landing(START, least).fuel) < FINE,
                     where + "you give the fuel from the chapter's start. Does the argument "
