@@ -45,6 +45,13 @@ def without_a_mean(C, optimum, noise):
     return guesses, [*shares[:2], (noise**2).sum(axis=1)]
 
 
+def mean_length(C, optimum, noise):
+    guesses, shares = mean_of_shares(C, optimum, noise)
+    off = noise - noise @ null_projector(C)
+    shares[2] = (np.linalg.norm(off, axis=1) / np.linalg.norm(noise, axis=1)).mean()
+    return guesses, shares
+
+
 def signed_distance(x0, xT, T, tolerance):
     way = xT[0] - x0[0] - x0[1] * T - (xT[1] - x0[1]) * T / 2
     return max(1, np.ceil(np.sqrt(way / tolerance))) if way > 0 else 1
@@ -177,6 +184,7 @@ WRONG = {
          "per cent"),
         (other_share, "moves nothing"),
         (lambda *p: end_moving_shares(*p, of=lambda length: length), "square the lengths"),
+        (mean_length, "is a ratio of lengths"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.roll(u, 1)), "np.roll"),
         (lambda *p: end_moving_shares(*p, late=lambda u: u + np.append(0, u[:-1])), "share of the"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.append([0, 0], u[:-2])), "you measure"),
@@ -207,7 +215,7 @@ WRONG = {
         (exactly, "Do not add one"),
         (lambda *p: str(enough_steps(*p)), "not text"),
         (lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
-        (lambda *p: enough_steps(*p, least=0), "at least 1"),
+        (lambda *p: enough_steps(*p, least=0), "½ Δv T = 4 m, so the final error"),
         (lambda *p: enough_steps(*p, rounded=lambda N: math.ceil(15 * N)), "The 15"),
         (lambda *p: enough_steps(*p, rounded=lambda N: math.ceil(p[2] * N)), "in Δv T only"),
         (lambda *p: 15, "is enough, but so is"),
