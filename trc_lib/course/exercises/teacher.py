@@ -129,7 +129,7 @@ def end_moving_shares(answer):
                  "share that moves nothing. The part that moves the end is the rest of it."),
                 (abs(share - math.sqrt(accepted[0])) < 2e-3
                  or (name == "shaky" and same(share, lengths, 1e-6)), f"{name}: {one} is a ratio "
-                 "of lengths. Pythagoras adds squares: the share is of ‖w‖², so square the lengths."),
+                 "of lengths. Pythagoras adds squares: the share is of ‖w‖², so square them."),
                 (name == "late" and same(share, shifted, 1e-6), "late: np.roll brings the last "
                  "push to the front. This student pushes nothing in the first step."),
                 (name == "late" and same(share, early, 1e-6), "late: that student is early. It "
@@ -191,8 +191,8 @@ def enough_steps(answer):
     half = (turned[1][1] - turned[0][1]) * T / 2
     if as_number(answer(*turned, T, 0.01), "The number of steps") != 1:
         raise Wrong(f"Right for all problems but one: from −1 m/s to +1 m/s, back to the same "
-                    f"place in {T:g} s. Δp = {dp:g} m and ½ Δv T = {half:g} m, so the final error is 0, "
-                    "and the answer is still at least 1 step.")
+                    f"place in {T:g} s. Δp = {dp:g} m and ½ Δv T = {half:g} m, so the final error "
+                    "is 0, and the answer is still at least 1 step.")
     start, metre = np.array([0.0, 0.0]), np.array([1.0, 0.0])
     whole = as_number(answer(start, metre, 2.0, 0.0625), "The number of steps")
     refuse(
