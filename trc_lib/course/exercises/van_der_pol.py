@@ -158,8 +158,9 @@ CHEAPEST = {0: ("once", "the world does what the plan expects, and no plan is ch
                         "optimum"),
             0.05: ("mlp", "the plan made once is soon for another state, and the law wastes the "
                           "weak motor"),
-            0.2: ("law", "the kicks carry the state where the MLP has not learned, and its plan "
-                         "is kept for ten steps")}
+            0.2: ("law", "a plan that is kept for ten steps is soon for another state, the "
+                         "optimum's, too, and the kicks carry the state where the MLP has not "
+                         "learned")}
 
 
 @exercise
