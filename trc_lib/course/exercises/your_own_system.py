@@ -182,6 +182,9 @@ def _test_the_system(problem):
     r = np.random.default_rng(91)
     u = torch.from_numpy(r.normal(size=(6, system.control_dim))).clamp(*system.bounds)
     together = system.dynamics(x, u)
+    if not torch.is_tensor(together):
+        raise Wrong(f"The dynamics return {type(together).__name__}, not a tensor. Stack the parts "
+                    "of the state with torch.stack([...], dim=-1).")
     if together.shape != x.shape:
         raise Wrong(f"For six states of shape {list(x.shape)} the dynamics return "
                     f"{list(together.shape)}: index the last dimension only.")

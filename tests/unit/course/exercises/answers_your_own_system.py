@@ -50,6 +50,10 @@ class Crane(System):
             turn = turn.detach()
         v, w = v + self.dt * push, w + self.dt * turn
         after = [x + self.dt * v, angle + self.dt * w, v, w]
+        if self.version == "tuple":
+            return tuple(after)
+        if self.version == "numpy":
+            return torch.stack(after, dim=-1).numpy()
         return torch.stack(after, dim=-1 if self.version != "rows" else 0)
 
 
@@ -139,7 +143,8 @@ WRONG = {
     checks.journey: [
         (lambda guesses: 3, "Return a Problem"), (crane(fixed=2), "`guesses`"),
         (crane(version="mixes"), "mix the rows"), (crane(version="detached"), "derivatives A"),
-        (crane(version="rows"), "last dimension"), (crane(version="float32"), "leave the type"),
+        (crane(version="rows"), "last dimension"), (crane(version="tuple"), "torch.stack"),
+        (crane(version="numpy"), "not a tensor"), (crane(version="float32"), "leave the type"),
         (pendulum(PushedPendulum(friction=0)), "Change its"),
         (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],
