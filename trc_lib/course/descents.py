@@ -133,6 +133,8 @@ def relaxation(craft, azimuth=-60.0):
     right.plot(*middle[:, None], bound[:1], **plots.CROSS | {"color": "#009E73", "marker": "o"})
     right.set(xlabel="sideways (kN)", ylabel="upwards (kN)", zlabel="bound s (kN)",
               title="with |thrust| ≤ s, a cone: it is inside")
+    for axis in (right.xaxis, right.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
     right.view_init(elev=18, azim=azimuth)
     right.set_box_aspect((1, 1, 0.7), zoom=1.0)
     plt.close(figure)

@@ -280,7 +280,7 @@ def _words_of_the_mistake(axes):
             (3.95, f"u* = {_pair(best)}", "black"),
             (3.65, "arrives with the least energy", DARK),
             (3.0, f"u = {_pair(learner)}", GREEN),
-            (2.7, "what a learner answers", DARK),
+            (2.7, "what a student answers", DARK),
             (2.05, f"mistake: u − u* = {_pair(learner - best)}", "black"),
             (1.65, f"{_pair(row)} in the row space: moves the end", VERMILION),
             (1.25, f"{_pair(null)} in the null space: only costs energy", BLUE),

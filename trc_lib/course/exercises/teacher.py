@@ -136,6 +136,9 @@ def end_moving_shares(answer):
                  "pushes nothing in the last step, not in the first."),
                 (name == "shaky" and same(share, _moving_share(C, noise - optimum)[0], 1e-6),
                  "shaky: noise is the mistake itself, w = u − u*, not u: nothing to subtract."),
+                (name == "shaky" and same(share, _moving_share(C, noise.mean(axis=0))[0], 1e-6),
+                 "shaky: that is the share of the mean noise. Take the share of each student, "
+                 "and then their mean."),
                 (name == "shaky" and same(share, C.shape[0] / N, 1e-6),
                  "shaky: that is the share to expect. Measure it, with noise."),
                 (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "

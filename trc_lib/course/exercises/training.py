@@ -107,9 +107,9 @@ def look(answer):
         yours, wanted = apart(errors[row, column], right[row, column])
         raise Wrong(
             f"{('With', 'Without')[row]} the look, seed {column}: you say {yours}; trained here, "
-            f"this network ends {wanted} from the targets on average. The training: L_cycles=1; "
-            "all 1,000 problems, 8 epochs, lr=3e-3, cycle_weight=0.1; the seed is given to the "
-            "network and to TrainConfig.")
+            f"this network ends {wanted} from the targets on average after its last cycle. The "
+            "training: L_cycles=1; all 1,000 problems, 8 epochs, lr=3e-3, cycle_weight=0.1; "
+            "the seed is given to the network and to TrainConfig.")
     seeing, blind = ([f"{error:.3f}" for error in row] for row in right)
     times, agree = right[1].mean() / right[0].mean(), (right[1] > right[0]).all()
     return (f"with the look the carts end {' and '.join(seeing)} from the targets, without it "
@@ -198,8 +198,8 @@ def read_log(answer):
         if said not in KINDS:
             raise Wrong(f"You say {given!r}; say one of {', '.join(map(repr, KINDS))}.")
         if said != kind:
-            raise Wrong(f"{right} logs read right; then: train loss {train[0]:.2g} → "
-                        f"{train[-1]:.2g} (lowest {min(train):.2g}), eval loss "
+            raise Wrong(f"{right} log{'s' * (right != 1)} read right; then: train loss "
+                        f"{train[0]:.2g} → {train[-1]:.2g} (lowest {min(train):.2g}), eval loss "
                         f"{evaluated[0]:.2g} → {evaluated[-1]:.2g} (lowest "
                         f"{min(evaluated):.2g}) in {len(train)} epochs. You say {said!r}: there, "
                         f"{KINDS[said]}. This one is {kind!r}: {KINDS[kind]}.")

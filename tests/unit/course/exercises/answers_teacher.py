@@ -185,6 +185,7 @@ WRONG = {
         (other_share, "moves nothing"),
         (lambda *p: end_moving_shares(*p, of=lambda length: length), "square them"),
         (mean_length, "square them"),
+        (lambda C, u, noise: mean_of_shares(C, u, noise.mean(axis=0, keepdims=True)), "mean noise"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.roll(u, 1)), "np.roll"),
         (lambda *p: end_moving_shares(*p, late=lambda u: u + np.append(0, u[:-1])), "share of the"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.append([0, 0], u[:-2])), "you measure"),
