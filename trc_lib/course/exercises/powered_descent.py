@@ -154,7 +154,7 @@ def upright(answer):
                 f"{right:.1f}. {rule}"),
                (given > right + STEPS,
                 where + f"you give {given:.1f} kg; there is a landing with {right:.1f}. Try more "
-                "times of flight, between those that you try and beyond them, and at least 20 steps."))
+                "times of flight, between those that you try and beyond them, and 20 steps."))
     costs = [_least_fuel(tilt) for tilt in (180.0, *TILTS[:-1])]
     more = ", ".join(f"{cost - costs[0]:.0f} kg for {tilt:g}°"
                      for cost, tilt in zip(costs[1:], TILTS))
