@@ -34,7 +34,7 @@ test: test-fast      ## run all tests: the fast ones, the integration tests, eve
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
 	$(BIN)/python -m pytest -n 2 -rs tests/system
 
-test-fast: .venv/ready-test  ## run ruff and the unit tests (under a minute)
+test-fast: .venv/ready-test  ## run ruff and the unit tests (three to four minutes)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 

@@ -286,7 +286,7 @@ def added(answer):
                           "the R² that training adds")
         ours, others = _probe(*mine, *wanted), _probe(*theirs, *wanted)
         if mine is trained:
-            found[next(names)] = ours - others
+            found[next(names)] = (ours - others, ours, others)
         judge(given, ours - others, [
             (others - ours, "The sign is reversed: trained minus untrained."),
             (ours, "That is R² of the trained latents alone; subtract that of the untrained ones."),
@@ -306,11 +306,12 @@ def added(answer):
              "Your probe has no constant term; `probe` of the chapter has one."),
         ], "Training adds {}; you say {}.".format(*apart(ours - others, given)), 1e-4)
     most = max(found, key=found.get)
-    others = max(value for name, value in found.items() if name != most)
+    others = max(value for name, (value, *_) in found.items() if name != most)
     less = "less" if others < 0.2 else "more"
-    return (f"training adds most for {most}: R² is higher by about {found[most]:.1f}. For the "
-            f"other three it is higher by {less} than 0.2. What training put there is what the "
-            "network itself makes of a problem.")
+    _, after, before = found[most]
+    return (f"training adds most for {most}: R² is {after:.2g} after training, and {before:.2g} "
+            f"before it. For the other three it is higher by {less} than 0.2. What training put "
+            "there is what the network itself makes of a problem.")
 
 
 # ------------------------------------------------------------------ a fitted matrix
