@@ -132,7 +132,7 @@ def adjoint(answer):
     """Check ``answer(A, B, q, q_final, r)``: the gradient in all controls, ``[N, m]``."""
     for A, B, q, q_final, r in _sweeps():
         given = on_copies(answer, A=A, B=B, q=q, q_final=q_final, r=r)
-        given = as_array(given, r.shape, "The gradient")
+        given = as_array(given, r.shape, "The array of slopes")
         gradient = functools.partial(_adjoint, A, B, q, q_final, r)
         right = gradient()
         k = int(np.abs(given - right).max(axis=1).argmax())
@@ -146,11 +146,11 @@ def adjoint(answer):
             (gradient(controls=False), "The controls have a cost themselves: add r_k."),
             (gradient(forwards=True), "The sweep runs backwards, from the last step to the first."),
             (right[::-1], "The rows are in the wrong order: the first row is that of step 0."),
-            (-right, "The sign is reversed: the gradient points *up*, not down."),
+            (-right, "The sign is reversed: a positive slope points *up*."),
             (r, "That is the cost of the controls alone; each also changes all later states."),
-        ], f"The gradient of control {k} (of 0 to {len(right) - 1}) is {given[k].round(3)}; it "
+        ], f"The slope of control {k} (of 0 to {len(right) - 1}) is {given[k].round(3)}; it "
            f"should be {right[k].round(3)}.")
-    return "one backward sweep gives the whole gradient, however many controls there are."
+    return "one backward sweep gives all slopes, however many controls there are."
 
 
 # At each noise the cheapest of three planners, and why, as chapter 9 measures it with mu = 1.
