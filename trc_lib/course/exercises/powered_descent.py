@@ -36,6 +36,7 @@ def _thrusts():
 def _has_nan(given):
     """Whether an answer of numbers holds NaN."""
     try:
+        given = np.array(given) if isinstance(given, list | tuple) else given
         return bool(torch.as_tensor(given, dtype=torch.float64).isnan().any())
     except (TypeError, ValueError, RuntimeError):  # no numbers: told elsewhere
         return False

@@ -104,6 +104,7 @@ RIGHT = {
         ring_by_loop, ring_in_torch, ring_by_library,
         lambda *given: np.float32(ring_by_loop(*given)),
         lambda *given: tuple(map(tuple, ring_by_loop(*given))),
+        lambda *given: list(np.array(ring_by_loop(*given))),
         ring("T * (size.clip(least, most) / size)"),
         ring("np.where(size < least, T / size * least, np.where(size > most, T / size * most, T))"),
     ],

@@ -57,6 +57,7 @@ def test_there_are_three_to_five_in_each_chapter():
     assert all(3 <= count <= 5 for count in counts.values()), counts
 
 
+@pytest.mark.filterwarnings("error")  # a learner would see it above "Right"
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
 def test_right_answers_pass(check, answer):
     verdict = check(answer)
