@@ -117,11 +117,12 @@ def _sweeps():
 
 
 def _adjoint(A, B, q, q_final, r, transposed=True, late=True, running=True, controls=True,
-             forwards=False):
+             forwards=False, mixed=False):
     """The gradient [N, m]; each option makes one common mistake."""
     N, gradient, p = len(A), np.zeros_like(r), q_final
     for k in range(N) if forwards else reversed(range(N)):
         before = (q[k] if running else 0) + (A[k].T if transposed else A[k]) @ p
+        before = A[k].T @ (q[k] + p) if mixed else before
         gradient[k] = (r[k] if controls else 0) + B[k].T @ (p if late else before)
         p = before
     return gradient
@@ -140,6 +141,7 @@ def adjoint(answer):
             (gradient(late=False),
              "u_k acts on x_(k+1): its slope is B_k' p_(k+1), with the p of *after* the step."),
             (gradient(transposed=False), "The backward sweep is transposed: A_k' p, not A_k p."),
+            (gradient(mixed=True), "q_k is a slope in x_k already: A_k' carries back p alone."),
             (gradient(running=False), "The states on the way have a cost, too: add q_k at step k."),
             (_adjoint(A, B, q, 0 * q_final, r),
              "The last state has a cost, too: p begins as q_final."),

@@ -116,6 +116,7 @@ WRONG = {
     checks.adjoint: [
         (sweep(line="r[k] + B[k].T @ before"), "*after* the step"),
         (sweep(carry="q[k] + A[k] @ p"), "transposed"),
+        (sweep(carry="A[k].T @ (q[k] + p)"), "carries back p alone"),
         (sweep(carry="A[k].T @ p"), "on the way"),
         (sweep(line="B[k].T @ p"), "add r_k"),
         (sweep(begin="0 * q_final"), "p begins as q_final"),
