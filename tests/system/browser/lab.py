@@ -102,11 +102,13 @@ class Notebook:
 
     def explorables(self):
         """Those that compute in the page, all drawn."""
+        sections = self.page.locator(".jp-OutputArea-output section.trc")
+        sections.first.wait_for(state="attached", timeout=60_000)  # a busy machine takes its time
         self.page.wait_for_timeout(500)
-        found = self.page.locator(".jp-OutputArea-output section.trc").all()
+        found = sections.all()
         for one in found:
             one.scroll_into_view_if_needed()
-            one.and_(self.page.locator("[data-drawn]")).wait_for(timeout=20_000)
+            one.and_(self.page.locator("[data-drawn]")).wait_for(timeout=60_000)
         return found
 
     def save(self):

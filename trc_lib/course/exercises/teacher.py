@@ -200,8 +200,8 @@ def enough_steps(answer):
     whole = as_number(answer(start, metre, 2.0, 0.0625), "The number of steps")
     refuse(
         (whole == 5, "Where the formula gives a whole number (from 0 to 1 m in 2 s, tolerance "
-                     "1/16: √16 = 4) that number is enough. Do not add one: math.ceil does not. "
-                     "If you simulate, allow for rounding: tolerance * (1 + 1e-9)."),
+                     "1/16: √16 = 4) that number is enough. If you simulate, allow for rounding: "
+                     "tolerance * (1 + 1e-9). If not, do not add one: math.ceil does not."),
         (whole != 4, f"From 0 to 1 m in 2 s, tolerance 1/16, 4 steps are enough, and you say "
                      f"{whole:g}."))
     return ("N grows with the square root of the distance: ten times the accuracy takes only 3.2 "

@@ -24,7 +24,8 @@ def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
     """Chapter 9's sweep: changes [N] and gains [N, 2]; each option makes one common mistake.
 
     clip: what keeps the limits, "control" (right), "change" or nothing; "new": k is the control.
-    hold: whether a control at its limit has no gain; "old": one that was there before.
+    hold: whether a control at its limit has no gain; "old": one that was there before;
+        "change": one whose change is.
     """
     k, K = np.zeros(len(u)), np.zeros((len(u), 2))
     p, P = 2 * Q_FINAL @ x[-1], 2 * Q_FINAL
@@ -38,7 +39,8 @@ def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
             k[i] = np.clip(k[i], -limit, limit)
         elif clip == "new":
             k[i] = np.clip(u[i] + k[i], -limit, limit)
-        asked = u[i] if hold == "old" else k[i] if clip == "new" else u[i] + k[i]
+        asked = (u[i] if hold == "old" else k[i] if clip == "new" or hold == "change"
+                 else u[i] + k[i])
         if hold and abs(asked) >= limit:
             K[i] = 0
         p = 2 * Q @ x[i] + A[i].T @ p + K[i] * (Q_uu * k[i] + Q_u) + Q_ux * k[i]
@@ -82,7 +84,8 @@ def sweep_back(answer):
              "Your p and P do not know the limits: clip inside the loop, and compute p and P from "
              "the k and K that you changed."),
             (_both(mine, (np.clip(free[0], -limit, limit), free[1]))
-             or _both(mine, sweep(clip="change")) or _both(mine, sweep(clip="change", hold=False)),
+             or any(_both(mine, sweep(clip="change", hold=hold))
+                    for hold in (True, False, "change")),
              "You clip the change k to the limits. It is the new control, u + k, that has them."),
             (_both(mine, (u + right[0], right[1])) or _both(mine, sweep(clip="new"))
              or _both(mine, sweep(clip="new", hold=False)),

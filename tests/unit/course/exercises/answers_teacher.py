@@ -213,7 +213,7 @@ WRONG = {
         (lambda *p: enough_steps(*p, turn=0.5), "sign"),
         (lambda *p: enough_steps(*p, coast=0, turn=0), "velocities"),
         (lambda *p: enough_steps(*p) + 1, "One step too many"),
-        (exactly, "Do not add one"),
+        (exactly, "do not add one"),
         (lambda *p: str(enough_steps(*p)), "not text"),
         (lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
         (lambda *p: enough_steps(*p, least=0), "½ Δv T = 4 m, so the final error"),

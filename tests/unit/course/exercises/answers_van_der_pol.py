@@ -138,6 +138,8 @@ WRONG = {
         (back(FREE, OWN, "(np.clip(k, -limit, limit), K)"), "new control"),
         (back("np.clip(-Q_u / Q_uu, -limit, limit)"), "clip the change"),
         (back("np.clip(-Q_u / Q_uu, -limit, limit)", OWN), "clip the change"),
+        (back("np.clip(-Q_u / Q_uu, -limit, limit)", "0 if abs(k[i]) >= limit else -Q_ux / Q_uu"),
+         "clip the change"),
         (back(NEW, "-Q_ux / Q_uu * (abs(k[i]) < limit)"), "k is the new control"),
         (back(NEW, OWN), "k is the new control"),
         (back(end="(u + k, K)"), "k is the new control"),
