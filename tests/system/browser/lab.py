@@ -108,7 +108,7 @@ class Notebook:
         found = sections.all()
         for one in found:
             one.scroll_into_view_if_needed()
-            one.and_(self.page.locator("[data-drawn]")).wait_for(timeout=60_000)
+            one.and_(self.page.locator("[data-drawn]")).wait_for(timeout=20_000)
         return found
 
     def save(self):

@@ -193,7 +193,7 @@ def enough_steps(answer):
     dp = turned[1][0] - turned[0][0] - turned[0][1] * T
     half = (turned[1][1] - turned[0][1]) * T / 2
     if as_number(answer(*turned, T, 0.01), "The number of steps") != 1:
-        raise Wrong(f"Right for all problems but one: from −1 m/s to +1 m/s, back to the same "
+        raise Wrong("Right for all problems but one: from −1 m/s to +1 m/s, back to the same "
                     f"place in {T:g} s. Δp = {dp:g} m and ½ Δv T = {half:g} m, so the final error "
                     "is 0, and the answer is still at least 1 step.")
     start, metre = np.array([0.0, 0.0]), np.array([1.0, 0.0])
