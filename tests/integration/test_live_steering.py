@@ -170,7 +170,7 @@ def test_a_stroke_sets_each_step_that_it_passes_and_no_other():
 
 def test_the_teacher_explorer_is_a_live_widget_and_refuses_in_words():
     shown = widgets.teacher_explorer()
-    assert _bundle_of(shown) == ("TeacherExplorer: the exact law and the continuous law u(t) = a + "
+    assert _bundle_of(shown) == ("TeacherExplorer: the optimum and the continuous law u(t) = a + "
                                  "b t held over each step, for 15 steps of 0.33 s")
     shown.steps, shown.dt, shown.start = 2, 0.5, [0, -1]
     assert "2 steps of 0.5 s" in _bundle_of(shown) and shown.start == [0.0, -1.0]

@@ -84,7 +84,7 @@ OPTIMUM = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 1.8, "zorder
 LOOKS = {
     "optimum": OPTIMUM,
     "network": {"color": "#0072B2"},
-    "continuous law, sampled": {"color": "#D55E00", "linewidth": 4.5, "alpha": 0.6},
+    "sampled law": {"color": "#D55E00", "linewidth": 4.5, "alpha": 0.6},
     "a guess": {"color": "#CC79A7", "linestyle": ":"},
     "no push at all": {"color": "0.45", "linestyle": ":"},
 }

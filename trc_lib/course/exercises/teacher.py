@@ -192,10 +192,11 @@ def enough_steps(answer):
     turned, T = (np.array([0.0, -1.0]), np.array([0.0, 1.0])), 4.0
     dp = turned[1][0] - turned[0][0] - turned[0][1] * T
     half = (turned[1][1] - turned[0][1]) * T / 2
-    if as_number(answer(*turned, T, 0.01), "The number of steps") != 1:
+    constant = as_number(answer(*turned, T, 0.01), "The number of steps")
+    if constant != 1:
         raise Wrong("Right for all problems but one: from −1 m/s to +1 m/s, back to the same "
                     f"place in {T:g} s. Δp = {dp:g} m and ½ Δv T = {half:g} m, so the final error "
-                    "is 0, and the answer is still at least 1 step.")
+                    f"is 0 with any number of steps. The fewest is 1; you say {constant:g}.")
     start, metre = np.array([0.0, 0.0]), np.array([1.0, 0.0])
     whole = as_number(answer(start, metre, 2.0, 0.0625), "The number of steps")
     refuse(
@@ -308,8 +309,8 @@ def least_energy(answer):
             (error > 1e-7, f"{system} have a final error of {error:.2g}."),
             (True, f"{system} arrive, but take {excess} the least energy: are they in the row "
                    "space of C, Cᵀ times something?")))
-    return ("three lines serve every controllable linear system. Only C depends on the system; the "
-            "geometry is the same.")
+    return ("three lines serve every controllable linear system. Only C and A^N depend on the "
+            "system; the geometry is the same.")
 
 
 @exercise

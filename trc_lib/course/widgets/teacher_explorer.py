@@ -1,4 +1,4 @@
-"""Two laws for one problem: the exact one, and the continuous one held over each step."""
+"""Two laws for one problem: the optimum, and the continuous law held over each step."""
 
 import torch
 import traitlets
@@ -10,7 +10,8 @@ from trc_lib.teachers import MinimumEnergyController, SampledContinuousControlle
 
 BOX = 2.5                   # half the side of the cart's box of states (m, m/s)
 STEPS, DT = (2, 60), (0.05, 0.5)
-LAWS = {"continuous law, sampled": SampledContinuousController, "optimum": MinimumEnergyController}
+LAWS = {"sampled law": SampledContinuousController, "optimum": MinimumEnergyController}
+FINE = 8                    # points of a trajectory in each step; the cart moves on a parabola
 
 
 class TeacherExplorer(Explorable):
@@ -52,13 +53,17 @@ class TeacherExplorer(Explorable):
         """The static picture: the controls of both laws, and where they lead."""
         x0, xT = (torch.tensor(value, dtype=torch.float64) for value in (self.start, self.target))
         system, runs = DoubleIntegrator(self.dt), {}
+        finer = DoubleIntegrator(self.dt / FINE)
         for name, law in LAWS.items():
-            controls = law(system, self.steps).solve(x0, xT)
-            runs[name] = system.rollout(x0, controls), controls
-        return plots.steering(self.dt, runs, xT)
+            held = law(system, self.steps).solve(x0, xT).repeat_interleave(FINE, dim=0)
+            runs[name] = finer.rollout(x0, held), held
+        figure = plots.steering(finer.dt, runs, xT)
+        for line in figure.axes[-1].lines:
+            line.set_markevery(FINE)  # dots at the steps only
+        return figure
 
     def summary(self):
-        return ("the exact law and the continuous law u(t) = a + b t held over each step, for "
+        return ("the optimum and the continuous law u(t) = a + b t held over each step, for "
                 f"{self.steps} steps of {self.dt:g} s")
 
 

@@ -55,7 +55,7 @@ export default { render({ model, el }) {
     const { a, b, exact, sampled } = compared(start, target, count, held), duration = count * held;
     steps.set(count);
     dt.set(held);
-    const laws = [["sampled", "sampled law", sampled], ["optimum", "exact law", exact]];
+    const laws = [["sampled", "sampled law", sampled], ["optimum", "optimum", exact]];
     const edges = times(count + 1, held), fine = times(FINE * count + 1, held / FINE), usual = [-box, box];
     const paths = laws.map(([look, name, { controls }]) => ({ look, name, rows: between(start, controls, held) }));
     const all = [...paths.flatMap(({ rows }) => rows), start, target];
@@ -87,7 +87,7 @@ export default { render({ model, el }) {
     const rounded = off[0].map((each) => (Math.abs(each) < 1e-9 ? 0 : each));
     end.describe(`The end of the sampled law, off by: ${place_in_words(rounded, names)}.`);
     const line = `${sized(a)} ${b < 0 ? "−" : "+"} ${sized(Math.abs(b))} t`;
-    return `${count} steps of ${said(held)} s: the sampled law ends ${ends(sampled.miss)}, the exact law ${ends(exact.miss)}. `
+    return `${count} steps of ${said(held)} s: the sampled law ends ${ends(sampled.miss)}, the optimum ${ends(exact.miss)}. `
       + `The continuous law is u(t) = ${line}.`;
   };
 
