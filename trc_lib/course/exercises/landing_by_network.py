@@ -92,6 +92,9 @@ def _landings():
          burnt | {"end": (-40, 30, 25, 0, 0, 0)}),
         ("a burn rate that is 3 % too high", "fuel", mars, {"rate": 1.03}),
         ("a burn rate that is 0.3 % too low", "fuel", mars, {"rate": 0.997}),
+        ("it ends above the target", "target", mars, {"end": (0.1, 0.1, 3.0, 0, 0, 0)}),
+        ("it ends a little under the ground", "glide slope", mars,
+         {"end": (0.3, 0, -0.6, 0, 0, 0)}),
     ):
         yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
 
@@ -147,18 +150,23 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
         (lambda m: (m.fall < 0.999 * m.burnt).any(), "To burn too *much* is a fault, too.")],
     "glide slope": [
         (lambda m: (m.height < math.tan(m.angle) * m.away - 0.1).any(),
-         "craft.glide_slope is in degrees, but tan takes radians."),
+         "craft.glide_slope is in degrees, but tan takes radians. (If you convert it: the altitude "
+         "is at least tan times the distance, not the distance tan times the altitude.)"),
         (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
          "The horizontal distance has two parts, downrange and crossrange."),
         (lambda m: (m.height < m.steep * np.hypot(m.away, m.height) - 0.1).any(),
          "The distance is horizontal: without the altitude."),
         (lambda m: m.below.max() > 0, NO_TOLERANCE),
-        (lambda m: m.below.max() > 1, "You allow too much: 0.1 m, and not a metre.")],
+        (lambda m: m.below.max() > 1, "You allow too much: 0.1 m, and not a metre."),
+        (lambda m: m.below[-1] > 0.1, "Look at every node, not at the last alone."),
+        (lambda m: m.below[:-1].max() > 0.1, "The last node counts, too.")],
     "target": [
         (lambda m: np.linalg.norm(m.position) > 1, "The velocity at the end counts, too."),
         (lambda m: np.linalg.norm(m.speed) > 0.5, "The position at the end counts, too."),
         (lambda m: (m.position > 1).any() or (m.speed > 0.5).any(),
          "Take the length of the position and of the velocity, not their components."),
+        (lambda m: np.hypot(*m.position[:2]) > 1 or np.linalg.norm(m.speed) > 0.5,
+         "The altitude at the end counts, too."),
         (lambda m: (m.position > 0).any() or (m.speed > 0).any(), NO_TOLERANCE)],
 }
 
@@ -265,7 +273,7 @@ def rejected(answer):
                  for (what, _), mine, share in zip(_trials(), given, right)) + ".", 1e-6)
     shares = ", ".join(f"{share:.0%} of {what}" for (what, _), share in zip(_trials()[:3], right))
     return (f"rejected are {shares}. But not safe are only {unsafe[2]:.0%} of the last: with the "
-            "correction nearly any plan lands, and what is left to learn is the fuel.")
+            "correction even that plan nearly always lands, and what is left to learn is the fuel.")
 
 
 # seconds between two plans: the least and the largest share of 40 flights that may land
@@ -299,5 +307,5 @@ def how_often(answer):
                 f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
                 f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors "
                 "and reserve, from the first plans of the chapter, with the guess `last`?"))
-    return (f"{shares} (with the guess that you took). The older a plan is, the less it fits the "
-            "craft that flies it.")
+    return (f"{shares} (with the guess and the flights that you took). The older a plan is, the "
+            "less it fits the craft that flies it.")

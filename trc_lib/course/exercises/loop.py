@@ -352,7 +352,10 @@ def fit_look(answer):
                          "final error times K to what the plans lack, u* - u."),
            (excess > 0.995 * of_exact, "Your K makes the plans arrive, but their control MSE is "
             "{}, and -C⁺ alone gives {}. Use all problems for the fit."
-            .format(*apart(excess, of_exact))))
+            .format(*apart(excess, of_exact))),
+           (not same(K, right, 1e-3), "Your K makes the plans arrive, but another one is nearer to "
+                                      "what the plans lack: fit it by least squares, to all "
+                                      "problems."))
     return (f"one correction with your K brings the mean final error from {before:.3f} to below "
             "1e-5 on unseen problems (exactly, but for rounding). K is not -C⁺: the part of it "
             "that decides where the cart ends is the same, and the rest saves a little energy.")
@@ -452,8 +455,7 @@ def _check_values(given, error, d):
         (np.log(size) / 2, "That is the logarithm of the *squared* size: its root is forgotten."),
         (-log_size, "The sign of the logarithm: a small size has a negative one."),
         (size, size / 4, "The third column is the *logarithm* of the size: it tells 0.001 from 0."),
-    ], f"The third column should be log(size) / 4, {log_size[0, 0]:.3f} in the first row, not "
-       f"{told[0, 2]:.3f}.", CLOSE)
+    ], _third_column(told, log_size), CLOSE)
     judge(correction / size, d, [
         (d / size, "The correction is still the decoder's output: multiply it by the size."),
         (d / size**2, "Multiply by the size, do not divide: small errors need small corrections."),
@@ -462,6 +464,13 @@ def _check_values(given, error, d):
         (log_size / size * d, "You multiply by the logarithm; multiply by the size."),
         (-d, "The sign: the correction is plus the size times the decoder's output."),
     ], "The correction should be the size times the decoder's output.", CLOSE)
+
+
+def _third_column(told, log_size):
+    """What is wrong with a third column: its worst row."""
+    row = np.abs(told[:, 2] - log_size[:, 0]).argmax()
+    right, mine = apart(log_size[row, 0], told[row, 2])
+    return f"The third column should be log(size) / 4: {right} in row {row}, not {mine}."
 
 
 def _explain_tiny(direction, e, norm):
@@ -524,5 +533,7 @@ def _check_gradient(given, error, d):
         added = (e[somewhere]**2).sum(axis=1) * (1 / lengths - 1)
         refuse((added.min() > 10 * TINY, f"You add {added.mean():.1g} under the root; add 1e-12 "
                                          "*under* it."))
+        told, (_, log_size, _) = given[0].detach().numpy(), _parts(e, d)
+        refuse((not same(told[:, 2:], log_size, CLOSE), _third_column(told, log_size)))
         raise Wrong(f"The values are right; the gradient of {what} is not (detach, item or numpy "
                     "on the way?).")

@@ -93,9 +93,12 @@ def fit_look_without_simulating(system, problems, plans):
     return states.solution
 
 
-def fit_look_to_four(system, problems, plans):
-    miss, lacking = _lesson(system, problems, plans)
-    return torch.linalg.lstsq(miss[:40], lacking[:40]).solution
+def fit_look_to(n):
+    """A fit to the first ``n`` problems alone."""
+    def answer(system, problems, plans):
+        miss, lacking = _lesson(system, problems, plans)
+        return torch.linalg.lstsq(miss[:n], lacking[:n]).solution
+    return answer
 
 
 # ------------------------------------------------------------------ error_scaled
@@ -234,7 +237,9 @@ WRONG = {
         (lambda *given: -fit_look(*given), "reversed"),
         (lambda system, *_: -torch.linalg.pinv(system.controllability_matrix(15)).T, "*this*"),
         (fit_look_without_simulating, "After one correction with your K"),
-        (fit_look_to_four, "Use all problems"),
+        (fit_look_to(40), "Use all problems"),
+        (fit_look_to(100), "to all problems"),
+        (fit_look_to(900), "to all problems"),
     ],
     checks.error_scaled: [
         (error_scaled(direction="e"), "still has the size"),
@@ -257,6 +262,8 @@ WRONG = {
         (error_scaled(logarithm="size.log1p() / 4"), "log1p"),
         (error_scaled(logarithm="size"), "*logarithm*"),
         (error_scaled(logarithm="size.log() / 3"), "third column"),
+        (error_scaled(logarithm="(size + 1e-5).log() / 4"), "-0.8 in row 0, not -0.7999"),
+        (error_scaled(logarithm="(size + 1e-6).log() / 4"), "-3.454 in row 1, not -3.281"),
         (error_scaled(correction="d"), "multiply it by the size"),
         (error_scaled(correction="d / size"), "do not divide"),
         (error_scaled(correction="d + size"), "multiply the two"),

@@ -99,6 +99,19 @@ def trusted(value="fuel if tight else nan", least="least_thrust", horizon=40, be
     return answer
 
 
+def trusted_of_any_time(start, least_thrust):
+    """The least fuel of the answers that are optimal, at every other second."""
+    teacher = PoweredDescent(dataclasses.replace(checks.CRAFT, least_thrust=least_thrust), 20)
+    answers = [teacher.solve(start, float(seconds)) for seconds in range(20, 70, 2)]
+    return min((each.fuel for each in answers if each.status == "optimal"), default=math.nan)
+
+
+def trusted_at_fifty_seconds(start, least_thrust):
+    teacher = PoweredDescent(dataclasses.replace(checks.CRAFT, least_thrust=least_thrust), 40)
+    found = teacher.solve(start, 50.0)
+    return found.fuel if found.status == "optimal" else math.nan
+
+
 RIGHT = {
     checks.into_the_ring: [
         ring_by_loop, ring_in_torch, ring_by_library,
@@ -169,6 +182,8 @@ WRONG = {
         (trusted("fuel if tight else fuel + 5"), "Find the best time first"),
         (trusted("nan if found.status == 'relaxed' else fuel"), "there is no landing"),
         (trusted("nan"), "there is one"),
+        (trusted_of_any_time, "Find the best time first"),
+        (trusted_at_fifty_seconds, "Is its time of flight the best one?"),
         (trusted("start[6] - fuel if tight else nan"), "*left*"),
         (trusted("found.time_of_flight if tight else nan"), "time of flight"),
         (trusted(least="4972.0"), "reach the craft"),
