@@ -48,7 +48,8 @@ def _out_of_reach():
     """(C, d, u_max): a target that no u within the limits reaches."""
     C = DoubleIntegrator().controllability_matrix(HORIZON).numpy()
     for d, u_max in (([5.0, 0.0], 0.8), ([7.0, 0.0], 1.0), ([-3.0, 5.5], 1.0), ([5.0, 0.0], 0.3),
-                     ([12.8, 4.5], 1.0), ([6.4, 2.25], 0.5)):  # for these two the first λ is none
+                     ([12.8, 4.5], 1.0), ([6.4, 2.25], 0.5),  # the first λ is no proof for these;
+                     ([10.0, 4.5], 1.0)):                     # the last takes three steps
         yield C, np.array(d), u_max
     r = np.random.default_rng(11)
     for n, N, u_max, beyond in ((2, 9, 1.5, 1.2), (3, 12, 0.5, 1.5), (2, 20, 2.0, 1.1)):
@@ -73,7 +74,7 @@ def certificate(answer):
 
 def _journeys():
     for start, target in (((-2.5, 0.0), (2.5, 0.0)), ((0.0, 1.0), (1.0, 0.0)),
-                          ((1.0, 0.0), (-1.5, 0.0))):
+                          ((1.0, 0.0), (-1.5, 0.0)), ((-4.0, 0.0), (4.0, 0.0))):
         yield torch.tensor(start, dtype=torch.float64), torch.tensor(target, dtype=torch.float64)
 
 

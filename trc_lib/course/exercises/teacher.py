@@ -142,7 +142,9 @@ def end_moving_shares(answer):
                 (name == "shaky" and same(share, C.shape[0] / N, 1e-6),
                  "shaky: that is the share to expect. Measure it, with noise."),
                 (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "
-                 "of the pushes. The mistake is w = u − u*: subtract the optimum."))
+                 "of the pushes. The mistake is w = u − u*: subtract the optimum."),
+                (share == round(accepted[0], 2),
+                 f"{name}: {one} is rounded; return what you measure, {other}."))
             raise Wrong(f"{name}: with N = {N} you measure {one}; it is {other}. Is w = u − u*, "
                         "and is the part in the row space w − P w?")
         if N == 15:
@@ -194,9 +196,10 @@ def enough_steps(answer):
     half = (turned[1][1] - turned[0][1]) * T / 2
     constant = as_number(answer(*turned, T, 0.01), "The number of steps")
     if constant != 1:
-        raise Wrong("Right for all problems but one: from −1 m/s to +1 m/s, back to the same "
-                    f"place in {T:g} s. Δp = {dp:g} m and ½ Δv T = {half:g} m, so the final error "
-                    f"is 0 with any number of steps. The fewest is 1; you say {constant:g}.")
+        raise Wrong("Right for twelve random problems, but not for this one: from −1 m/s to "
+                    f"+1 m/s, back to the same place in {T:g} s. Δp = {dp:g} m and ½ Δv T = "
+                    f"{half:g} m, so the final error is 0 with any number of steps. The fewest is "
+                    f"1; you say {constant:g}.")
     start, metre = np.array([0.0, 0.0]), np.array([1.0, 0.0])
     whole = as_number(answer(start, metre, 2.0, 0.0625), "The number of steps")
     refuse(

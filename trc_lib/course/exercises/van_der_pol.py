@@ -25,7 +25,7 @@ def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
 
     clip: what keeps the limits, "control" (right), "change" or nothing; "new": k is the control.
     hold: whether a control at its limit has no gain; "old": one that was there before;
-        "change": one whose change is.
+        "either": one that was or is there; "change": one whose change is.
     """
     k, K = np.zeros(len(u)), np.zeros((len(u), 2))
     p, P = 2 * Q_FINAL @ x[-1], 2 * Q_FINAL
@@ -41,7 +41,7 @@ def _sweep_back(A, B, x, u, limit, clip="control", hold=True):
             k[i] = np.clip(u[i] + k[i], -limit, limit)
         asked = (u[i] if hold == "old" else k[i] if clip == "new" or hold == "change"
                  else u[i] + k[i])
-        if hold and abs(asked) >= limit:
+        if hold and (abs(asked) >= limit or (hold == "either" and abs(u[i]) >= limit)):
             K[i] = 0
         p = 2 * Q @ x[i] + A[i].T @ p + K[i] * (Q_uu * k[i] + Q_u) + Q_ux * k[i]
         P = (2 * Q + A[i].T @ P @ A[i] + Q_uu * np.outer(K[i], K[i])
@@ -90,7 +90,7 @@ def sweep_back(answer):
             (_both(mine, (u + right[0], right[1])) or _both(mine, sweep(clip="new"))
              or _both(mine, sweep(clip="new", hold=False)),
              "Your k is the new control. Return the change: the new control less u."),
-            (_both(mine, sweep(hold="old")),
+            (_both(mine, sweep(hold="old")) or _both(mine, sweep(hold="either")),
              "K asks whether the old control u is at its limit. It is the new one, u + k, that the "
              "limit holds or frees."))
         off = [np.abs(one - two).reshape(len(u), -1).max(axis=1) > 1e-5 * max(1, np.abs(two).max())

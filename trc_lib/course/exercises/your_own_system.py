@@ -106,12 +106,18 @@ def _steps(r):
             after[1::3, 0] += dt * (x[::3, 1][:len(after[1::3])] - x[1::3, 1])
         return after
 
+    def first(x, u):
+        after = good(x, u)
+        if x.ndim > 1 and len(x) > 1:
+            after[0, 0] += dt * (x[1, 1] - x[0, 1])
+        return after
+
     def rounded(x, u):
         return good(x, u) * (1 + 1e-15 * (x.ndim > 1))
 
     return [(good, True), (rounded, True), (other, True), (mean, False), (first_control, False),
             (norm, False), (reverse, False), (middle, False), (last, False), (third, False),
-            (in_threes, False)]
+            (in_threes, False), (first, False)]
 
 
 # What each step of `_steps` that mixes does.
@@ -121,6 +127,7 @@ MIXES = {"mean": "it subtracts a mean over the batch",
          "reverse": "it gives the rows each other's controls",
          "middle": "it moves the row in the middle by the speed of the first",
          "third": "it moves the third row by the speed of the first",
+         "first": "it moves the first row by the speed of the second",
          "in_threes": "it moves the second of three rows by the speed of the first of them",
          "last": "it pushes the last row by the speed of the row before it"}
 

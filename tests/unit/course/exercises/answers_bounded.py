@@ -45,6 +45,15 @@ def in_place(C, d, u_max):
     return certificate(C / 2, d, u_max)
 
 
+def after_one_step(C, d, u_max):
+    """The first λ, or the one after a single step, untested."""
+    y = np.linalg.solve(C @ C.T, d)
+    if y @ d > u_max * np.abs(C.T @ y).sum():
+        return y
+    u, free = (C.T @ y).clip(-u_max, u_max), C * (np.abs(C.T @ y) < u_max)
+    return y - np.linalg.solve(free @ C.T, C @ u - d)
+
+
 # ------------------------------------------------------------------ weakest
 
 CART = DoubleIntegrator()
@@ -146,6 +155,7 @@ WRONG = {
     checks.certificate: [
         (lambda C, d, u_max: np.zeros(len(d)), "y is zero"),
         (lambda C, d, u_max: -certificate(C, d, u_max), "-y proves it"),
+        (after_one_step, "For d = [10.0, 4.5]"),
         (lambda C, d, u_max: np.roll([1.0, *d[1:]], 1)[:len(d)] * [1, -1, 1][:len(d)],
          "proves nothing"),
         (lambda C, d, u_max: np.linalg.solve(C @ C.T, d), "d = [12.8, 4.5]"),
@@ -163,6 +173,7 @@ WRONG = {
         (changed(y="-y"), "-y proves it"),
         (changed(y="0 * y"), "y is zero"),
         (changed(y="np.array([1.0, 0.0])"), "proves nothing"),
+        (lambda start, target: weakest(start, target, high=1.0), "From [-4.0, 0.0]"),
         (lambda start, target: weakest_by_directions(start, target)[0], "two things"),
         (lambda start, target: weakest_by_directions(start, target)[::-1], "are swapped"),
         (lambda start, target: [torch.tensor(each) for each in weakest(start, target)[::-1]],

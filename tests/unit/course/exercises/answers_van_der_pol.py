@@ -148,7 +148,7 @@ WRONG = {
         (back(NEW + " - u[i]", "-Q_ux / Q_uu * (k[i] == -Q_u / Q_uu)"), "Rounding"),
         (back("0 if abs(u[i]) >= limit else np.clip(-Q_u / Q_uu, -limit - u[i], limit - u[i])",
               EVER_HELD), "it should be"),
-        (back(gain=EVER_HELD), "does follow the state"),
+        (back(gain=EVER_HELD), "the old control u"),
         (back(gain="0 * Q_ux if abs(u[i]) >= limit else -Q_ux / Q_uu"), "the old control u"),
         (back(end="k"), "two things"), (back(end="(K, k)"), "k has shape"),
         (spoils_u, "changed in place"),
