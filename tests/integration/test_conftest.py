@@ -62,3 +62,11 @@ def test_what_is_asked_for_stands(project):
     printed = project("-v", "--nbval", "--nbval-cell-timeout=30", "-n", "2", "--dist=load",
                       "tests/unit", expected=expected)
     assert "LoadScheduling" in printed
+
+
+def test_notebooks_compute_as_on_a_processor_without_avx512(project, tmp_path):
+    cell = nbformat.v4.new_code_cell("import torch\n"
+                                     "assert torch.backends.cpu.get_cpu_capability() != 'AVX512'")
+    cell.execution_count = 1
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), tmp_path / "b.ipynb")
+    assert "1 passed" in project("--nbval", "b.ipynb", expected={})
