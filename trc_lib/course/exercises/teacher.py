@@ -114,7 +114,7 @@ def end_moving_shares(answer):
         early = _moving_share(C, np.append(optimum[1:], 0) - optimum)[0]
         as_pushes = (_moving_share(C, late)[0], _moving_share(C, optimum + noise)[0])
         for name, share, accepted in zip(names, shares, right):
-            if min(abs(share - each) for each in accepted) < 1e-3:
+            if min(abs(share - each) for each in accepted) < 6e-4:
                 continue
             one, other = apart(share, accepted[0])
             alone = _moving_share(C, noise[:1])[0]
@@ -139,6 +139,9 @@ def end_moving_shares(answer):
                 (name == "shaky" and same(share, _moving_share(C, noise.mean(axis=0))[0], 1e-6),
                  "shaky: that is the share of the mean noise. Take the share of each student, "
                  "and then their mean."),
+                (name == "shaky" and same(share, _share_by_step(C, noise), 1e-6),
+                 "shaky: you sum over the students (axis 0). Sum over the steps of each student "
+                 "(axis 1); the mean over the students comes last."),
                 (name == "shaky" and same(share, C.shape[0] / N, 1e-6),
                  "shaky: that is the share to expect. Measure it, with noise."),
                 (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "
@@ -154,6 +157,13 @@ def end_moving_shares(answer):
     return (f"{shown}. A weak push is wrong along u*, which lies in the row space: all of it moves "
             "the end. Noise has no direction, and C has 2 rows: about 2 of 15 parts, 0.13, move "
             "the end.")
+
+
+def _share_by_step(C, noise):
+    """The mean share of the steps, each summed over the students: a wrong answer."""
+    row_space = scipy.linalg.orth(C.T)
+    moving = noise @ row_space @ row_space.T
+    return ((moving**2).sum(axis=0) / (noise**2).sum(axis=0)).mean()
 
 
 def _no_guess(guesses):
@@ -247,7 +257,8 @@ def _explain_steps(given, right, problems):
         (right + 1, "One step too many: N − 1 is enough each time. Points instead of steps?"),
         (np.ceil(15 * exact), "The 15 of the chapter does not belong here: N counts the steps of "
                               "the whole time T."),
-        (np.ceil(T * exact), "The formula has T in Δv T only. It gives N, not a time."),
+        (np.ceil(T * exact), "One factor T too many: it is in Δp and in Δv T already. The "
+                            "formula gives N, not a time."),
         (T / right, "That is dt in seconds; return the number of steps N = T / dt."),
     ])
     refuse(((given == right)[signed > 0].all() and (signed < 0).any(),

@@ -35,6 +35,13 @@ def mean_of_shares(C, optimum, noise):
     return torch.tensor(guesses), np.float32(shares)
 
 
+def summed_over_students(C, optimum, noise):
+    off = noise - noise @ null_projector(C)
+    guesses, shares = mean_of_shares(C, optimum, noise)
+    shares[2] = ((off**2).sum(axis=0) / (noise**2).sum(axis=0)).mean()
+    return guesses, shares
+
+
 def other_share(C, optimum, noise):
     guesses, shares = end_moving_shares(C, optimum, noise)
     return guesses, 1 - np.array(shares)
@@ -174,6 +181,7 @@ WRONG = {
         (lambda C: "P", "array of numbers"),
     ],
     teacher.end_moving_shares: [
+        (summed_over_students, "axis 0"),
         (without_a_mean, "return the mean"),
         (less_the_optimum, "nothing to subtract"),
         (lambda *p: (mean_of_shares(*p)[0], [*mean_of_shares(*p)[1][:2], 2 / len(p[1])]),
@@ -218,7 +226,8 @@ WRONG = {
         (lambda *p: p[2] / enough_steps(*p), "dt in seconds"),
         (lambda *p: enough_steps(*p, least=0), "½ Δv T = 4 m, so the final error"),
         (lambda *p: enough_steps(*p, rounded=lambda N: math.ceil(15 * N)), "The 15"),
-        (lambda *p: enough_steps(*p, rounded=lambda N: math.ceil(p[2] * N)), "in Δv T only"),
+        (lambda *p: enough_steps(*p, rounded=lambda N: math.ceil(p[2] * N)),
+         "One factor T too many"),
         (lambda *p: 15, "is enough, but so is"),
         (lambda *p: 1, "has a final error"),
         (lambda *p: -1, "no number of steps"),
