@@ -388,8 +388,8 @@ def error_scaled(answer):
                         (zero, 7, _check_gradient), (tiny, 4, _check_values),
                         (zero, 8, _check_at_zero)):
         n, d = len(e), r.normal(size=(len(e), N))
-        error = torch.tensor(e, requires_grad=True)
-        given = several(answer(error, torch.tensor(d)), "what is told", "the correction")
+        error, decoded = (torch.tensor(each, requires_grad=True) for each in (e, d))
+        given = several(answer(error, decoded.clone()), "what is told", "the correction")
         refuse((not all(torch.is_tensor(value) for value in given),
                 "Return tensors: training sends its gradient back through both of them."))
         refuse((e is zero and not all(torch.isfinite(value).all() for value in given),
@@ -401,6 +401,10 @@ def error_scaled(answer):
         })
         as_array(given[1], (n, N), "The correction")
         check(given, error, d)
+        back = given[1].requires_grad and torch.autograd.grad(given[1].sum(), decoded,
+                                                              allow_unused=True)[0]
+        refuse((not torch.is_tensor(back), "The values are right, but no gradient flows back to "
+                "what the decoder says: it would never be trained. Detach nothing here."))
     return ("at zero error the correction is a millionth of what the decoder says: controls that "
             "arrive are as good as unchanged.")
 

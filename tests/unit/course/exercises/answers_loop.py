@@ -268,6 +268,7 @@ WRONG = {
         (error_scaled(correction="d / size"), "do not divide"),
         (error_scaled(correction="d + size"), "multiply the two"),
         (error_scaled(correction="2 * size * d"), "size times"),
+        (error_scaled(correction="size * d.detach()"), "never be trained"),
         (error_scaled(size="e.norm(dim=1, keepdim=True)"), "NaN or infinity"),
         (error_scaled(size="e.square().sum(dim=1, keepdim=True).sqrt() + 1e-12"),
          "gradient is NaN"),
