@@ -112,12 +112,15 @@ def _steps(r):
             after[0, 0] += dt * (x[1, 1] - x[0, 1])
         return after
 
+    def faint(x, u):
+        return good(x, u) + 1e-4 * x.mean(axis=0) * (x.ndim > 1)
+
     def rounded(x, u):
         return good(x, u) * (1 + 1e-15 * (x.ndim > 1))
 
     return [(good, True), (rounded, True), (other, True), (mean, False), (first_control, False),
             (norm, False), (reverse, False), (middle, False), (last, False), (third, False),
-            (in_threes, False), (first, False)]
+            (in_threes, False), (first, False), (faint, False)]
 
 
 # What each step of `_steps` that mixes does.
@@ -127,6 +130,7 @@ MIXES = {"mean": "it subtracts a mean over the batch",
          "reverse": "it gives the rows each other's controls",
          "middle": "it moves the row in the middle by the speed of the first",
          "third": "it moves the third row by the speed of the first",
+         "faint": "it adds a ten-thousandth of the mean of the batch",
          "first": "it moves the first row by the speed of the second",
          "in_threes": "it moves the second of three rows by the speed of the first of them",
          "last": "it pushes the last row by the speed of the row before it"}
@@ -149,8 +153,8 @@ def mixes_the_batch(answer):
             if not apart and not verdict:
                 raise Wrong(f"You find nothing wrong with dynamics that mix the rows: "
                             f"{MIXES[f.__name__]}. Give f each row by itself, and compare all "
-                            "rows and all of their states. (Shuffling the rows does not show "
-                            "a mean over all of them.)")
+                            "rows and all of their states; a tolerance is for rounding alone. "
+                            "(Shuffling the rows does not show a mean over all of them.)")
     return ("a common fault of a system of one's own. A teacher, a network and an evaluation that "
             "all share it agree with each other, and none is right.")
 

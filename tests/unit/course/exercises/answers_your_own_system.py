@@ -140,6 +140,8 @@ WRONG = {
         (lambda f, x, u: any((f(x, u)[i] != f(x[i], u[i])).any() for i in range(6)), "tolerance"),
         (lambda f, x, u: any(not np.allclose(f(x, u)[i], f(x[i], u[i]))
                              for i in range(1, len(x))), "first row by the speed"),
+        (lambda f, x, u: any(not np.allclose(f(x, u)[i], f(x[i], u[i]), atol=1e-3)
+                             for i in range(len(x))), "for rounding alone"),
         (lambda f, x, u: not np.allclose(np.concatenate([f(x[:3], u[:3]), f(x[3:], u[3:])]),
                                          f(x, u)), "second of three rows"),
         (lambda f, x, u: not np.allclose(f(x[::-1], u[::-1])[::-1], f(x, u)), "Shuffling"),
