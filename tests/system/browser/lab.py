@@ -13,6 +13,7 @@ import time
 from playwright.sync_api import sync_playwright
 
 from tests import ROOT
+from tests.system import packages
 
 SCREENSHOTS = ROOT / "runs" / "screenshots"
 CONFIG = {"jupyter_lab_config.json": {"LabApp": {"expose_app_in_browser": True}},
@@ -26,10 +27,8 @@ def chromium():
     """The path of a Chromium, installed by apt if it is missing and may be; None if there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), None)
-    if found is None and hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("apt-get"):
-        for words in (["update"], ["install", "-y", "--no-install-recommends", "chromium", "fonts-dejavu-core"]):
-            subprocess.run(["apt-get", "-q", *words], env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                           stdout=subprocess.DEVNULL, check=False)
+    if found is None:
+        packages.install("chromium", "fonts-dejavu-core")
         found = shutil.which("chromium")
     return found
 

@@ -9,6 +9,8 @@ import subprocess
 import tempfile
 import time
 
+from tests.system import packages
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 CONF = """
 ClusterName=course
@@ -48,11 +50,8 @@ def install():
     def here():
         return all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") for name in PROGRAMS)
 
-    if not here() and os.geteuid() == 0 and shutil.which("apt-get"):
-        packages = ("slurmctld", "slurmd", "slurm-client", "munge")
-        for words in (["update"], ["install", "-y", "--no-install-recommends", *packages]):
-            subprocess.run(["apt-get", "-q", *words], env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    if not here():
+        packages.install("slurmctld", "slurmd", "slurm-client", "munge")
     return here() and os.geteuid() == 0
 
 
