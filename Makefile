@@ -32,7 +32,7 @@ test test-fast: export OMP_NUM_THREADS := 1
 test: test-fast      ## run all tests: the fast ones, the integration tests, every notebook against its stored outputs, and the system tests (a browser, a Slurm, torture)
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/integration
 	$(BIN)/python -m pytest -n 2 --nbval notebooks
-	$(BIN)/python -m pytest -n 2 -rs tests/system
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -rs tests/system
 
 test-fast: .venv/ready-test  ## run ruff and the unit tests (three to four minutes)
 	$(BIN)/ruff check .
