@@ -239,6 +239,7 @@ def visits(site, address, chromium):
         for width in (360, 1000):
             page.set_viewport_size({"width": width, "height": 800})
             widths[width] = page.evaluate("""async () => {  // when the drawers of the theme have slid to their places
+                await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
                 const slides = document.getAnimations().filter(each => each instanceof CSSTransition);
                 await Promise.allSettled(slides.map(each => each.finished));
                 return document.documentElement.scrollWidth; }""")
