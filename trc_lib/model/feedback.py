@@ -1,5 +1,7 @@
 """Feedback: what a cycle receives about the controls that it starts from."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from trc_lib.costs import QuadraticCost
 from trc_lib.model.shapes import Controls, States
 from trc_lib.rebuild import rebuilt
 from trc_lib.systems import System
+from trc_lib.validation import Whole
 
 SMALLEST_SIGNAL = 1e-6  # keeps its direction and logarithm finite; float32 resolves no smaller
 
@@ -68,19 +71,39 @@ class NoFeedback(Feedback):
 
 
 class FinalError(Feedback):
-    """Simulates the controls: the signal is the terminal error x_N - x_T, scaled; the gain one."""
+    """Simulates the controls: the signal is the terminal error x_N - x_T, scaled; the gain one.
 
-    def __init__(self, system: System):
+    Args:
+        system: the `System` that the controls steer.
+        components: the numbers of the states whose error is told, where the target leaves the
+            others free; all if None.
+    """
+
+    def __init__(self, system: System, components: Sequence[Whole] | None = None):
         super().__init__(system)
-        self.size = system.state_dim
+        self.components = None
+        if components is not None:
+            self.components = [validation.whole("components", each, 0, system.state_dim - 1)
+                               for each in components]
+            if not 0 < len({*self.components}) == len(self.components):
+                raise ValueError(f"components={components} is not accepted; "
+                                 "needs different numbers of states, one at least")
+        self.size = system.state_dim if self.components is None else len(self.components)
         self.register_buffer("scale", torch.ones(self.size))
 
     def forward(self, initial_state: States, target_state: States, controls: Controls) -> Answer:
         final_state = self.system.rollout_unchecked(initial_state, controls)[:, -1]
-        return (final_state - target_state) / self.scale, 1.0
+        return self._told(final_state - target_state) / self.scale, 1.0
 
     def set_scaling(self, model: nn.Module, dataset: object) -> None:
-        self.scale.copy_(model.state_scale)
+        self.scale.copy_(self._told(model.state_scale))
+
+    def _told(self, states):
+        return states if self.components is None else states[..., self.components]
+
+    def contents(self) -> dict:
+        told = {} if self.components is None else {"components": self.components}
+        return super().contents() | told
 
 
 class CostGradient(Feedback):
@@ -161,7 +184,8 @@ class Proportional(Feedback):
 
 def feedback_from(contents: dict, system: System, horizon: int) -> Feedback:
     """The feedback with these `contents`, for a system and a number of control steps."""
-    made = {"NoFeedback": lambda: NoFeedback(system), "FinalError": lambda: FinalError(system),
+    made = {"NoFeedback": lambda: NoFeedback(system),
+            "FinalError": lambda: FinalError(system, contents.get("components")),
             "CostGradient": lambda: CostGradient(
                 system, rebuilt(QuadraticCost, contents["cost"]), horizon),
             "Proportional": lambda: Proportional(

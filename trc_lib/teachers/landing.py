@@ -17,6 +17,7 @@ from trc_lib.validation import ArrayLike, Whole
 STRICT = (1.0, 0.5)      # m and m/s: how near the target counts as landed
 TOLERANCE = 1e-3         # of a limit's own scale: how far it may be exceeded
 MARGIN = 2e-4            # of the start's distance: how far above the glide slope it is corrected to
+NEAR = 1e-3              # of the same: how near to the target a flight ends whose nodes are lifted
 HELD = 1e-3              # of a thrust's limit: how near to it a thrust counts as at the limit
 STRETCH = 0.15           # a change of all durations by this share counts as one by the most thrust
 LIMITS = ("least_thrust", "most_thrust", "dry_mass", "most_speed", "glide_slope", "pointing")
@@ -96,8 +97,10 @@ def correct(system: Lander, initial_state: Float[Tensor, "batch 7"],
 
     Newton's method for the final position and velocity, by the smallest change of thrusts and
     durations. Thrusts at a limit of their length only turn; the others also change their length.
-    Where a node is below the glide slope, the lowest one is brought above it in the same step.
-    After each iteration the controls are put `Lander.within` their limits.
+    Where a flight that ends near the target has a node below the glide slope, the lowest one is
+    brought above it in the same step. (Where it ends farther off, its last nodes will move with its
+    end. To hold them up meanwhile would cost fuel.) After each iteration the controls are put
+    `Lander.within` their limits.
 
     Args:
         system: a `Lander`.
@@ -153,20 +156,22 @@ def _newton(system, x0, u):
 def _lowest(craft, x0, states):
     """The node lowest over the glide slope: its normal, its number and what it is short of.
 
-    The normal, ``[batch, 3]``, and what is short, ``[batch]``, are zero if the node is above.
+    The normal, ``[batch, 3]``, and what is short, ``[batch]``, are zero if the node is above, or
+    the flight does not end near the target.
     """
     if craft.glide_slope is None:
         node = torch.zeros(len(x0), dtype=torch.long, device=x0.device)
         return torch.zeros_like(x0[:, R]), node, torch.zeros_like(x0[:, 0])
     over = _over(craft, states[:, 1:-1])
     height, node = over.min(dim=1)
-    node, low = node + 1, (height < 0).to(x0)
+    distance = x0[:, R].norm(dim=1)
+    near = states[:, -1, R].norm(dim=1) < NEAR * distance
+    node, low = node + 1, ((height < 0) & near).to(x0)
     position = _at(states, node)[:, R]
     away = position[:, :2].norm(dim=1, keepdim=True).clamp(min=1e-30)
     steep = math.tan(math.radians(craft.glide_slope))
     normal = torch.cat([-steep * position[:, :2] / away, torch.ones_like(away)], dim=1)
-    margin = MARGIN * x0[:, R].norm(dim=1)
-    return normal * low[:, None], node, (height - margin) * low
+    return normal * low[:, None], node, (height - MARGIN * distance) * low
 
 
 def _over(craft, states):

@@ -105,6 +105,8 @@ def network(model: object) -> bytes:
     if type(model.feedback) not in (Proportional, *SIGNALS) or type(inner) not in SIGNALS:
         raise ValueError(f"feedback={type(model.feedback).__name__} of {type(inner).__name__} is "
                          "not known to a web page")
+    if getattr(inner, "components", None) is not None:
+        raise ValueError("feedback=FinalError of some components is not known to a web page")
     feedback = model.feedback.contents()
     source = feedback.get("inner", feedback)
     about = system(model.system)

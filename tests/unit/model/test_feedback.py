@@ -54,6 +54,31 @@ def test_final_error_is_where_the_controls_end_minus_the_target(scaled, dataset)
     torch.testing.assert_close(missed, expected, rtol=0, atol=1e-5)
 
 
+def test_final_error_tells_the_components_that_count_alone(dataset, tmp_path):
+    cart = DoubleIntegrator()
+    model = TinyRecursiveControl(feedback=Proportional(FinalError(cart, [1])))
+    model.set_scaling(dataset)
+    x0, xT = dataset.initial_states.float(), dataset.target_states.float()
+    u = dataset.controls.float()
+    missed, _ = model.feedback.inner(x0, xT + torch.tensor([0.3, -0.2]), u)
+    expected = (torch.tensor([0.2]) / model.state_scale[1]).expand(len(x0), 1)
+    torch.testing.assert_close(missed, expected, rtol=0, atol=1e-5)
+    _, gain = model.feedback(x0, xT + torch.tensor([0.3, 0.0]), u)  # the position is free
+    assert float(gain.max()) < 1e-4
+    model.save(tmp_path / "model.pt")
+    loaded = TinyRecursiveControl.load(tmp_path / "model.pt")
+    assert loaded.feedback.inner.components == [1]
+    assert torch.equal(loaded(x0, xT)["cycle_controls"], model(x0, xT)["cycle_controls"])
+
+
+@pytest.mark.parametrize(("components", "error"), [
+    ([], "needs different numbers"), ([0, 0], "needs different numbers"), ([2], "too large"),
+    ([-1], "too small"), ([0.5], "not a whole number")])
+def test_components_that_the_state_lacks_are_refused(components, error):
+    with pytest.raises((TypeError, ValueError), match=error):
+        FinalError(DoubleIntegrator(), components)
+
+
 def test_a_proportional_network_rests_where_it_arrives(scaled, problems):
     model = scaled(**VARIANTS["proportional"])
     moved = model(*problems)["cycle_controls"].detach().diff(dim=0).norm(dim=(2, 3))

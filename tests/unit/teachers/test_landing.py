@@ -72,6 +72,21 @@ def test_newtons_method_lands_shaken_plans_within_all_limits(problems):
     assert torch.allclose(alone[0], after[3], rtol=1e-8)
 
 
+@pytest.mark.parametrize("change", [[1, 1, 1, 0.97], [1, 1, 0.98, 1]], ids=["short", "weak"])
+def test_no_node_is_lifted_before_the_flight_ends_near_the_target(problems, change):
+    """Else the last nodes of a flight that ends too low are held up, and that costs fuel."""
+    system, x0 = problems.system, problems.initial_states
+    guess = problems.controls * torch.tensor(change)
+    far = check(system, x0, guess)["position"] / x0[:, :3].norm(dim=1)
+    assert float(far.min()) > 0.01
+    free = Lander(dataclasses.replace(system.craft, glide_slope=None))
+    assert torch.equal(correct(system, x0, guess, 1), correct(free, x0, guess, 1))
+    report = check(system, x0, correct(system, x0, guess, 6))
+    assert bool(safe(report).all())
+    excess = report["fuel"] / system.fuel(problems.controls) - 1
+    assert float(excess.max()) < 0.005
+
+
 def test_near_the_target_it_converges_quadratically(problems):
     system, x0, guess = problems.system, problems.initial_states, shaken(problems, 0.005)
     misses = [float(check(system, x0, correct(system, x0, guess, k))["position"].median())

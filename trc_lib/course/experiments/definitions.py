@@ -130,6 +130,16 @@ def proportional(teacher):
     return Proportional(FinalError(teacher.system))
 
 
+def landing_error(teacher):
+    """Feedback: the final error of a `Lander`, without the mass."""
+    return FinalError(teacher.system, range(6))
+
+
+def proportional_landing_error(teacher):
+    """Feedback: the same, and corrections in proportion to it."""
+    return Proportional(landing_error(teacher))
+
+
 def cost_gradient(teacher):
     """Feedback: the gradient of the teacher's `QuadraticCost`."""
     return CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon)
@@ -290,6 +300,13 @@ POWERED_DESCENT = Study(
         Variant("one_call", "one call of the block", partial(_LOOKING, network=OneCall),
                 (_LANDING_PROPOSAL, _LANDING_CYCLES | {"epochs": 75})),
         Variant("learned_gain", "MLP + learned gain", learned_gain,
+                (_LANDING_PROPOSAL | {"epochs": 300}, _LANDING_CYCLES | {"epochs": 60})),
+        # The same two, but not told how much fuel is left.
+        Variant("recursive_no_fuel", "recursive, not told its fuel",
+                partial(recursive, feedback=proportional_landing_error),
+                (_LANDING_PROPOSAL, _LANDING_CYCLES)),
+        Variant("learned_gain_no_fuel", "MLP + learned gain, not told its fuel",
+                partial(learned_gain, feedback=landing_error),
                 (_LANDING_PROPOSAL | {"epochs": 300}, _LANDING_CYCLES | {"epochs": 60})),
     ))
 
