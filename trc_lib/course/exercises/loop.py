@@ -299,6 +299,7 @@ def added(answer):
              "You take the R² of each component, and their mean; `probe` adds the squares of all "
              "components before it divides."),
             (_probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
+            (ours - _probe(mine[0], theirs[1], *wanted), ONE_NETWORK),
             (ours - _probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
             (ours / others, "That is a ratio: subtract the one from the other."),
             (_probe(*mine[::-1], *wanted[::-1]) - _probe(*theirs[::-1], *wanted[::-1]),
@@ -338,7 +339,9 @@ def fit_look(answer):
     lacking = (lesson.controls - plans)[..., 0]
     right = torch.linalg.lstsq(missed(lesson, plans), lacking).solution
     K = as_array(answer(lesson.system, lesson, plans.clone()), (2, 15), "K", {
-        (15, 2): "K is transposed: final errors [n, 2] times K give corrections [n, 15].",
+        (15, 2): "K should be [2, 15]: final errors [n, 2] times K give corrections [n, 15]. "
+                 "Yours is its transpose, or the fit the other way round: lstsq(a, b) brings "
+                 "a @ K nearest to b, and a is the final error.",
         (15,): "Return a matrix [2, 15], one row for each component of the final error."})
     (ends, excess), (_, of_exact) = after(K), after(exact)
     if same(K, exact, CLOSE):

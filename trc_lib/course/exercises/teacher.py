@@ -100,8 +100,9 @@ def end_moving_shares(answer):
                         "your guesses", "the measured shares")
         refuse((_no_guess(given[0]), "Write down your three guesses first."))
         for share in given[1] if isinstance(given[1], list | tuple) else ():
-            refuse((np.size(share) > 1, f"A share has shape {list(np.shape(share))}, and is one "
-                    "number. Of the many shaky students return the mean."))
+            shape = list(np.shape(share))  # np.size does not know tensors
+            refuse((math.prod(shape) > 1, f"A share has shape {shape}, and is one number. "
+                    "Of the many shaky students return the mean."))
         guesses, shares = (as_array(part, (3,), what) for part, what in zip(
             given, ("The list of guesses", "The list of shares (weak, late, shaky)")))
         right = [_moving_share(C, mistake) for mistake in (-0.1 * optimum, late - optimum, noise)]
@@ -142,8 +143,8 @@ def end_moving_shares(answer):
                 (name == "shaky" and same(share, _share_by_step(C, noise), 1e-6),
                  "shaky: you sum over the students (axis 0). Sum over the steps of each student "
                  "(axis 1); the mean over the students comes last."),
-                (name == "shaky" and same(share, C.shape[0] / N, 1e-6),
-                 "shaky: that is the share to expect. Measure it, with noise."),
+                (name == "shaky" and any(same(share, 2 / n, 1e-6) for n in (N, 15)),
+                 "shaky: 2/N is the share to expect. Measure it, with noise."),
                 (min(abs(share - each) for each in as_pushes) < 1e-3, f"{name}: that is the share "
                  "of the pushes. The mistake is w = u − u*: subtract the optimum."),
                 (share == round(accepted[0], 2),

@@ -87,6 +87,11 @@ def fit_look_by_normal_equations(system, problems, plans):
     return torch.linalg.solve(miss.T @ miss, miss.T @ lacking).float().tolist()
 
 
+def fit_look_the_other_way_round(system, problems, plans):
+    miss, lacking = _lesson(system, problems, plans)
+    return torch.linalg.lstsq(lacking, miss).solution
+
+
 def fit_look_without_simulating(system, problems, plans):
     states = torch.linalg.lstsq(problems.initial_states - problems.target_states,
                                 (problems.controls - plans)[..., 0])
@@ -232,7 +237,8 @@ WRONG = {
         (lambda t, u, w: (0.5, 0.5), "should be one number"),
     ],
     checks.fit_look: [
-        (lambda *given: fit_look(*given).T, "transposed"),
+        (lambda *given: fit_look(*given).T, "its transpose"),
+        (fit_look_the_other_way_round, "the fit the other way round"),
         (lambda *given: fit_look(*given)[0], "a matrix [2, 15]"),
         (lambda *given: -fit_look(*given), "reversed"),
         (lambda system, *_: -torch.linalg.pinv(system.controllability_matrix(15)).T, "*this*"),

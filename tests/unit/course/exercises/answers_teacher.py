@@ -150,6 +150,7 @@ RIGHT = {
         mean_of_shares,
         lambda *p: [list(part) for part in end_moving_shares(*p)],
         lambda *p: np.array(end_moving_shares(*p)),
+        lambda *p: [[torch.tensor(each) for each in part] for part in end_moving_shares(*p)],
     ],
     teacher.enough_steps: [
         enough_steps,
@@ -183,8 +184,12 @@ WRONG = {
     teacher.end_moving_shares: [
         (summed_over_students, "axis 0"),
         (without_a_mean, "return the mean"),
+        (lambda *p: [without_a_mean(*p)[0], [torch.tensor(each) for each in without_a_mean(*p)[1]]],
+         "return the mean"),
         (less_the_optimum, "nothing to subtract"),
         (lambda *p: (mean_of_shares(*p)[0], [*mean_of_shares(*p)[1][:2], 2 / len(p[1])]),
+         "the share to expect"),
+        (lambda *p: (mean_of_shares(*p)[0], [*mean_of_shares(*p)[1][:2], 2 / 15]),
          "the share to expect"),
         (lambda *p: end_moving_shares(*p)[::-1], "guesses come first"),
         (lambda *p: mean_of_shares(*p)[::-1], "guesses come first"),
