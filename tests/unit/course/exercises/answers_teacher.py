@@ -150,6 +150,7 @@ RIGHT = {
         mean_of_shares,
         lambda *p: [list(part) for part in end_moving_shares(*p)],
         lambda *p: np.array(end_moving_shares(*p)),
+        lambda *p: end_moving_shares(*p, guesses=[1 + 1e-15, 0, -1e-15]),
         lambda *p: [[torch.tensor(each) for each in part] for part in end_moving_shares(*p)],
     ],
     teacher.enough_steps: [
