@@ -107,8 +107,9 @@ def forgetful(answer):
                *apart(right[0, 0], given[0, 0])), CLOSE)
     mine, carried = _ends(given, problems), _ends(
         model.predict(x0, xT, CYCLES)["controls"].detach(), problems)
-    refuse((not mine < 1e-4, f"After {CYCLES} cycles your controls end {mine:.1e} from the target "
-                             "on average; with fresh latents they end below 1e-4."))
+    refuse((not mine < 1e-5, f"After {CYCLES} cycles your controls end {mine:.1e} from the target "
+                             "on average; with fresh latents they end below 1e-5. Run as many "
+                             "cycles as you are asked for."))
     return (f"after {CYCLES} cycles with fresh latents the mean final error is about {mine:.0e}; "
             f"with latents carried on it is more than {'100' if carried > 100 * mine else '10'} "
             "times as large. What makes this network run away is in its latents.")
@@ -312,8 +313,8 @@ def added(answer):
     less = "less" if others < 0.2 else "more"
     _, after, before = found[most]
     return (f"training adds most for {most}: R² is {after:.2g} after training, and {before:.2g} "
-            f"before it. For the other three it is higher by {less} than 0.2. What training put "
-            "there is what the network itself makes of a problem.")
+            f"before it. For the other three it is higher by {less} than 0.2. Of these four, "
+            "training put there most of what the network itself makes of a problem.")
 
 
 # ------------------------------------------------------------------ a fitted matrix
@@ -356,9 +357,9 @@ def fit_look(answer):
            (excess > 0.995 * of_exact, "Your K makes the plans arrive, but their control MSE is "
             "{}, and -C⁺ alone gives {}. Use all problems for the fit."
             .format(*apart(excess, of_exact))),
-           (not same(K, right, 1e-3), "Your K makes the plans arrive, but another one is nearer to "
-                                      "what the plans lack: fit it by least squares, to all "
-                                      "problems."))
+           (not same(K, right, CLOSE), "Your K makes the plans arrive, but another one is nearer "
+                                       "to what the plans lack: fit it by least squares, to all "
+                                       "problems, and without a constant term."))
     return (f"one correction with your K brings the mean final error from {before:.3f} to below "
             "1e-5 on unseen problems (exactly, but for rounding). K is not -C⁺: the part of it "
             "that decides where the cart ends is the same, and the rest saves a little energy.")
@@ -470,6 +471,8 @@ def _check_values(given, error, d):
         (size * d, "You multiply by the squared size; multiply by the size."),
         (log_size / size * d, "You multiply by the logarithm; multiply by the size."),
         (-d, "The sign: the correction is plus the size times the decoder's output."),
+        (norm / size * d, "The size in the correction lacks the 1e-12 *under* its root: it matters "
+                          "for the smallest errors."),
     ], "The correction should be the size times the decoder's output.", CLOSE)
 
 

@@ -98,6 +98,12 @@ def fit_look_without_simulating(system, problems, plans):
     return states.solution
 
 
+def fit_look_with_a_constant(system, problems, plans):
+    miss, lacking = _lesson(system, problems, plans)
+    padded = torch.nn.functional.pad(miss, (0, 1), value=1.0)
+    return torch.linalg.lstsq(padded, lacking).solution[:2]
+
+
 def fit_look_to(n):
     """A fit to the first ``n`` problems alone."""
     def answer(system, problems, plans):
@@ -213,7 +219,8 @@ WRONG = {
         (forgetful(cycles="1"), "That is one cycle; run"),
         (forgetful(cycles="cycles + 1"), "too many"),
         (forgetful(cycles="0"), "first proposal"),
-        (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-4"),
+        (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-5"),
+        (forgetful(cycles="min(cycles, 8)", scaled="model.to_physical(u)"), "as many cycles"),
         (forgetful(cycles="3"), "as many as you are asked for, here 1"),
         (forgetful(z_H="0 * z_H"), "begin z_H at zero"),
         (forgetful(z_L="z_initial"), "begin it at 0"),
@@ -244,6 +251,7 @@ WRONG = {
         (lambda system, *_: -torch.linalg.pinv(system.controllability_matrix(15)).T, "*this*"),
         (fit_look_without_simulating, "After one correction with your K"),
         (fit_look_to(40), "Use all problems"),
+        (fit_look_with_a_constant, "without a constant term"),
         (fit_look_to(100), "to all problems"),
         (fit_look_to(900), "to all problems"),
     ],
@@ -274,6 +282,8 @@ WRONG = {
         (error_scaled(correction="d / size"), "do not divide"),
         (error_scaled(correction="d + size"), "multiply the two"),
         (error_scaled(correction="2 * size * d"), "size times"),
+        (error_scaled(correction="(e.square().sum(1, True) + 1e-30).sqrt() * d"),
+         "*under* its root"),
         (error_scaled(correction="size * d.detach()"), "never be trained"),
         (error_scaled(size="e.norm(dim=1, keepdim=True)"), "NaN or infinity"),
         (error_scaled(size="e.square().sum(dim=1, keepdim=True).sqrt() + 1e-12"),
