@@ -4,6 +4,7 @@ import functools
 import hashlib
 import pickle
 import types
+import weakref
 from collections.abc import Hashable
 
 import torch
@@ -48,10 +49,50 @@ def _comparable(name, value, depth=3):
                            f"{error}") from None
 
 
+_HARMLESS = weakref.WeakSet()  # classes of systems that leave their arguments as they are
+
+
+def check_arguments_are_kept(system: object) -> None:
+    """Raise a ValueError for a system that changes its arguments in place.
+
+    A roll-out would be wrong: it returns the states that it gave to the system.
+    """
+    cls = type(system)
+    if cls in _HARMLESS or torch.compiler.is_compiling():
+        return
+    _HARMLESS.add(cls)  # first, since its jacobians may need a scan themselves
+    for name in ("dynamics", "jacobians", "within"):
+        if getattr(cls, name).__module__ != "trc_lib.systems.system":
+            if not _keeps_arguments(system, name):
+                _HARMLESS.discard(cls)
+
+
+def _keeps_arguments(system, name):
+    """Whether a method can be called; raise a ValueError if that changes what it is given."""
+    def example():
+        x, u = (torch.arange(1, size + 1, dtype=torch.float64) / 10
+                for size in (system.state_dim, system.control_dim))
+        sizes = torch.tensor([[1.0], [1e6], [-1e6]]).to(u)  # within the limits, and beyond
+        return [(sizes * u)[None]] if name == "within" else [x[None], u[None]]
+
+    given = example()
+    try:
+        with torch.no_grad():
+            getattr(system, name)(*given)
+    except Exception:  # the call with the user's own arguments will tell it better
+        return False
+    if not all(map(torch.equal, given, example())):
+        _HARMLESS.discard(type(system))
+        raise ValueError(f"system={system!r} is not accepted: its {name} changes its arguments in "
+                         "place, as speed += ... does; needs speed = speed + ...")
+    return True
+
+
 class OfSystem:
     """Something that a scan does with a system; equal to the same done with an equal system."""
 
     def __init__(self, system):
+        check_arguments_are_kept(system)
         self.system = system
 
     @functools.cached_property

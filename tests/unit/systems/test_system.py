@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trc_lib.evaluation import closed_loop
 from trc_lib.systems import DoubleIntegrator, LinearSystem, System, VanDerPol
 
 
@@ -107,6 +108,53 @@ def test_labels_name_states_and_controls():
     with pytest.raises(ValueError, match="has 2 names; needs 5, of the states and the controls"):
         Unicycle(labels=("x", "y"))
     assert LinearSystem(np.eye(2), np.eye(2), 0.1).labels == ("x1", "x2", "u1", "u2")
+
+
+class Spilling(System):
+    """One of its methods, named by a class attribute, changes what it is given."""
+
+    spills = None
+
+    def __init__(self):
+        super().__init__(2, 1, 0.1)
+
+    def dynamics(self, state, control):
+        position, speed = state.unbind(-1)
+        if self.spills == "dynamics":
+            speed += 0.1 * control[..., 0]
+        else:
+            speed = speed + 0.1 * control[..., 0]
+        return torch.stack([position + 0.1 * speed, speed], dim=-1)
+
+    def jacobians(self, state, control):
+        if self.spills == "jacobians":
+            control *= 2
+        return super().jacobians(state, control)
+
+    def within(self, controls):
+        if self.spills == "within":
+            controls[..., 0] = controls[..., 0].clamp(-1, 1)
+        return controls * 0.5
+
+
+@pytest.mark.parametrize("name", ["dynamics", "jacobians", "within"])
+def test_a_system_that_changes_its_arguments_in_place_is_refused(name):
+    """A roll-out would return states that were changed after they were made."""
+    system = type("Spilling", (Spilling,), {"spills": name})()
+    x, u = torch.ones(3, 2).double(), 2 * torch.ones(3, 4, 1).double()
+    for asks in (lambda: system.rollout(x, u), lambda: system.rollout_unchecked(x, u),
+                 lambda: System.jacobians(system, x, u[:, 0]),
+                 lambda: closed_loop(lambda *pair: u, system, x, x, 4)):
+        with pytest.raises(ValueError, match=f"its {name} changes its arguments in place"):
+            asks()
+    assert bool((x == 1).all() and (u == 2).all())
+
+
+def test_a_system_that_leaves_its_arguments_as_they_are_is_not_refused():
+    x, u = torch.zeros(1, 2).double(), torch.ones(1, 2, 1).double()
+    states = Spilling().rollout(x, u)
+    assert states[0, -1].tolist() == pytest.approx([0.03, 0.2])
+    assert Spilling().jacobians(x, u[:, 0])[1].flatten().tolist() == pytest.approx([0.01, 0.1])
 
 
 def test_a_system_without_dynamics_says_so():
