@@ -4,13 +4,14 @@ import functools
 import hashlib
 import pickle
 import types
-import weakref
 from collections.abc import Hashable
 
 import torch
 from torch import Tensor
 
 from trc_lib.scan.trace import NotTraceable
+
+_HARMLESS = "_leaves_its_arguments"  # an attribute of systems that were seen to do so
 
 
 def held_by(system: object) -> Hashable:
@@ -19,7 +20,7 @@ def held_by(system: object) -> Hashable:
     Raises:
         NotTraceable: for an attribute whose value cannot be compared.
     """
-    named = list(vars(system).items())
+    named = [(name, value) for name, value in vars(system).items() if name != _HARMLESS]
     for cls in type(system).__mro__:
         if cls.__module__ == "trc_lib.systems.system":
             break
@@ -49,22 +50,23 @@ def _comparable(name, value, depth=3):
                            f"{error}") from None
 
 
-_HARMLESS = weakref.WeakSet()  # classes of systems that leave their arguments as they are
-
-
 def check_arguments_are_kept(system: object) -> None:
     """Raise a ValueError for a system that changes its arguments in place.
 
     A roll-out would be wrong: it returns the states that it gave to the system.
     """
-    cls = type(system)
-    if cls in _HARMLESS or torch.compiler.is_compiling():
+    about = vars(system)
+    if _HARMLESS in about or torch.compiler.is_compiling():
         return
-    _HARMLESS.add(cls)  # first, since its jacobians may need a scan themselves
-    for name in ("dynamics", "jacobians", "within"):
-        if getattr(cls, name).__module__ != "trc_lib.systems.system":
-            if not _keeps_arguments(system, name):
-                _HARMLESS.discard(cls)
+    about[_HARMLESS] = True  # first, since its jacobians may need a scan themselves
+    try:
+        called = [_keeps_arguments(system, name) for name in ("dynamics", "jacobians", "within")
+                  if getattr(type(system), name).__module__ != "trc_lib.systems.system"]
+    except ValueError:
+        del about[_HARMLESS]
+        raise
+    if not all(called):
+        del about[_HARMLESS]
 
 
 def _keeps_arguments(system, name):
@@ -82,7 +84,6 @@ def _keeps_arguments(system, name):
     except Exception:  # the call with the user's own arguments will tell it better
         return False
     if not all(map(torch.equal, given, example())):
-        _HARMLESS.discard(type(system))
         raise ValueError(f"system={system!r} is not accepted: its {name} changes its arguments in "
                          "place, as speed += ... does; needs speed = speed + ...")
     return True

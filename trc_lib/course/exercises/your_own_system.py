@@ -16,6 +16,7 @@ from trc_lib.course.exercises.check_result import (
 from trc_lib.evaluation import measure
 from trc_lib.model.baselines import MLP
 from trc_lib.problems import Problem
+from trc_lib.systems.steps import check_arguments_are_kept
 from trc_lib.teachers import IterativeLQR
 from trc_lib.training import TrainConfig, train
 from trc_lib.training.compute import one_thread
@@ -200,6 +201,10 @@ def _test_the_system(problem):
     x = drawn.draw(6)[0]
     r = np.random.default_rng(91)
     u = torch.from_numpy(r.normal(size=(6, system.control_dim))).clamp(*system.bounds)
+    try:
+        check_arguments_are_kept(system)
+    except ValueError as error:
+        raise Wrong(f"{error}.") from None
     together = system.dynamics(x, u)
     if not torch.is_tensor(together):
         raise Wrong(f"The dynamics return {type(together).__name__}, not a tensor. Stack the parts "
@@ -209,10 +214,16 @@ def _test_the_system(problem):
                     f"{list(together.shape)}: index the last dimension only.")
     refuse((together.dtype != x.dtype, f"For states of {x.dtype} the dynamics return "
             f"{together.dtype}: leave the type as it is."))
+    refuse((not together.isfinite().all(), "For some of your starts the dynamics return NaN or "
+            "infinity. Is there a root or a logarithm of a negative number, or a division by 0?"))
     alone = torch.stack([system.dynamics(*pair) for pair in zip(x, u)])
     refuse((not torch.allclose(together, alone), "The dynamics mix the rows of a batch: a row gets "
                                                  "another result alone."))
-    own = system.jacobians(x, u)
+    try:
+        own = system.jacobians(x, u)
+    except RuntimeError as error:
+        raise Wrong("PyTorch cannot differentiate the dynamics. Use its functions alone, and "
+                    f"change no tensor in place, as by state[..., 1] += ... ({error})") from None
     for name, mine, right in zip("AB", own, _by_differences(system.dynamics, x, u)):
         refuse((not torch.allclose(mine, right, rtol=1e-4, atol=1e-5),
                 f"The derivatives {name} are not those of the dynamics: differences say "
@@ -221,10 +232,12 @@ def _test_the_system(problem):
         system.contents()
     except Exception as error:
         raise Wrong(f"A file could not hold your system: {error}") from None
-    swing = torch.tensor([[2.0, -1.0]]).double(), torch.tensor([[0.5]]).double()
     if (system.state_dim, system.control_dim) == (2, 1):
-        speed = -1 + 0.1 * (5 * np.sin(2.0) + 0.5)
-        refuse((np.allclose(system.dynamics(*swing), [2 + 0.1 * speed, speed])
+        x = torch.from_numpy(r.uniform([-4, -8], [4, 8], size=(200, 2)))
+        u = torch.from_numpy(r.uniform(-4, 4, size=(200, 1)))
+        speed = x[:, 1] + 0.1 * (5 * x[:, 0].sin() + u[:, 0])
+        same = torch.stack([x[:, 0] + 0.1 * speed, speed], dim=1)
+        refuse((torch.allclose(system.dynamics(x, u), same)
                 and np.allclose(torch.cat(system.bounds), [-4, 4]),
                 "That is the chapter's pendulum. Change its physics, or write another system."))
 
@@ -242,11 +255,15 @@ def _by_differences(f, x, u, h=1e-5):
 def _measured(one, three):
     """What the solver and a plain network make of it, in words."""
     teacher, system = three.teacher, three.teacher.system
-    sets = {name: three.dataset(count, seed) for name, count, seed in
-            (("train", PROBLEMS, 0), ("choice", UNSEEN, 1), ("unseen", UNSEEN, 2))}
+    try:
+        sets = {name: three.dataset(count, seed) for name, count, seed in
+                (("train", PROBLEMS, 0), ("choice", UNSEEN, 1), ("unseen", UNSEEN, 2))}
+    except ValueError as error:
+        raise Wrong(f"The teacher finds too few answers: {error}.") from None
     x0, xT = sets["unseen"].initial_states, sets["unseen"].target_states
     first, solved = one.teacher.try_solve(x0, xT)
-    costs = [teacher.cost(x0, xT, u)[solved] for u in (first, sets["unseen"].controls)]
+    costs = [teacher.cost(x0, xT, u) for u in (first.nan_to_num(), sets["unseen"].controls)]
+    costs[0] = costs[0].where(solved, torch.inf)  # one guess found no answer, and three did
     cheaper = (costs[1] < 0.999 * costs[0]).double().mean().item()
     arrive = measure(sets["unseen"], sets["unseen"].controls).success_rate
     refuse((sets["train"].share_dropped > 0.5, "The teacher finds no answer to more than half of "

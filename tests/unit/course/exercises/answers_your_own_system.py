@@ -71,6 +71,32 @@ class PushedPendulum(System):
         return torch.stack([angle + self.dt * speed, speed], dim=-1)
 
 
+class OtherPendulum(PushedPendulum):
+    """One without friction, by another torque, and one with a fault."""
+
+    def __init__(self, version="stop"):
+        self.version = version
+        super().__init__(friction=0.0)
+
+    def dynamics(self, state, control):
+        if self.version == "cubic":
+            return super().dynamics(state, control) + state**3
+        if self.version == "in place":
+            state = state.clone()
+            state[..., 1] += self.dt * (5 * torch.sin(state[..., 0]) + control[..., 0])
+            state[..., 0] += self.dt * state[..., 1]
+            return state
+        angle, speed = state.unbind(-1)
+        torque = 5 * torch.sin(angle) + control[..., 0] - 20 * (angle - 3.3).clamp(min=0)
+        if self.version == "root":
+            torque = torque - 0.5 * torch.sqrt(speed)
+        if self.version == "adds":
+            speed += self.dt * torque
+        else:
+            speed = speed + self.dt * torque
+        return torch.stack([angle + self.dt * speed, speed], dim=-1)
+
+
 class Nameless(System):
     """Keeps its argument under another name."""
 
@@ -111,7 +137,8 @@ RIGHT = {
         rows_alone, rows_of_one, lambda *each: int(rows_alone(*each)),
         lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
     checks.journey: [crane(), pendulum(PushedPendulum(control_limit=4.5)),
-                     pendulum(PushedPendulum(friction=0.0, control_limit=4.5))],
+                     pendulum(PushedPendulum(friction=0.0, control_limit=4.5)),
+                     pendulum(OtherPendulum())],
 }
 
 WRONG = {
@@ -152,6 +179,10 @@ WRONG = {
         (crane(version="rows"), "last dimension"), (crane(version="tuple"), "torch.stack"),
         (crane(version="numpy"), "not a tensor"), (crane(version="float32"), "leave the type"),
         (pendulum(PushedPendulum(friction=0)), "Change its"),
+        (pendulum(OtherPendulum("adds")), "changes its arguments in place"),
+        (pendulum(OtherPendulum("in place")), "in place, as by state"),
+        (pendulum(OtherPendulum("root")), "NaN or infinity"),
+        (pendulum(OtherPendulum("cubic")), "too few answers"),
         (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],
 }
