@@ -114,6 +114,7 @@ def end_moving_shares(answer):
                (same(shares / 100, shown, 1e-3), "A share is between 0 and 1, not in per cent."))
         shifted = _moving_share(C, np.roll(optimum, 1) - optimum)[0]
         early = _moving_share(C, np.append(optimum[1:], 0) - optimum)[0]
+        twice = _moving_share(C, np.append(optimum[0], optimum[:-1]) - optimum)[0]
         as_pushes = (_moving_share(C, late)[0], _moving_share(C, optimum + noise)[0])
         for name, share, accepted in zip(names, shares, right):
             if min(abs(share - each) for each in accepted) < 6e-4:
@@ -136,6 +137,8 @@ def end_moving_shares(answer):
                  "push to the front. This student pushes nothing in the first step."),
                 (name == "late" and same(share, early, 1e-6), "late: that student is early. It "
                  "pushes nothing in the last step, not in the first."),
+                (name == "late" and same(share, twice, 1e-6), "late: the first push is there "
+                 "twice. This student pushes nothing in the first step."),
                 (name == "shaky" and same(share, _moving_share(C, noise - optimum)[0], 1e-6),
                  "shaky: noise is the mistake itself, w = u − u*, not u: nothing to subtract."),
                 (name == "shaky" and same(share, _moving_share(C, noise.mean(axis=0))[0], 1e-6),

@@ -204,6 +204,7 @@ WRONG = {
         (lambda *p: end_moving_shares(*p, late=lambda u: u + np.append(0, u[:-1])), "share of the"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.append([0, 0], u[:-2])), "you measure"),
         (lambda *p: end_moving_shares(*p, late=lambda u: np.append(u[1:], 0)), "early"),
+        (lambda *p: end_moving_shares(*p, late=lambda u: np.append(u[0], u[:-1])), "there twice"),
         (other_share, "weak: 0.00 is the share"),
         (lambda *p: ([None] * 3, end_moving_shares(*p)[1]), "guesses first"),
         (lambda *p: ([0.5, ..., 0.5], end_moving_shares(*p)[1]), "guesses first"),
