@@ -150,7 +150,7 @@ def propose_then_refine(answer):
         (first > 0.25, f"{measured}. The proposals are too bad (0.25 is asked for): train them by "
                        "themselves, before the cycles, for enough epochs, or with another rate."),
         (last > 0.5 * first, f"{measured}. The cycles help little or nothing: were they trained, "
-                             "after the proposals?"),
+                             "after the proposals, and at a rate that is not too large?"),
         (last > 0.03, f"{measured}; 0.03 is asked for. Were the cycles trained after the "
                       "proposals? Else give one of the trainings more epochs, or another rate."))
     return ("three cycles bring the plans to less than half of the distance at which the proposals "

@@ -224,7 +224,14 @@ def _test_the_system(problem):
     except RuntimeError as error:
         raise Wrong("PyTorch cannot differentiate the dynamics. Use its functions alone, and "
                     f"change no tensor in place, as by state[..., 1] += ... ({error})") from None
+    if not isinstance(own, tuple | list) or len(own) != 2:
+        raise Wrong("The jacobians should return two tensors, A and B.")
     for name, mine, right in zip("AB", own, _by_differences(system.dynamics, x, u)):
+        if not torch.is_tensor(mine) or (mine.dtype, mine.shape) != (right.dtype, right.shape):
+            given = f"{getattr(mine, 'dtype', '')} {type(mine).__name__}".strip()
+            raise Wrong(f"For six states the jacobians should return {name} as a {right.dtype} "
+                        f"tensor of shape {list(right.shape)}; yours is a {given} of shape "
+                        f"{list(np.shape(mine))}.")
         refuse((not torch.allclose(mine, right, rtol=1e-4, atol=1e-5),
                 f"The derivatives {name} are not those of the dynamics: differences say "
                 f"otherwise, by {float((mine - right).abs().max()):.1g}."))

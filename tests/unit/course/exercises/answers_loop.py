@@ -21,6 +21,12 @@ def forgetful(z_H="z_initial", z_L="0 * z_L", cycles="cycles", scaled="model.to_
     return lambda *given: answer(*given)
 
 
+def wrong_in_one_place(*given):
+    controls = forgetful()(*given).clone()
+    controls[5, 7] += 0.01
+    return controls
+
+
 @torch.no_grad()
 def forgetful_by_hand(model, x0, xT, cycles):
     """Layer by layer, as the chapter does."""
@@ -61,6 +67,15 @@ def centred(trained, untrained, wanted):
         weights = np.linalg.pinv(z - z.mean(axis=0)) @ (w - w.mean(axis=0))
         rest = right - w.mean(axis=0) - (other - z.mean(axis=0)) @ weights
         return 1 - (rest**2).sum() / ((right - right.mean(axis=0))**2).sum()
+    return one(trained) - one(untrained)
+
+
+def added_in_single_precision(trained, untrained, wanted):
+    def one(latents):
+        fit, test = (torch.nn.functional.pad(each.float(), (0, 1), value=1.0) for each in latents)
+        w, right = (each.float() for each in wanted)
+        rest = right - test @ torch.linalg.lstsq(fit, w, driver="gelsd").solution
+        return (1 - rest.square().sum() / (right - right.mean(dim=0)).square().sum()).item()
     return one(trained) - one(untrained)
 
 
@@ -218,6 +233,7 @@ WRONG = {
         (forgetful(scaled="z_H"), "not a latent"),
         (forgetful(cycles="1"), "That is one cycle; run"),
         (forgetful(cycles="cycles + 1"), "too many"),
+        (wrong_in_one_place, "u[5, 7] is"),
         (forgetful(cycles="0"), "first proposal"),
         (forgetful(cycles="min(cycles, 3)", scaled="model.to_physical(u)"), "below 1e-5"),
         (forgetful(cycles="min(cycles, 8)", scaled="model.to_physical(u)"), "as many cycles"),
@@ -229,6 +245,7 @@ WRONG = {
         (forgetful(z_H="2 * z_initial"), "first control of the first problem"),
     ],
     checks.added: [
+        (added_in_single_precision, "Fit the probe in float64"),
         (lambda trained, untrained, wanted: added(untrained, trained, wanted), "sign is reversed"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1]), "of the trained latents alone"),
         (lambda t, u, w: probe(u[0], w[0], u[1], w[1]), "of the untrained latents alone"),

@@ -97,6 +97,20 @@ class OtherPendulum(PushedPendulum):
         return torch.stack([angle + self.dt * speed, speed], dim=-1)
 
 
+class OwnSlopes(PushedPendulum):
+    """With exact derivatives, in a form that is accepted or not."""
+
+    def __init__(self, form="batch"):
+        self.form = form
+        super().__init__(control_limit=4.5)
+
+    def jacobians(self, state, control):
+        A, B = super().jacobians(state, control)
+        return {"batch": (A, B), "A alone": A, "numpy": (A.numpy(), B.numpy()),
+                "float32": (A.float(), B.float()), "one B": (A, B[0]),
+                "flat": (A, B[..., 0])}[self.form]
+
+
 class Nameless(System):
     """Keeps its argument under another name."""
 
@@ -138,7 +152,7 @@ RIGHT = {
         lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
     checks.journey: [crane(), pendulum(PushedPendulum(control_limit=4.5)),
                      pendulum(PushedPendulum(friction=0.0, control_limit=4.5)),
-                     pendulum(OtherPendulum())],
+                     pendulum(OtherPendulum()), pendulum(OwnSlopes())],
 }
 
 WRONG = {
@@ -179,6 +193,11 @@ WRONG = {
         (crane(version="rows"), "last dimension"), (crane(version="tuple"), "torch.stack"),
         (crane(version="numpy"), "not a tensor"), (crane(version="float32"), "leave the type"),
         (pendulum(PushedPendulum(friction=0)), "Change its"),
+        (pendulum(OwnSlopes("A alone")), "two tensors, A and B"),
+        (pendulum(OwnSlopes("numpy")), "a float64 ndarray of shape [6, 2, 2]"),
+        (pendulum(OwnSlopes("float32")), "a torch.float32 Tensor"),
+        (pendulum(OwnSlopes("one B")), "of shape [2, 1]"),
+        (pendulum(OwnSlopes("flat")), "of shape [6, 2]"),
         (pendulum(OtherPendulum("adds")), "changes its arguments in place"),
         (pendulum(OtherPendulum("in place")), "in place, as by state"),
         (pendulum(OtherPendulum("root")), "NaN or infinity"),
