@@ -242,7 +242,7 @@ WRONG = {
         (forgetful(z_L="z_initial"), "begin it at 0"),
         (forgetful(z_L="z_initial", z_H="0 * z_H"), "exchanged"),
         (forgetful(cycles="cycles - 1"), "too few"),
-        (forgetful(z_H="2 * z_initial"), "first control of the first problem"),
+        (forgetful(z_H="2 * z_initial"), "After 3 cycles with fresh latents u["),
     ],
     checks.added: [
         (added_in_single_precision, "Fit the probe in float64"),

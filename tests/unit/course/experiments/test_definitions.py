@@ -125,6 +125,7 @@ def test_a_plain_network_gets_the_parameters_of_the_recursive_one(study):
 
 KINDS = {"single_latent": SingleLatent, "last_gradient": LastCycleGradient, "no_carry": NoCarry,
          "one_call": OneCall, "one_call_six": OneCall, "learned_gain": LearnedGain,
+         "learned_gain_no_fuel": LearnedGain,
          "corrector": Corrector, "corrector_unshared": Corrector, "mlp": MLP, "mlp_parameters": MLP,
          "mlp_cost": MLP, "mlp_on_the_way": MLP}
 
@@ -136,7 +137,10 @@ def test_every_variant_is_the_network_that_its_name_says(study):
         name: KINDS.get(name, TinyRecursiveControl) for name in networks}
     full = TinyRecursiveControl.create_two_level_small().config
     for name, model in networks.items():
-        assert (type(getattr(model, "feedback", None)) is NoFeedback) == (name == "no_feedback")
+        feedback = getattr(model, "feedback", None)
+        assert (type(feedback) is NoFeedback) == (name == "no_feedback")
+        told = getattr(feedback, "inner", feedback)
+        assert (getattr(told, "components", None) == [*range(6)]) == name.endswith("_no_fuel")
         if not isinstance(model, MLP):
             assert model.config.H_cycles == {"one_H": 1, "one_call_six": 6}.get(name, full.H_cycles)
         if isinstance(model, TinyRecursiveControl):
