@@ -151,10 +151,12 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
         (lambda m: (m.fall < 0.999 * m.burnt).any(), "To burn too *much* is a fault, too.")],
     "glide slope": [
         (lambda m: (m.height < math.tan(m.angle) * m.away - 0.1).any(),
-         "craft.glide_slope is in degrees, but tan takes radians. (If you convert it: the altitude "
-         "is at least tan times the distance, not the distance tan times the altitude.)"),
+         "You find too much. craft.glide_slope is in degrees, but tan takes radians. (If you "
+         "convert it: the altitude is at least tan times the distance, not the distance tan times "
+         "the altitude; a node may be as high as it likes; and the distance is no sum.)"),
         (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
-         "The horizontal distance has two parts, downrange and crossrange."),
+         "Has the horizontal distance both its parts, downrange and crossrange? And is the slope "
+         "the tan of the angle?"),
         (lambda m: (m.height < m.steep * np.hypot(m.away, m.height) - 0.1).any(),
          "The distance is horizontal: without the altitude."),
         (lambda m: m.below.max() > 0, NO_TOLERANCE),
@@ -232,10 +234,16 @@ def _trials():
         guess = optimum.clone()
         guess[..., :3] += error * craft.most_thrust / 3**0.5 * drawn
         trials.append((f"the optimum's plans with errors of {error:.0%}", (x0, guess, least)))
+    drawn = torch.randn(FLIGHTS, optimum.shape[1], 3, dtype=torch.float64,
+                        generator=torch.Generator().manual_seed(4))
+    far = optimum.clone()
+    far[..., :3] += 0.2 * craft.most_thrust / 3**0.5 * drawn
     upwards = torch.zeros_like(optimum)
     upwards[..., 2], upwards[..., 3] = (craft.least_thrust + craft.most_thrust) / 2, 1.3
     return (*trials, ("one plan for all", (x0, upwards, least)),
-            ("one plan for all, held to twice the fuel", (x0, upwards, 2 * least)))
+            ("one plan for all, held to twice the fuel", (x0, upwards, 2 * least)),
+            ("the optimum's plans with errors of 20%, held to twice the fuel",
+             (x0, far, 2 * least)))
 
 
 def _shares(x0, guess, least, iterations=5):
@@ -271,7 +279,7 @@ def rejected(answer):
         *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
            + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
-          for k in (0, 1, 2, 3, 4)),
+          for k in (0, 1, 2, 3, 4, 6, 7, 8)),
     ], "; ".join(f"{what}: you give {mine:.0%}, it should be {share:.0%}"
                  for (what, _), mine, share in zip(_trials(), given, right)) + ".", 1e-6)
     shares = ", ".join(f"{share:.0%} of {what}" for (what, _), share in zip(_trials()[:3], right))

@@ -282,7 +282,7 @@ VAN_DER_POL = Study(
 
 # ---------------------------------------------------------------- chapter 12
 
-# Everybody has 45 to 62 seconds of one core, and its controls get five iterations of Newton's
+# Everybody has 46 to 62 seconds of one core, and its controls get five iterations of Newton's
 # method before they are judged.
 _LANDING_PROPOSAL = {"part": "proposal", "epochs": 150, "batch_size": 128}
 _LANDING_CYCLES = {"part": "cycles", "epochs": 30, "batch_size": 128, "cycle_weight": 1.0}
