@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trc_lib import validation
 from trc_lib.systems import LinearSystem
-from trc_lib.systems.steps import check_arguments_are_kept
+from trc_lib.systems.steps import check_methods
 from trc_lib.systems.system import Controls, States, System
 from trc_lib.validation import ArrayLike, Number, Whole
 
@@ -195,7 +195,7 @@ def closed_loop(planner: Callable, plant: System, initial_state: ArrayLike,
             a plan at the start.
     """
     validation.instance("planner", planner, Callable)
-    check_arguments_are_kept(validation.instance("plant", plant, System))
+    check_methods(validation.instance("plant", plant, System))
     state, target = validation.state_pair(initial_state, target_state, plant.state_dim)
     steps = validation.whole("steps", steps, at_most=LONGEST_DRIVE)
     every = validation.whole("every", every)

@@ -342,6 +342,9 @@ def test_networks_that_a_page_cannot_run_are_refused():
     nested = Proportional(Proportional(FinalError(broken.system)))
     with pytest.raises(ValueError, match="Proportional is not known"):
         web.network(TinyRecursiveControl(TRCConfig(), feedback=nested))
+    some = FinalError(broken.system, components=[0])
+    with pytest.raises(ValueError, match="FinalError of some components is not known"):
+        web.network(TinyRecursiveControl(TRCConfig(), feedback=some))
 
 
 def test_a_law_is_given_where_a_page_has_it():

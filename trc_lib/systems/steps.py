@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trc_lib.scan.trace import NotTraceable
 
-_HARMLESS = "_leaves_its_arguments"  # an attribute of systems that were seen to do so
+_TRIED = "_its_methods_were_tried"  # an attribute of systems that passed
 
 
 def held_by(system: object) -> Hashable:
@@ -20,7 +20,7 @@ def held_by(system: object) -> Hashable:
     Raises:
         NotTraceable: for an attribute whose value cannot be compared.
     """
-    named = [(name, value) for name, value in vars(system).items() if name != _HARMLESS]
+    named = [(name, value) for name, value in vars(system).items() if name != _TRIED]
     for cls in type(system).__mro__:
         if cls.__module__ == "trc_lib.systems.system":
             break
@@ -50,51 +50,69 @@ def _comparable(name, value, depth=3):
                            f"{error}") from None
 
 
-def check_arguments_are_kept(system: object) -> None:
-    """Raise a ValueError for a system that changes its arguments in place.
+def check_methods(system: object) -> None:
+    """Raise a ValueError for a system whose methods, tried on an example, do what they must not.
 
-    A roll-out would be wrong: it returns the states that it gave to the system.
+    They may not change their arguments in place: a roll-out returns the states that it gave to
+    the system. They have to return tensors of the shapes and the dtype that `System` tells.
     """
     about = vars(system)
-    if _HARMLESS in about or torch.compiler.is_compiling():
+    if _TRIED in about or torch.compiler.is_compiling():
         return
-    about[_HARMLESS] = True  # first, since its jacobians may need a scan themselves
+    about[_TRIED] = True  # first, since its jacobians may need a scan themselves
     try:
-        called = [_keeps_arguments(system, name) for name in ("dynamics", "jacobians", "within")
+        called = [_can_be_called(system, name) for name in ("dynamics", "jacobians", "within")
                   if getattr(type(system), name).__module__ != "trc_lib.systems.system"]
     except ValueError:
-        del about[_HARMLESS]
+        del about[_TRIED]
         raise
     if not all(called):
-        del about[_HARMLESS]
+        del about[_TRIED]
 
 
-def _keeps_arguments(system, name):
-    """Whether a method can be called; raise a ValueError if that changes what it is given."""
+def _can_be_called(system, name):
+    """Whether a method can be called; raise a ValueError for what `check_methods` refuses."""
+    n, m = system.state_dim, system.control_dim
+    rows = n + 1  # then no wrong order of the dimensions has the right shape
+
     def example():
-        x, u = (torch.arange(1, size + 1, dtype=torch.float64) / 10
-                for size in (system.state_dim, system.control_dim))
+        x, u = (torch.arange(1, size + 1, dtype=torch.float64) / 10 for size in (n, m))
         sizes = torch.tensor([[1.0], [1e6], [-1e6]]).to(u)  # within the limits, and beyond
-        return [(sizes * u)[None]] if name == "within" else [x[None], u[None]]
+        return [(sizes * u)[None]] if name == "within" else [x.repeat(rows, 1), u.repeat(rows, 1)]
 
     given = example()
     try:
         with torch.no_grad():
-            getattr(system, name)(*given)
+            found = getattr(system, name)(*given)
         kept = all(map(torch.equal, given, example()))
     except Exception:  # the user's own call will tell it better; or these tensors have no values
         return False
+    refused = f"system={system!r} is not accepted: its {name}"
     if not kept:
-        raise ValueError(f"system={system!r} is not accepted: its {name} changes its arguments in "
-                         "place, as speed += ... does; needs speed = speed + ...")
+        raise ValueError(f"{refused} changes its arguments in place, as speed += ... does; needs "
+                         "speed = speed + ...")
+    needed = [[rows, n, n], [rows, n, m]] if name == "jacobians" else [list(given[0].shape)]
+    found = list(found) if name == "jacobians" and isinstance(found, tuple | list) else [found]
+    if [_told(each) for each in found] != [f"{torch.float64} {shape}" for shape in needed]:
+        raise ValueError(
+            f"{refused} returns {' and '.join(map(_told, found))} for arguments "
+            f"{' and '.join(map(_told, given))}; needs {' and '.join(map(str, needed))} in the "
+            "same dtype" + ", as torch.stack([...], dim=-1) gives" * (name == "dynamics"))
     return True
+
+
+def _told(value):
+    """A tensor's dtype and shape, or the type of another value."""
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"{value.dtype} {list(value.shape)}"
 
 
 class OfSystem:
     """Something that a scan does with a system; equal to the same done with an equal system."""
 
     def __init__(self, system):
-        check_arguments_are_kept(system)
+        check_methods(system)
         self.system = system
 
     @functools.cached_property

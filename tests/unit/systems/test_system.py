@@ -150,6 +150,49 @@ def test_a_system_that_changes_its_arguments_in_place_is_refused(name):
     assert bool((x == 1).all() and (u == 2).all())
 
 
+class Returning(System):
+    """One whose methods return what ``wrong`` makes of the right result."""
+
+    def __init__(self, name, wrong, state_dim=2):
+        self.name, self.wrong = name, wrong
+        super().__init__(state_dim, 1, 0.1)
+
+    def dynamics(self, state, control):
+        after = state + 0.1 * control
+        return self.wrong(after) if self.name == "dynamics" else after
+
+    def jacobians(self, state, control):
+        A = torch.eye(self.state_dim).to(state).expand(len(state), -1, -1)
+        right = A, 0.1 * torch.ones_like(A[..., :1])
+        return self.wrong(right) if self.name == "jacobians" else right
+
+    def within(self, controls):
+        return self.wrong(controls) if self.name == "within" else controls
+
+
+@pytest.mark.parametrize("state_dim", [1, 2, 3])
+@pytest.mark.parametrize(("name", "wrong", "told"), [
+    ("dynamics", lambda x: x.T, r"its dynamics returns torch.float64 \[\d, \d\] for"),
+    ("dynamics", lambda x: x.float(), "torch.float32 .*same dtype, as torch.stack"),
+    ("dynamics", lambda x: tuple(x.unbind(-1)), "returns a tuple"),
+    ("dynamics", lambda x: x.sum(), r"returns torch.float64 \[\] for"),
+    ("dynamics", lambda x: None, "returns a NoneType"),
+    ("jacobians", lambda AB: AB[0], r"its jacobians returns torch.float64 \[\d, \d, \d\] for"),
+    ("jacobians", lambda AB: (AB[0].numpy(), AB[1]), "returns a ndarray and torch.float64"),
+    ("jacobians", lambda AB: (AB[0], AB[1][..., 0]), "and torch.float64"),
+    ("jacobians", lambda AB: (AB[0][0], AB[1]), "needs"),
+    ("jacobians", lambda AB: (AB[0].float(), AB[1].float()), "returns torch.float32"),
+    ("jacobians", lambda AB: [*AB, 0.0], "and a float for"),
+    ("within", lambda u: u[0], r"its within returns torch.float64 \[3, 1\] for"),
+])
+def test_a_system_that_returns_something_else_is_refused(name, wrong, told, state_dim):
+    """Before anything is computed with it."""
+    with pytest.raises(ValueError, match=told):
+        Returning(name, wrong, state_dim).rollout([0.0] * state_dim, [[1.0]])
+    assert Returning(name, lambda right: right, state_dim).rollout(
+        [0.0] * state_dim, [[1.0]]).shape == (2, state_dim)
+
+
 def test_a_system_that_leaves_its_arguments_as_they_are_is_not_refused():
     x, u = torch.zeros(1, 2).double(), torch.ones(1, 2, 1).double()
     states = Spilling().rollout(x, u)

@@ -270,6 +270,28 @@ ONE_NETWORK = ("You fit a probe on the untrained latents and measure it on the t
                "probe is of one network.")
 
 
+def _mistakes_of_added(mine, theirs, wanted, ours, others):
+    return [
+        (others - ours, "The sign is reversed: trained minus untrained."),
+        (ours, "That is R² of the trained latents alone; subtract that of the untrained ones."),
+        (others, "That is R² of the untrained latents alone."),
+        (_probe(mine[0], mine[0], wanted[0], wanted[0])
+         - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
+         "You measure on the problems that the probe was fitted on."),
+        (_by_component(*mine, *wanted) - _by_component(*theirs, *wanted),
+         "You take the R² of each component, and their mean; `probe` adds the squares of all "
+         "components before it divides."),
+        (_probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
+        (ours - _probe(mine[0], theirs[1], *wanted), ONE_NETWORK),
+        (ours - _probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
+        (ours / others, "That is a ratio: subtract the one from the other."),
+        (_probe(*mine[::-1], *wanted[::-1]) - _probe(*theirs[::-1], *wanted[::-1]),
+         "You fit on the second of each pair, and measure on the first."),
+        (_probe(*mine, *wanted, constant=0.0) - _probe(*theirs, *wanted, constant=0.0),
+         "Your probe has no constant term; `probe` of the chapter has one."),
+    ]
+
+
 @exercise
 def added(answer):
     """Check ``answer(trained, untrained, wanted)``: the R^2 that training adds to a probe."""
@@ -290,29 +312,12 @@ def added(answer):
         ours, others = _probe(*mine, *wanted), _probe(*theirs, *wanted)
         if mine is trained:
             found[next(names)] = (ours - others, ours, others)
-        mistakes = [
-            (others - ours, "The sign is reversed: trained minus untrained."),
-            (ours, "That is R² of the trained latents alone; subtract that of the untrained ones."),
-            (others, "That is R² of the untrained latents alone."),
-            (_probe(mine[0], mine[0], wanted[0], wanted[0])
-             - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
-             "You measure on the problems that the probe was fitted on."),
-            (_by_component(*mine, *wanted) - _by_component(*theirs, *wanted),
-             "You take the R² of each component, and their mean; `probe` adds the squares of all "
-             "components before it divides."),
-            (_probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
-            (ours - _probe(mine[0], theirs[1], *wanted), ONE_NETWORK),
-            (ours - _probe(theirs[0], mine[1], *wanted), ONE_NETWORK),
-            (ours / others, "That is a ratio: subtract the one from the other."),
-            (_probe(*mine[::-1], *wanted[::-1]) - _probe(*theirs[::-1], *wanted[::-1]),
-             "You fit on the second of each pair, and measure on the first."),
-            (_probe(*mine, *wanted, constant=0.0) - _probe(*theirs, *wanted, constant=0.0),
-             "Your probe has no constant term; `probe` of the chapter has one."),
-        ]
-        on_drawn = mine is not trained  # with the networks several mistakes give the same number
-        judge(given, ours - others, mistakes if on_drawn else [],
+            mistakes = []  # several of them give the same number with the networks
+        else:
+            mistakes = _mistakes_of_added(mine, theirs, wanted, ours, others)
+        judge(given, ours - others, mistakes,
               "Training adds {}; you say {}.".format(*apart(ours - others, given))
-              + " (Fit the probe in float64, as `probe` does.)" * (not on_drawn), 1e-4)
+              + " (Fit the probe in float64, as `probe` does.)" * (mine is trained), 1e-4)
     most = max(found, key=found.get)
     others = max(value for name, (value, *_) in found.items() if name != most)
     less = "less" if others < 0.2 else "more"

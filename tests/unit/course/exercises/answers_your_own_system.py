@@ -72,29 +72,24 @@ class PushedPendulum(System):
 
 
 class OtherPendulum(PushedPendulum):
-    """One without friction, by another torque, and one with a fault."""
+    """One without friction, with a stop, and ones with a fault."""
 
     def __init__(self, version="stop"):
         self.version = version
         super().__init__(friction=0.0)
 
     def dynamics(self, state, control):
+        if self.version in ("adds", "in place"):
+            angle, speed = (state if self.version == "adds" else state.clone()).unbind(-1)
+            speed += self.dt * (5 * torch.sin(angle) + control[..., 0])
+            return torch.stack([angle + self.dt * speed, speed], dim=-1)
+        after = super().dynamics(state, control)
         if self.version == "cubic":
-            return super().dynamics(state, control) + state**3
-        if self.version == "in place":
-            state = state.clone()
-            state[..., 1] += self.dt * (5 * torch.sin(state[..., 0]) + control[..., 0])
-            state[..., 0] += self.dt * state[..., 1]
-            return state
-        angle, speed = state.unbind(-1)
-        torque = 5 * torch.sin(angle) + control[..., 0] - 20 * (angle - 3.3).clamp(min=0)
-        if self.version == "root":
-            torque = torque - 0.5 * torch.sqrt(speed)
-        if self.version == "adds":
-            speed += self.dt * torque
-        else:
-            speed = speed + self.dt * torque
-        return torch.stack([angle + self.dt * speed, speed], dim=-1)
+            return after + state**3
+        root = torch.sqrt(state[..., 1]) if self.version == "root" else 0.0
+        stop = 20 * (state[..., 0] - 3.3).clamp(min=0)
+        push = torch.stack([torch.zeros_like(stop), -stop - 0.5 * root], dim=-1)
+        return after + self.dt * push
 
 
 class OwnSlopes(PushedPendulum):
@@ -190,14 +185,16 @@ WRONG = {
     checks.journey: [
         (lambda guesses: 3, "Return a Problem"), (crane(fixed=2), "`guesses`"),
         (crane(version="mixes"), "mix the rows"), (crane(version="detached"), "derivatives A"),
-        (crane(version="rows"), "last dimension"), (crane(version="tuple"), "torch.stack"),
-        (crane(version="numpy"), "not a tensor"), (crane(version="float32"), "leave the type"),
+        (crane(version="rows"), "returns torch.float64 [4, 5]"),
+        (crane(version="tuple"), "returns a tuple"),
+        (crane(version="numpy"), "returns a ndarray"),
+        (crane(version="float32"), "returns torch.float32 [5, 4]"),
         (pendulum(PushedPendulum(friction=0)), "Change its"),
-        (pendulum(OwnSlopes("A alone")), "two tensors, A and B"),
-        (pendulum(OwnSlopes("numpy")), "a float64 ndarray of shape [6, 2, 2]"),
-        (pendulum(OwnSlopes("float32")), "a torch.float32 Tensor"),
-        (pendulum(OwnSlopes("one B")), "of shape [2, 1]"),
-        (pendulum(OwnSlopes("flat")), "of shape [6, 2]"),
+        (pendulum(OwnSlopes("A alone")), "needs [3, 2, 2] and [3, 2, 1]"),
+        (pendulum(OwnSlopes("numpy")), "returns a ndarray and a ndarray"),
+        (pendulum(OwnSlopes("float32")), "returns torch.float32 [3, 2, 2]"),
+        (pendulum(OwnSlopes("one B")), "and torch.float64 [2, 1] for"),
+        (pendulum(OwnSlopes("flat")), "and torch.float64 [3, 2] for"),
         (pendulum(OtherPendulum("adds")), "changes its arguments in place"),
         (pendulum(OtherPendulum("in place")), "in place, as by state"),
         (pendulum(OtherPendulum("root")), "NaN or infinity"),
