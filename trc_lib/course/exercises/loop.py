@@ -272,6 +272,7 @@ ONE_NETWORK = ("You fit a probe on the untrained latents and measure it on the t
 
 def _mistakes_of_added(mine, theirs, wanted, ours, others):
     return [
+        (max(ours, 0.0) - max(others, 0.0), "An R² below 0 counts as it is: do not cut it off."),
         (others - ours, "The sign is reversed: trained minus untrained."),
         (ours, "That is R² of the trained latents alone; subtract that of the untrained ones."),
         (others, "That is R² of the untrained latents alone."),
@@ -305,7 +306,8 @@ def added(answer):
     small = [drawn(60, 4), drawn(40, 4)], [drawn(60, 4), drawn(40, 4)]
     known = [one[:, :2] + 0.4 * drawn(len(one), 2) + other[:, :2] / 2 + 3
              for one, other in zip(*small)]
-    for mine, theirs, wanted in ((*small, known), (small[1], small[0], known),
+    below = [one[:, :2] + 0.4 * drawn(len(one), 2) for one in small[0]]  # not in the others
+    for mine, theirs, wanted in ((*small, known), (small[1], small[0], known), (*small, below),
                                  *((trained, untrained, each) for each in quantities.values())):
         given = as_number(answer(*(tuple(each) for each in (mine, theirs, wanted))),
                           "the R² that training adds")

@@ -196,30 +196,19 @@ def journey(answer):
 
 def _test_the_system(problem):
     """Refuse a system that mixes rows, has wrong derivatives, or is the chapter's pendulum."""
-    system = problem.teacher.system
+    system, r = problem.teacher.system, np.random.default_rng(91)
     drawn = problem.sampler(0, system.state_dim, problem.state_range, problem.target_range)
-    x = drawn.draw(6)[0]
-    r = np.random.default_rng(91)
-    u = torch.from_numpy(r.normal(size=(6, system.control_dim))).clamp(*system.bounds)
+    starts, targets = drawn.draw(6)
     try:
         check_methods(system)
     except ValueError as error:
-        raise Wrong(f"{error}.") from None
-    together = system.dynamics(x, u)
-    refuse((not together.isfinite().all(), "For some of your starts the dynamics return NaN or "
-            "infinity. Is there a root or a logarithm of a negative number, or a division by 0?"))
-    alone = torch.stack([system.dynamics(*pair) for pair in zip(x, u)])
-    refuse((not torch.allclose(together, alone), "The dynamics mix the rows of a batch: a row gets "
-                                                 "another result alone."))
-    try:
-        own = system.jacobians(x, u)
-    except RuntimeError as error:
-        raise Wrong("PyTorch cannot differentiate the dynamics. Use its functions alone, and "
-                    f"change no tensor in place, as by state[..., 1] += ... ({error})") from None
-    for name, mine, right in zip("AB", own, _by_differences(system.dynamics, x, u)):
-        refuse((not torch.allclose(mine, right, rtol=1e-4, atol=1e-5),
-                f"The derivatives {name} are not those of the dynamics: differences say "
-                f"otherwise, by {float((mine - right).abs().max()):.1g}."))
+        raise Wrong(str(error)) from None
+    _test_at(system, starts, r)
+    found = problem.teacher.iterate(starts, targets)
+    on_the_way = system.rollout_unchecked(starts, found.controls)[found.solved].flatten(0, 1)
+    if len(on_the_way):  # and not where a kink is, such as a limit of speed
+        aside = torch.from_numpy(r.normal(size=on_the_way.shape))
+        _test_at(system, on_the_way + 0.01 * on_the_way.std(dim=0) * aside, r)
     try:
         system.contents()
     except Exception as error:
@@ -232,6 +221,29 @@ def _test_the_system(problem):
         refuse((torch.allclose(system.dynamics(x, u), same)
                 and np.allclose(torch.cat(system.bounds), [-4, 4]),
                 "That is the chapter's pendulum. Change its physics, or write another system."))
+
+
+def _test_at(system, x, r):
+    """Refuse dynamics whose rows or derivatives are wrong at states ``x``, ``[n, state_dim]``."""
+    u = torch.from_numpy(r.normal(size=(len(x), system.control_dim))).clamp(*system.bounds)
+    together = system.dynamics(x, u)
+    refuse((not together.isfinite().all(), "The dynamics return NaN or infinity for some of "
+            "your starts, or on the way from there. Is there a root or a logarithm of a negative "
+            "number, or a division by 0?"),
+           (not torch.equal(together, system.dynamics(x, u)), "Asked again, the dynamics give "
+            "another result. Leave random numbers out of them: noise belongs into `closed_loop`."))
+    alone = torch.stack([system.dynamics(*pair) for pair in zip(x, u)])
+    refuse((not torch.allclose(together, alone), "The dynamics mix the rows of a batch: a row gets "
+                                                 "another result alone."))
+    try:
+        own = system.jacobians(x, u)
+    except RuntimeError as error:
+        raise Wrong("PyTorch cannot differentiate the dynamics. Use its functions alone, and "
+                    f"change no tensor in place, as by state[..., 1] += ... ({error})") from None
+    for name, mine, right in zip("AB", own, _by_differences(system.dynamics, x, u)):
+        refuse((not torch.allclose(mine, right, rtol=1e-4, atol=1e-5),
+                f"The derivatives {name} are not those of the dynamics: differences say "
+                f"otherwise, by {float((mine - right).abs().max()):.1g}."))
 
 
 def _by_differences(f, x, u, h=1e-5):

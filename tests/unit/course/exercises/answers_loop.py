@@ -257,6 +257,8 @@ WRONG = {
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) - probe(u[0], w[0], t[1], w[1]),
          "is of one network"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) / probe(u[0], w[0], u[1], w[1]), "a ratio"),
+        (lambda t, u, w: max(probe(t[0], w[0], t[1], w[1]), 0)
+         - max(probe(u[0], w[0], u[1], w[1]), 0), "do not cut it off"),
         (lambda t, u, w: 0.0, "Training adds"),
         (lambda t, u, w: (0.5, 0.5), "should be one number"),
     ],

@@ -92,6 +92,29 @@ class OtherPendulum(PushedPendulum):
         return after + self.dt * push
 
 
+class Draggy(PushedPendulum):
+    """With drag in the air, which has no slope at rest; also with rows that mix, or a gust."""
+
+    def __init__(self, version="right"):
+        self.version = version
+        super().__init__(friction=0.0, control_limit=5.0)
+
+    def dynamics(self, state, control):
+        speed = state[..., 1]
+        drag = 0.3 * speed * speed.abs()
+        if self.version == "mixes":  # where the fastest row is faster than 2 rad/s
+            drag = drag * max(1.0, float(speed.detach().abs().max()) / 2)
+        if self.version == "gust":
+            drag = drag + 0.01 * torch.randn_like(speed)
+        push = torch.stack([torch.zeros_like(drag), -self.dt * drag], dim=-1)
+        return super().dynamics(state, control) + push
+
+    def jacobians(self, state, control):
+        if self.version == "forgets":
+            return PushedPendulum(0.0).jacobians(state, control)
+        return super().jacobians(state, control)
+
+
 class OwnSlopes(PushedPendulum):
     """With exact derivatives, in a form that is accepted or not."""
 
@@ -128,11 +151,11 @@ def crane(horizon=40, end=50.0, fixed=None, **system):
     return answer
 
 
-def pendulum(system):
+def pendulum(system, speed=0.3):
     def answer(guesses):
         cost = QuadraticCost(np.diag([0.1, 0.01]), [[0.02]], np.diag([50.0, 10.0]))
         teacher = IterativeLQR(system, 25, cost, [0.2, 0.5], guesses=guesses)
-        return Problem(teacher, [[2.8, 3.4], [-0.3, 0.3]], 0.0)
+        return Problem(teacher, [[2.8, 3.4], [-speed, speed]], 0.0)
     return answer
 
 
@@ -147,7 +170,8 @@ RIGHT = {
         lambda *each: np.array([rows_alone(*each)]), lambda *each: torch.tensor(rows_alone(*each))],
     checks.journey: [crane(), pendulum(PushedPendulum(control_limit=4.5)),
                      pendulum(PushedPendulum(friction=0.0, control_limit=4.5)),
-                     pendulum(OtherPendulum()), pendulum(OwnSlopes())],
+                     pendulum(OtherPendulum()), pendulum(OwnSlopes()),
+                     pendulum(Draggy(), 0.0)],
 }
 
 WRONG = {
@@ -199,6 +223,9 @@ WRONG = {
         (pendulum(OtherPendulum("in place")), "in place, as by state"),
         (pendulum(OtherPendulum("root")), "NaN or infinity"),
         (pendulum(OtherPendulum("cubic")), "too few answers"),
+        (pendulum(Draggy("forgets"), 0.0), "derivatives A"),
+        (pendulum(Draggy("mixes"), 0.0), "mix the rows"),
+        (pendulum(Draggy("gust"), 0.0), "Leave random numbers out"),
         (pendulum(Nameless()), "could not hold"), (crane(horizon=8), "arrive"),
     ],
 }
