@@ -117,7 +117,7 @@ def test_every_training_option_reaches_the_training(tmp_path, capsys):
     def network():
         return TinyRecursiveControl.load(tmp_path / "run" / "best_model.pt")
 
-    assert main([*base, *options, "--no-feedback", "--H-cycles", "2", "--L-cycles", "1",
+    assert main([*base, *options, "--feedback", "none", "--H-cycles", "2", "--L-cycles", "1",
                  "--mixed-precision"]) == 0
     model = network()
     assert asked.items() <= model.recipe["training"].items()
@@ -127,6 +127,10 @@ def test_every_training_option_reaches_the_training(tmp_path, capsys):
 
     assert main([*base, "--epochs", "1", "--proportional", "--fresh"]) == 0
     assert isinstance(network().feedback, Proportional)
+
+    capsys.readouterr()
+    assert main([*base, "--feedback", "cost-gradient", "--fresh"]) == 1
+    assert "a quadratic cost; these are of a Mini" in capsys.readouterr().err
 
     assert main([*base, *options, "--fresh"]) == 0
     capsys.readouterr()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from tests import ROOT
 
@@ -46,6 +47,9 @@ def test_the_commands_of_the_page_work_in_order(folder):
     assert "Control sequences: (48, 20, 2)" in said["generate"]
     assert "success_rate" in said["evaluate"] and "controls equal within" in said["export"]
     words = next(words for words in commands() if words[0] == "train")
+    told = torch.load(folder / words[words.index("--out") + 1] / "best_model.pt",
+                      weights_only=True)["feedback"]
+    assert told["kind"] == "CostGradient"
     words[words.index("--epochs") + 1] = "2"
     longer = run(folder, words)
     assert longer.returncode == 0 and "Epoch 2/2" in longer.stdout  # the same run, extended

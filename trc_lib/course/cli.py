@@ -26,8 +26,15 @@ from trc_lib.data import EVAL_SEED, LQRDataset
 from trc_lib.data.dataset import EVAL_FILE, TRAIN_FILE, missing_dataset
 from trc_lib.data.shards import LARGEST_FILE, MANIFEST, Store
 from trc_lib.evaluation import evaluate
-from trc_lib.model import FinalError, NoFeedback, Proportional, TinyRecursiveControl
+from trc_lib.model import (
+    CostGradient,
+    FinalError,
+    NoFeedback,
+    Proportional,
+    TinyRecursiveControl,
+)
 from trc_lib.problems import PROBLEMS, Problem, named
+from trc_lib.teachers.teacher import QuadraticCostTeacher
 from trc_lib.training import OtherRecipe, TrainConfig, train
 from trc_lib.training.config import OBJECTIVES
 from trc_lib.training.ranks import this_rank
@@ -125,9 +132,23 @@ def _network(options, device="cpu"):
     return TinyRecursiveControl.load(path, device)
 
 
+def _feedback(options, teacher):
+    """What each cycle of a new network is told."""
+    if options.feedback == "none":
+        return NoFeedback()
+    if options.feedback == "final-error":
+        told = FinalError(teacher.system)
+    else:
+        if not isinstance(teacher, QuadraticCostTeacher):
+            raise ValueError("--feedback cost-gradient needs data of a teacher with a quadratic "
+                             f"cost; these are of a {type(teacher).__name__}")
+        told = CostGradient(teacher.system, teacher.quadratic_cost, teacher.horizon)
+    return Proportional(told) if options.proportional else told
+
+
 def train_command(options):
     """Train a network to imitate a dataset; the same command goes on with a stopped run."""
-    if options.proportional and not options.feedback:
+    if options.proportional and options.feedback == "none":
         raise ValueError("--proportional needs feedback: without a signal there is no size to be "
                          "proportional to")
     names = {field.name for field in dataclasses.fields(TrainConfig)}
@@ -137,11 +158,9 @@ def train_command(options):
     in_shards = (folder / MANIFEST).exists() and not file.exists()
     train_set = _load(options, folder if in_shards else file)
     eval_set = _load(options, options.data / EVAL_FILE)
-    teacher, system = train_set.teacher, train_set.teacher.system
-    feedback = FinalError(system) if options.feedback else NoFeedback()
+    teacher = train_set.teacher
     model = TinyRecursiveControl.create_two_level(
-        options.network, system, options.seed,
-        Proportional(feedback) if options.proportional else feedback,
+        options.network, teacher.system, options.seed, _feedback(options, teacher),
         horizon=teacher.horizon, H_cycles=options.H_cycles, L_cycles=options.L_cycles)
     try:
         history = train(model, train_set, eval_set, config, options.out, device=options.device,
@@ -318,10 +337,10 @@ def parser():
         help="about 150K or 600K parameters")
     add("--H-cycles", type=int, default=3, help="outer cycles")
     add("--L-cycles", type=int, default=4, help="inner steps per cycle")
-    add("--feedback", action=argparse.BooleanOptionalAction, default=True,
-        help="give each cycle the final error")
+    add("--feedback", choices=("final-error", "cost-gradient", "none"), default="final-error",
+        help="what each cycle is told: where the last controls end, or the slope of their cost")
     add("--proportional", action="store_true",
-        help="multiply each correction by the size of the final error (chapter 7)")
+        help="multiply each correction by the size of what the cycle is told (chapter 7)")
     add("--objective", choices=OBJECTIVES, default="mse",
         help="how the errors of the cycles make one number, see TrainConfig")
     add("--device", default="auto", help="auto, cpu, cuda, ...")

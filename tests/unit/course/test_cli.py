@@ -47,7 +47,7 @@ def folder(tmp_path, monkeypatch):
     ("generate --problem van_der_pole", "mymodule:name of a function that returns a Problem; "
      "did you mean 'van_der_pol' or 'weak_van_der_pol'?"),
     ("train --data nowhere", "nowhere/lqr_dataset.npz does not exist"),
-    ("train --proportional --no-feedback", "--proportional needs feedback"),
+    ("train --proportional --feedback none", "--proportional needs feedback"),
     ("train --epochs 0", "--epochs 0 is too small"),
     ("train --batch-size -3", "--batch-size -3 is too small"),
     ("train --lr nan", "--lr nan is not accepted"),

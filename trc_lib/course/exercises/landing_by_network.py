@@ -240,18 +240,24 @@ def _trials():
     far[..., :3] += 0.2 * craft.most_thrust / 3**0.5 * drawn
     upwards = torch.zeros_like(optimum)
     upwards[..., 2], upwards[..., 3] = (craft.least_thrust + craft.most_thrust) / 2, 1.3
+    slow = upwards.clone()  # its plans come home, and some then break the glide slope on their way
+    slow[..., 3] = 1.75
     return (*trials, ("one plan for all", (x0, upwards, least)),
             ("one plan for all, held to twice the fuel", (x0, upwards, 2 * least)),
             ("the optimum's plans with errors of 20%, held to twice the fuel",
-             (x0, far, 2 * least)))
+             (x0, far, 2 * least)),
+            ("a slower plan for all, held to three times the fuel", (x0, slow, 3 * least)))
 
 
 def _shares(x0, guess, least, iterations=5):
-    """The shares of plans: rejected, not safe, too dear, both, rejected at 10 g over `least`."""
+    """The shares of plans: rejected, not safe, too dear, both, and those that mistakes reject."""
     system = powered_descent().teacher.system
     report = check(system, x0, correct(system, x0, guess, iterations))
     unsafe, dear = ~safe(report), report["fuel"] > 1.01 * least
-    kinds = unsafe | dear, unsafe, dear, unsafe & dear, unsafe | (report["fuel"] > least + 0.01)
+    kinds = (unsafe | dear, unsafe, dear, unsafe & dear, unsafe | (report["fuel"] > least + 0.01),
+             (report["position"] >= 1) | dear,
+             (report["position"] >= 1) | (report["speed"] >= 0.5) | dear,
+             ~safe(report, (10, 5)) | dear)
     return [each.double().mean().item() for each in kinds]
 
 
@@ -265,7 +271,8 @@ def rejected(answer):
         refuse((share > 1, f"A share is at most 1; you give {share:g}. Take the mean, not the "
                            "count, and not per cent."))
         given.append(share)
-    right, unsafe, dear, both, grams = np.transpose([_shares(*trial) for _, trial in _trials()])
+    right, unsafe, dear, both, grams, far, beside, wide = np.transpose(
+        [_shares(*trial) for _, trial in _trials()])
     judge(np.array(given), right, [
         (1 - right, "That is the share of the plans that are *not* rejected."),
         (unsafe, "Those are the plans that are not safe; those that burn more than 1 % over "
@@ -276,6 +283,10 @@ def rejected(answer):
         (grams, "That allows too little fuel: rejected is what burns more than 1 % over `least`, "
                 "that is more than 1.01 times `least`."),
         (unsafe + dear, "A plan that is unsafe *and* too dear counts once: `|`, not a sum."),
+        *((misses, "Those are the plans that miss the target, or burn too much. Not safe is also "
+                   "what breaks a limit on its way: use `safe(report)`.")
+          for misses in (far, beside)),
+        (wide, "You call safe what ends within 10 m, at 5 m/s; `safe(report)` asks for more."),
         *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
            + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
@@ -318,5 +329,5 @@ def how_often(answer):
                 f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
                 f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors "
                 "and reserve, from the first plans of the chapter, with the guess `last`?"))
-    return (f"{shares} (with the guess and the flights that you took). The older a plan is, the "
-            "less it fits the craft that flies it.")
+    return (f"{shares} (with the guess, the first plans and the flights that you took). The older "
+            "a plan is, the less it fits the craft that flies it.")

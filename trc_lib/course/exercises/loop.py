@@ -266,8 +266,8 @@ def _latents():
     return latents, {name: [of(each) for each in sets] for name, of in quantities.items()}
 
 
-ONE_NETWORK = ("You fit a probe on the untrained latents and measure it on the trained ones; each "
-               "probe is of one network.")
+ONE_NETWORK = ("You fit a probe on the latents of one network and measure it on those of the "
+               "other; each probe is of one network.")
 
 
 def _mistakes_of_added(mine, theirs, wanted, ours, others):

@@ -54,14 +54,14 @@ def hover(answer):
             (right / gravity * EARTH, "Gravity is an argument; you use 9.81."),
             ([half - extra / 2, half + extra / 2],
              "It does not turn, but it sinks: the parcel's weight must be carried, too."),
-        ], f"For {mass:.2f} kg and a parcel of {parcel:.2f} kg you give {given.round(3)} N; it "
-           f"should be {right.round(3)} N.")
+        ], f"For {mass:.2f} kg, a parcel of {parcel:.2f} kg and a gravity of {gravity:.2f} m/s² "
+           f"you give {given.round(3)} N; it should be {right.round(3)} N.")
     return ("it neither sinks nor turns. A teacher that begins from these thrusts begins with a "
             "craft in the air.")
 
 
 def _steps(r):
-    """Dynamics, and whether rows of a batch are kept apart."""
+    """Dynamics, and in words how they mix the rows of a batch; None where they do not."""
     w, dt = r.uniform(1, 3), r.uniform(0.05, 0.2)
 
     def good(x, u):
@@ -83,34 +83,10 @@ def _steps(r):
     def reverse(x, u):
         return good(x, u[::-1] if u.ndim > 1 else u)
 
-    def middle(x, u):
-        after = good(x, u)
-        if x.ndim > 1:
-            after[len(x) // 2, 0] += dt * (x[0, 1] - x[len(x) // 2, 1])
-        return after
-
-    def last(x, u):
-        after = good(x, u)
-        if x.ndim > 1:
-            after[-1, 1] += dt * (x[max(len(x) - 2, 0), 1] - x[-1, 1])
-        return after
-
-    def third(x, u):
-        after = good(x, u)
-        if x.ndim > 1 and len(x) > 2:
-            after[2, 0] += dt * (x[0, 1] - x[2, 1])
-        return after
-
     def in_threes(x, u):
         after = good(x, u)
         if x.ndim > 1:
             after[1::3, 0] += dt * (x[::3, 1][:len(after[1::3])] - x[1::3, 1])
-        return after
-
-    def first(x, u):
-        after = good(x, u)
-        if x.ndim > 1 and len(x) > 1:
-            after[0, 0] += dt * (x[1, 1] - x[0, 1])
         return after
 
     def faint(x, u):
@@ -119,22 +95,32 @@ def _steps(r):
     def rounded(x, u):
         return good(x, u) * (1 + 1e-15 * (x.ndim > 1))
 
-    return [(good, True), (rounded, True), (other, True), (mean, False), (first_control, False),
-            (norm, False), (reverse, False), (middle, False), (last, False), (third, False),
-            (in_threes, False), (first, False), (faint, False)]
+    def moves(row, by, how=(1, 0)):
+        """One ``row(n)`` of n is moved ``how`` by the speed of the row ``by(n)``."""
+        def step(x, u):
+            after = good(x, u)
+            if x.ndim > 1 and len(x) > max(row(len(x)), by(len(x))):
+                k = row(len(x))
+                after[k] += dt * (x[by(len(x)), 1] - x[k, 1]) * np.array(how)
+            return after
+        return step
 
-
-# What each step of `_steps` that mixes does.
-MIXES = {"mean": "it subtracts a mean over the batch",
-         "first_control": "it gives each row the control of the first",
-         "norm": "it divides by the largest state of the batch, if that is large",
-         "reverse": "it gives the rows each other's controls",
-         "middle": "it moves the row in the middle by the speed of the first",
-         "third": "it moves the third row by the speed of the first",
-         "faint": "it adds a ten-thousandth of the mean of the batch",
-         "first": "it moves the first row by the speed of the second",
-         "in_threes": "it moves the second of three rows by the speed of the first of them",
-         "last": "it pushes the last row by the speed of the row before it"}
+    return [
+        (good, None), (rounded, None), (other, None),
+        (mean, "it subtracts a mean over the batch"),
+        (first_control, "it gives each row the control of the first"),
+        (norm, "it divides by the largest state of the batch, if that is large"),
+        (reverse, "it gives the rows each other's controls"),
+        (moves(lambda n: n // 2, lambda n: 0),
+         "it moves the row in the middle by the speed of the first"),
+        (moves(lambda n: n - 1, lambda n: max(n - 2, 0), (0, 1)),
+         "it pushes the last row by the speed of the row before it"),
+        (moves(lambda n: 2, lambda n: 0), "it moves the third row by the speed of the first"),
+        (moves(lambda n: 0, lambda n: 1), "it moves the first row by the speed of the second"),
+        (moves(lambda n: 1, lambda n: 0, (1, -1)),
+         "it moves the second row by the speed of the first, one state up and the other down"),
+        (in_threes, "it moves the second of three rows by the speed of the first of them"),
+        (faint, "it adds a ten-thousandth of the mean of the batch")]
 
 
 @exercise
@@ -145,17 +131,17 @@ def mixes_the_batch(answer):
         x, u = r.normal(size=(6, 2)) * 2, r.normal(size=(6, 1))
         steps = _steps(r)
         for i in r.permutation(len(steps)):
-            f, apart = steps[i]
+            f, how = steps[i]
             given = on_copies(lambda x, u, f=f: answer(f, x, u), x=x, u=u)
             verdict = _yes_or_no(given)
-            if apart and verdict:
+            if how is None and verdict:
                 raise Wrong("You blame dynamics that keep the rows apart. Compare with a tolerance "
                             "for rounding, and give f one row at a time: x[i], u[i].")
-            if not apart and not verdict:
-                raise Wrong(f"You find nothing wrong with dynamics that mix the rows: "
-                            f"{MIXES[f.__name__]}. Give f each row by itself, and compare all "
-                            "rows and all of their states; a tolerance is for rounding alone. "
-                            "(Shuffling the rows does not show a mean over all of them.)")
+            if how is not None and not verdict:
+                raise Wrong(f"You find nothing wrong with dynamics that mix the rows: {how}. Give "
+                            "f each row by itself, and compare all rows and all of their states; "
+                            "a tolerance is for rounding alone. (Shuffling the rows does not show "
+                            "a mean over all of them.)")
     return ("a common fault of a system of one's own. A teacher, a network and an evaluation that "
             "all share it agree with each other, and none is right.")
 

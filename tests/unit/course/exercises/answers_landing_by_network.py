@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from trc_lib.course.exercises import landing_by_network as checks
+from trc_lib.course.experiments.landing import arrived
 from trc_lib.problems import powered_descent
 from trc_lib.teachers.landing import check, correct, safe
 
@@ -64,7 +65,9 @@ def share(value="(unsafe | dear).double().mean()", iterations=5):
     def answer(x0, guess, least):
         system = powered_descent().teacher.system
         report = check(system, x0, correct(system, x0, guess, iterations))
-        return eval(value, {"unsafe": ~safe(report), "dear": report["fuel"] > 1.01 * least,
+        landed = arrived(system.rollout(x0, correct(system, x0, guess, iterations))[:, -1])
+        return eval(value, {"unsafe": ~safe(report), "report": report, "safe": safe,
+                            "landed": landed, "dear": report["fuel"] > 1.01 * least,
                             "over": report["fuel"] / least - 1, "np": np, "torch": torch})
     return answer
 
@@ -163,6 +166,11 @@ WRONG = {
         (share(iterations=2), "after 2 iterations"),
         (share(iterations=6), "after 6 iterations"),
         (share(iterations=8), "more than 5 iterations"),
+        (share("((report['position'] >= 1) | dear).double().mean()"), "breaks a limit on its way"),
+        (share("((report['position'] >= 1) | (report['speed'] >= 0.5) | dear).double().mean()"),
+         "breaks a limit on its way"),
+        (share("(~landed | dear).double().mean()"), "it should be"),
+        (share("(~safe(report, (10, 5)) | dear).double().mean()"), "within 10 m, at 5 m/s"),
         (share("(unsafe | dear).sum()"), "at most 1"),
         (share("100 * (unsafe | dear).double().mean()"), "at most 1"),
         (share("unsafe | dear"), "their mean"),

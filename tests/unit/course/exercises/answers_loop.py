@@ -254,6 +254,8 @@ WRONG = {
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1], 0) - probe(u[0], w[0], u[1], w[1], 0),
          "no constant term"),
         (lambda t, u, w: probe(u[0], w[0], t[1], w[1]), "is of one network"),
+        (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) - probe(t[0], w[0], u[1], w[1]),
+         "on the latents of one network and measure it on those of the other"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) - probe(u[0], w[0], t[1], w[1]),
          "is of one network"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) / probe(u[0], w[0], u[1], w[1]), "a ratio"),
