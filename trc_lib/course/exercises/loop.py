@@ -325,8 +325,8 @@ def added(answer):
     less = "less" if others < 0.2 else "more"
     _, after, before = found[most]
     return (f"training adds most for {most}: R² is {after:.2g} after training, and {before:.2g} "
-            f"before it. For the other three it is higher by {less} than 0.2. Of these four, "
-            "training put there most of what the network itself makes of a problem.")
+            f"before it. For the other three it is higher by {less} than 0.2. Of these four it "
+            "is the only one that the network itself makes: the others are given by the problem.")
 
 
 # ------------------------------------------------------------------ a fitted matrix
