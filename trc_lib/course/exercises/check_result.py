@@ -68,7 +68,7 @@ def exercise(check):
             if code and not own:  # what was returned stopped the check
                 return CheckResult(False, UNREADABLE)
             place = (own or frames)[-1]  # the learner's last line, rather than one in a library
-            where = f"line {place.lineno} of {place.name}, `{place.line}`"
+            where = f"line {place.lineno}, in {place.name}, `{place.line}`"
             return CheckResult(False, f"{where}, raises {type(error).__name__}: {error}")
 
     return checked

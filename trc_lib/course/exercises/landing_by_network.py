@@ -24,7 +24,7 @@ RULES = ("ring", "fuel", "glide slope", "target")
 
 
 def _flight(r, craft, mass=1905.0, sizes=(), rate=1.0, late=0.0, low=5.0, slope=None, bearing=0.5,
-            end=(0,) * 6):
+            start=0.0, end=(0,) * 6):
     """States, thrusts and h of an invented flight, which keeps the four rules by default.
 
     Args:
@@ -37,6 +37,7 @@ def _flight(r, craft, mass=1905.0, sizes=(), rate=1.0, late=0.0, low=5.0, slope=
         low: how far above the glide slope the lowest of the nodes are, m.
         slope: elevation of the whole path (degrees) in place of the usual path.
         bearing: from where it comes, radians.
+        start: added to the height at the start, m.
         end: added to position and velocity at the end.
     """
     N, h = 20, 3.0
@@ -52,6 +53,7 @@ def _flight(r, craft, mass=1905.0, sizes=(), rate=1.0, late=0.0, low=5.0, slope=
         height = math.tan(math.radians(slope)) * away
     states[:, :3] = np.stack([math.cos(bearing) * away, math.sin(bearing) * away, height], axis=1)
     states[:, 3:6] = np.sqrt(left)[:, None] * np.array([-60, 10, -40])
+    states[0, 2] += start
     states[-1, :6] += end
     states[:, 6] = mass
     states[1:, 6] -= np.cumsum(craft.burn_rate * size * h * rate)
@@ -96,6 +98,7 @@ def _landings():
         ("it ends above the target", "target", mars, {"end": (0.1, 0.1, 3.0, 0, 0, 0)}),
         ("it ends a little under the ground", "glide slope", mars,
          {"end": (0.3, 0, -0.6, 0, 0, 0)}),
+        ("it starts too low", "glide slope", mars, {"start": -603.0}),
     ):
         yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
 
@@ -155,14 +158,17 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "convert it: the altitude is at least tan times the distance, not the distance tan times "
          "the altitude; a node may be as high as it likes; and the distance is no sum.)"),
         (lambda m: (m.height < m.steep * m.downrange - 0.1).any(),
-         "Has the horizontal distance both its parts, downrange and crossrange? And is the slope "
-         "the tan of the angle?"),
+         "Has the horizontal distance both its parts, downrange and crossrange?"),
+        (lambda m: (m.height < math.sin(math.radians(m.angle)) * m.away - 0.1).any(),
+         "The slope is the tan of the angle."),
         (lambda m: (m.height < m.steep * np.hypot(m.away, m.height) - 0.1).any(),
          "The distance is horizontal: without the altitude."),
         (lambda m: m.below.max() > 0, NO_TOLERANCE),
         (lambda m: m.below.max() > 1, "You allow too much: 0.1 m, and not a metre."),
         (lambda m: m.below[-1] > 0.1, "Look at every node, not at the last alone."),
-        (lambda m: m.below[:-1].max() > 0.1, "The last node counts, too.")],
+        (lambda m: m.below[:-1].max() > 0.1, "The last node counts, too."),
+        (lambda m: m.below[1:].max() > 0.1, "The first node counts, too."),
+        (lambda m: m.below[1:-1].max() > 0.1, "The first node and the last count, too.")],
     "target": [
         (lambda m: np.linalg.norm(m.position) > 1,
          "The velocity at the end counts, too: at most 0.5 m/s."),
@@ -269,7 +275,8 @@ def rejected(answer):
         share = as_array(on_copies(answer, x0=x0, guess=guess, least=least), (), "The share", {
             (FLIGHTS,): "That is one value for each plan; the share is their mean."}).item()
         refuse((share > 1, f"A share is at most 1; you give {share:g}. Take the mean, not the "
-                           "count, and not per cent."))
+                "count, not per cent, and no sum: a plan that is unsafe *and* too dear counts "
+                "once."))
         given.append(share)
     right, unsafe, dear, both, grams, far, beside, wide = np.transpose(
         [_shares(*trial) for _, trial in _trials()])

@@ -104,7 +104,8 @@ def forgetful(answer):
             (scale * _run(model, x0[:n], xT[:n], cycles, True, True, True, True).numpy(),
              "The two are exchanged: z_H begins at z_initial, and z_L at 0."),
         ], f"After {cycles} cycles with fresh latents u[{worst[0]}, {worst[1]}] is "
-           + "{} m/s²; you say {}. (Every cycle is given the z_initial of the problem.)".format(
+           + "{} m/s²; you say {}. (The first controls are those of the initial generator, and "
+             "every cycle is given the problem's z_initial.)".format(
                *apart(right[worst], given[worst])), CLOSE)
     mine, carried = _ends(given, problems), _ends(
         model.predict(x0, xT, CYCLES)["controls"].detach(), problems)
@@ -273,7 +274,8 @@ ONE_NETWORK = ("You fit a probe on the latents of one network and measure it on 
 def _mistakes_of_added(mine, theirs, wanted, ours, others):
     return [
         (max(ours, 0.0) - max(others, 0.0), "An R² below 0 counts as it is: do not cut it off."),
-        (others - ours, "The sign is reversed: trained minus untrained."),
+        (others - ours,
+         "The sign is reversed: trained minus untrained, also where that is negative."),
         (ours, "That is R² of the trained latents alone; subtract that of the untrained ones."),
         (others, "That is R² of the untrained latents alone."),
         (_probe(mine[0], mine[0], wanted[0], wanted[0])
@@ -505,7 +507,8 @@ def _explain_tiny(direction, e, norm):
         if added.min() > 0 and np.ptp(added) < 1e-3 * added.max():
             raise Wrong(f"You add {added.mean():.1g} {where}; add 1e-12 *under* it.")
     if np.allclose(size, norm, rtol=1e-9):
-        raise Wrong("The size has no 1e-12 *under* its root: it matters for the smallest errors.")
+        raise Wrong("A size, or the length that the direction is divided by, has no 1e-12 *under* "
+                    "its root: it matters for the smallest errors.")
 
 
 def _differences(function, e):

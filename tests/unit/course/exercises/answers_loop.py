@@ -278,6 +278,8 @@ WRONG = {
     ],
     checks.error_scaled: [
         (error_scaled(direction="e"), "still has the size"),
+        (error_scaled(direction="torch.nn.functional.normalize(e, dim=1)"),
+         "length that the direction is divided by"),
         (error_scaled(size="e.abs()", logarithm="e.abs()[:, :1].log() / 4", correction="d"),
          "not for each component"),
         (error_scaled(size="(e.square().sum() + 1e-12).sqrt()",
