@@ -149,6 +149,14 @@ def _better_than_first(u, cycles):
     return u
 
 
+def _chosen_once(u, cycles):
+    """The cheaper one of the first controls and of those after a run that takes every cycle."""
+    last = u
+    for _ in range(cycles):
+        last = _cycle(last)
+    return torch.where((_cost(last) < _cost(u))[:, None], last, u)
+
+
 def _cheapest_of_all(u, cycles):
     """The cheapest plan of a run that takes every cycle."""
     best = u
@@ -193,6 +201,7 @@ def never_worse(answer):
             (_cheapest_of_all(start, cycles),
              "You run all cycles on, and pick the cheapest plan at the end. Go on from the plan "
              "that was *kept*: a cycle is not to start from controls that are worse."),
+            (_chosen_once(start, cycles), "You choose once, at the end: choose after each cycle."),
             (_better_than_first(start, cycles),
              "You compare with the first controls; compare with those that were kept last."),
         ], f"After {cycles} cycles the controls should cost "
@@ -281,6 +290,9 @@ def _mistakes_of_added(mine, theirs, wanted, ours, others):
         (_probe(mine[0], mine[0], wanted[0], wanted[0])
          - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
          "You measure on the problems that the probe was fitted on."),
+        *((each, "One of the two probes is measured on the problems that it was fitted on.")
+          for each in (ours - _probe(theirs[0], theirs[0], wanted[0], wanted[0]),
+                       _probe(mine[0], mine[0], wanted[0], wanted[0]) - others)),
         (_by_component(*mine, *wanted) - _by_component(*theirs, *wanted),
          "You take the R² of each component, and their mean; `probe` adds the squares of all "
          "components before it divides."),

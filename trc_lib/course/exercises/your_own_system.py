@@ -119,6 +119,7 @@ def _steps(r):
         (moves(lambda n: 0, lambda n: 1), "it moves the first row by the speed of the second"),
         (moves(lambda n: 1, lambda n: 0, (1, -1)),
          "it moves the second row by the speed of the first, one state up and the other down"),
+        (moves(lambda n: 4, lambda n: 3), "it moves the fifth row by the speed of the fourth"),
         (in_threes, "it moves the second of three rows by the speed of the first of them"),
         (faint, "it adds a ten-thousandth of the mean of the batch")]
 

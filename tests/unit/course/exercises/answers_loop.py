@@ -172,6 +172,13 @@ def taking(where):
     return answer
 
 
+def chosen_once(cycle, cost, u, cycles):
+    last = u
+    for _ in range(cycles):
+        last = cycle(last)
+    return torch.where((cost(last) < cost(u))[:, None], last, u)
+
+
 def better_than_first(cycle, cost, u, cycles):
     first = cost(u)
     for _ in range(cycles):
@@ -219,7 +226,7 @@ WRONG = {
         (taking("torch.tensor(True)"), "Every cycle is taken"),
         (taking("cost(after).mean() < cost(u).mean()"), "by the mean cost"),
         (taking("(cost(after) > cost(u))[:, None]"), "more expensive"),
-        (cheapest_of_all, "*kept*"),
+        (cheapest_of_all, "*kept*"), (chosen_once, "once, at the end"),
         (better_than_first, "compare with the first controls"),
         (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, 1), "That is one cycle; run"),
         (lambda cycle, cost, u, cycles: never_worse(cycle, cost, u, cycles + 1), "too many"),
@@ -253,6 +260,10 @@ WRONG = {
         (lambda *given: added(*(each[::-1] for each in given)), "fit on the second"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1], 0) - probe(u[0], w[0], u[1], w[1], 0),
          "no constant term"),
+        (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) - probe(u[0], w[0], u[0], w[0]),
+         "One of the two probes"),
+        (lambda t, u, w: probe(t[0], w[0], t[0], w[0]) - probe(u[0], w[0], u[1], w[1]),
+         "One of the two probes"),
         (lambda t, u, w: probe(u[0], w[0], t[1], w[1]), "is of one network"),
         (lambda t, u, w: probe(t[0], w[0], t[1], w[1]) - probe(t[0], w[0], u[1], w[1]),
          "on the latents of one network and measure it on those of the other"),

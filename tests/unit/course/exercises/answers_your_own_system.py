@@ -205,6 +205,8 @@ WRONG = {
         (lambda f, x, u: not np.allclose(np.concatenate([f(x[:3], u[:3]), f(x[3:], u[3:])]),
                                          f(x, u)), "second of three rows"),
         (lambda f, x, u: not np.allclose(f(x[::-1], u[::-1])[::-1], f(x, u)), "Shuffling"),
+        (lambda f, x, u: any(not np.allclose(f(x[:3], u[:3])[i], f(x[i], u[i]))
+                             for i in range(3)), "fifth row"),
         (lambda f, x, u: any(abs((f(x, u)[i] - f(x[i], u[i])).sum()) > 1e-9 for i in range(6)),
          "one state up"),
     ],
