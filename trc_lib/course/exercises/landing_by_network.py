@@ -68,7 +68,7 @@ def _landings():
     moon = Craft(gravity=1.62, dry_mass=7000.0, least_thrust=1e4, most_thrust=4.5e4,
                  burn_rate=1 / (311 * 9.807), glide_slope=20.0)
     least, most, cant = mars.least_thrust, mars.most_thrust, math.radians(27)
-    rounded = {"sizes": (0.9996 * least, 1.0004 * most), "rate": 1.0004, "low": -0.04,
+    rounded = {"sizes": (0.9992 * least, 1.0008 * most), "rate": 1.0008, "low": -0.08,
                "end": (0.4, -0.4, 0.1, 0.2, -0.2, 0.1)}
     flat = {"slope": mars.glide_slope * math.pi / 180}
     never, burnt = {"sizes": (0.05 * least, 0.3 * least, 0.6 * least)}, {"rate": math.cos(cant)}
@@ -263,7 +263,7 @@ def _shares(x0, guess, least, iterations=5):
     kinds = (unsafe | dear, unsafe, dear, unsafe & dear, unsafe | (report["fuel"] > least + 0.01),
              (report["position"] >= 1) | dear,
              (report["position"] >= 1) | (report["speed"] >= 0.5) | dear,
-             ~safe(report, (10, 5)) | dear)
+             ~safe(report, (10, 5)) | dear, unsafe | (report["fuel"] > 1.1 * least), unsafe ^ dear)
     return [each.double().mean().item() for each in kinds]
 
 
@@ -278,7 +278,7 @@ def rejected(answer):
                 "count, not per cent, and no sum: a plan that is unsafe *and* too dear counts "
                 "once."))
         given.append(share)
-    right, unsafe, dear, both, grams, far, beside, wide = np.transpose(
+    right, unsafe, dear, both, grams, far, beside, wide, tenth, either = np.transpose(
         [_shares(*trial) for _, trial in _trials()])
     judge(np.array(given), right, [
         (1 - right, "That is the share of the plans that are *not* rejected."),
@@ -293,6 +293,8 @@ def rejected(answer):
         *((misses, "Those are the plans that miss the target, or burn too much. Not safe is also "
                    "what breaks a limit on its way: use `safe(report)`.")
           for misses in (far, beside)),
+        (tenth, "That allows too much fuel: 1 % over `least` is 1.01 times `least`."),
+        (either, "A plan that is unsafe *and* too dear is rejected, too: `|`, not `^`."),
         (wide, "You call safe what ends within 10 m, at 5 m/s; `safe(report)` asks for more."),
         *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
@@ -336,5 +338,6 @@ def how_often(answer):
                 f"You measure {shares}. Of craft that plan every {every:g} s the share should be "
                 f"between {low:.0%} and {high:.0%}. Do all fly with the usual errors "
                 "and reserve, from the first plans of the chapter, with the guess `last`?"))
-    return (f"{shares} (with the guess, the first plans and the flights that you took). The older "
-            "a plan is, the less it fits the craft that flies it.")
+    return (f"{shares} (with the guess, the first plans, the flights, the errors and the rule for "
+            "landing that you took). The older a plan is, the less it fits the craft that flies "
+            "it.")
