@@ -69,7 +69,7 @@ def _landings():
                  burn_rate=1 / (311 * 9.807), glide_slope=20.0)
     least, most, cant = mars.least_thrust, mars.most_thrust, math.radians(27)
     rounded = {"sizes": (0.9992 * least, 1.0008 * most), "rate": 1.0008, "low": -0.08,
-               "end": (0.4, -0.4, 0.1, 0.2, -0.2, 0.1)}
+               "end": (0.5, -0.5, 0.3, 0.25, -0.25, 0.2)}
     flat = {"slope": mars.glide_slope * math.pi / 180}
     never, burnt = {"sizes": (0.05 * least, 0.3 * least, 0.6 * least)}, {"rate": math.cos(cant)}
     for what, wrong, craft, options in (
@@ -175,6 +175,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
         (lambda m: np.linalg.norm(m.speed) > 0.5, "The position at the end counts, too."),
         (lambda m: (m.position > 1).any() or (m.speed > 0.5).any(),
          "Take the length of the position and of the velocity, not their components."),
+        (lambda m: m.position.sum() > 1 or m.speed.sum() > 0.5,
+         "Take the length of the position and of the velocity, not the sum of their components."),
         (lambda m: np.hypot(*m.position[:2]) > 1 or np.linalg.norm(m.speed) > 0.5,
          "The altitude at the end counts, too."),
         (lambda m: (m.position > 0).any() or (m.speed > 0).any(), NO_TOLERANCE)],

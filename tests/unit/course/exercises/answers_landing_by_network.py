@@ -120,6 +120,8 @@ WRONG = {
         (audit(slope="(z < tan * away - 0.3).any()"), "you miss the fault"),
         (audit(slope="(z < tan * away - 0.05).any()"), "rounding errors): you wrongly"),
         (audit(ring="max(over.max(), under.max()) > 5e-4"), "you wrongly"),
+        (audit(target="abs(end[:3]).sum() > 1 or abs(end[3:6]).sum() > 0.5"), "not the sum"),
+        (audit(target="norm(end[:6] / np.array([1, 1, 1, 0.5, 0.5, 0.5])) > 1"), "you wrongly"),
         (audit(fuel="(abs(fall - burnt) > 5e-4 * burnt).any()"), "you wrongly"),
         (audit(target="norm(end[:3]) > 1 or norm(end[3:6]) > 5"), "at most 0.5 m/s"),
         (audit(fuel="(fall != burnt).any()"), "a small error allowed"),
