@@ -99,6 +99,9 @@ def _landings():
         ("it ends a little under the ground", "glide slope", mars,
          {"end": (0.3, 0, -0.6, 0, 0, 0)}),
         ("it starts too low", "glide slope", mars, {"start": -603.0}),
+        ("it ends beside and above the target", "target", mars, {"end": (0.6, 0.5, 0.7, 0, 0, 0)}),
+        ("it is too fast at the end, to the side and downwards", "target", mars,
+         {"end": (0, 0, 0, 0.3, 0.25, -0.35)}),
     ):
         yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
 
@@ -131,6 +134,8 @@ def _amounts(m):
 
 
 NO_TOLERANCE = "A small error is allowed, for rounding; the exercise says how much."
+WHOLE = ("Take the length of the whole position and of the whole velocity, not the part to the "
+         "side and the part upwards by themselves.")
 MISTAKES = {  # the verdicts that common mistakes give, and what to say
     "ring": [
         (lambda m: m.over.max() > 1e-3,
@@ -171,10 +176,14 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
         (lambda m: m.below[1:-1].max() > 0.1, "The first node and the last count, too.")],
     "target": [
         (lambda m: np.linalg.norm(m.position) > 1,
-         "The velocity at the end counts, too: at most 0.5 m/s."),
+         "The velocity at the end counts, too: its length, of all three parts, at most 0.5 m/s."),
         (lambda m: np.linalg.norm(m.speed) > 0.5, "The position at the end counts, too."),
         (lambda m: (m.position > 1).any() or (m.speed > 0.5).any(),
          "Take the length of the position and of the velocity, not their components."),
+        (lambda m: max(np.hypot(*m.position[:2]), m.position[2]) > 1
+         or max(np.hypot(*m.speed[:2]), m.speed[2]) > 0.5, WHOLE),
+        (lambda m: max(np.hypot(*m.position[:2]), m.position[2]) > 1
+         or np.linalg.norm(m.speed) > 0.5, WHOLE),
         (lambda m: m.position.sum() > 1 or m.speed.sum() > 0.5,
          "Take the length of the position and of the velocity, not the sum of their components."),
         (lambda m: np.hypot(*m.position[:2]) > 1 or np.linalg.norm(m.speed) > 0.5,
@@ -286,8 +295,9 @@ def rejected(answer):
         (1 - right, "That is the share of the plans that are *not* rejected."),
         (unsafe, "Those are the plans that are not safe; those that burn more than 1 % over "
                  "`least` are rejected, too."),
-        (dear, "Those are the plans that burn too much; those that are not safe are rejected, "
-               "too. (Or were there more than 5 iterations? Then all are safe.)"),
+        (dear, "Either you count only the plans that burn too much (those that are not safe are "
+               "rejected, too), or you correct more than 5 times (the default of `correct` is 8), "
+               "after which all are safe."),
         (both, "That needs a plan to be unsafe *and* too dear; one of the two is enough: `|`."),
         (grams, "That allows too little fuel: rejected is what burns more than 1 % over `least`, "
                 "that is more than 1.01 times `least`."),
