@@ -104,6 +104,33 @@ def _landings():
          {"end": (0, 0, 0, 0.3, 0.25, -0.35)}),
     ):
         yield what, {*wrong.split(", ")} - {""}, (*_flight(r, craft, **options), craft)
+    for i in range(48):
+        rule, beyond = RULES[i % len(RULES)], bool(i // len(RULES) % 2)
+        what = f"one part of it is {'' if beyond else 'nearly '}too far off"
+        yield what, {rule} if beyond else set(), (*_spoilt(r, mars, rule, beyond), mars)
+
+
+def _spoilt(r, craft, rule, beyond):
+    """A sound flight, of which one part is a little beyond what a rule allows, or within it."""
+    states, thrusts, h = _flight(r, craft)
+    by, k = 1.15 if beyond else 0.85, r.integers(len(thrusts))
+    size = np.linalg.norm(thrusts[k])
+    if rule == "ring":
+        new = r.choice([craft.most_thrust * (1 + 1e-3 * by), craft.least_thrust * (1 - 1e-3 * by)])
+        thrusts[k] *= new / size
+        states[k + 1:, 6] -= craft.burn_rate * h * (new - size)
+    elif rule == "fuel":
+        states[k + 1:, 6] -= r.choice([-1, 1]) * 1e-3 * by * craft.burn_rate * h * size
+    elif rule == "glide slope":
+        steep = math.tan(math.radians(craft.glide_slope))
+        states[k, 2] = steep * np.linalg.norm(states[k, :2]) - 0.1 * by
+    else:
+        ends = np.abs(r.normal(size=(2, 3)))
+        ends *= np.array([[1.0], [0.5]]) / np.linalg.norm(ends, axis=1, keepdims=True)
+        bys = r.permutation([by, 0.85])
+        states[-2, :3] = 0  # it passes the target before it ends beside it
+        states[-1, :6] += np.concatenate([ends[0] * bys[0], ends[1] * bys[1]])
+    return states, thrusts, h
 
 
 def _measured(states, thrusts, h, craft):
@@ -151,12 +178,18 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "cancel."),
         (lambda m: (m.fall != m.burnt).any(),
          "You find it in every landing. The mass *falls*: is the sign of what a step burns right, "
-         "and is |T| the length of each thrust? Is a small error allowed, as the exercise says?"),
+         "is |T| the length of each thrust, and is it held for `h` seconds? Is a small error "
+         "allowed, as the exercise says?"),
         (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-5).any(), NO_TOLERANCE),
         (lambda m: (np.abs(m.fall / m.burnt - 1) > 1e-2).any(),
          "You allow too much: 0.1 % is a share of 0.001."),
         (lambda m: (m.fall > 1.001 * m.burnt).any(), "To burn too *little* is a fault, too."),
-        (lambda m: (m.fall < 0.999 * m.burnt).any(), "To burn too *much* is a fault, too.")],
+        (lambda m: (m.fall < 0.999 * m.burnt).any(), "To burn too *much* is a fault, too."),
+        *((off, "The error that is allowed is a share of what the *same* step burns, not of the "
+                "largest step, nor of all together.")
+          for off in (lambda m: (np.abs(m.fall - m.burnt) > 1e-3 * m.burnt.max()).any(),
+                      lambda m: np.linalg.norm(m.fall - m.burnt)
+                      > 1e-3 * np.linalg.norm(m.burnt)))],
     "glide slope": [
         (lambda m: (m.height < math.tan(m.angle) * m.away - 0.1).any(),
          "You find too much. craft.glide_slope is in degrees, but tan takes radians. (If you "
@@ -185,7 +218,8 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
         (lambda m: max(np.hypot(*m.position[:2]), m.position[2]) > 1
          or np.linalg.norm(m.speed) > 0.5, WHOLE),
         (lambda m: m.position.sum() > 1 or m.speed.sum() > 0.5,
-         "Take the length of the position and of the velocity, not the sum of their components."),
+         "Take the length of the position and of the velocity, not the sum of their components. "
+         "(Or is a limit too small? It is 1 m and 0.5 m/s.)"),
         (lambda m: np.hypot(*m.position[:2]) > 1 or np.linalg.norm(m.speed) > 0.5,
          "The altitude at the end counts, too."),
         (lambda m: (m.position > 0).any() or (m.speed > 0).any(), NO_TOLERANCE)],
