@@ -301,15 +301,17 @@ def _trials():
 
 
 def _shares(x0, guess, least, iterations=5):
-    """The shares of plans: rejected, not safe, too dear, both, and those that mistakes reject."""
+    """The share of plans that are rejected, and the shares that common mistakes reject."""
     system = powered_descent().teacher.system
     report = check(system, x0, correct(system, x0, guess, iterations))
     unsafe, dear = ~safe(report), report["fuel"] > 1.01 * least
-    kinds = (unsafe | dear, unsafe, dear, unsafe & dear, unsafe | (report["fuel"] > least + 0.01),
-             (report["position"] >= 1) | dear,
-             (report["position"] >= 1) | (report["speed"] >= 0.5) | dear,
-             ~safe(report, (10, 5)) | dear, unsafe | (report["fuel"] > 1.1 * least), unsafe ^ dear)
-    return [each.double().mean().item() for each in kinds]
+    far = report["position"] >= 1
+    kinds = {"rejected": unsafe | dear, "unsafe": unsafe, "dear": dear, "both": unsafe & dear,
+             "either": unsafe ^ dear, "grams": unsafe | (report["fuel"] > least + 0.01),
+             "tenth": unsafe | (report["fuel"] > 1.1 * least), "far": far | dear,
+             "far or fast": far | (report["speed"] >= 0.5) | dear,
+             "wide": ~safe(report, (10, 5)) | dear}
+    return {name: plans.double().mean().item() for name, plans in kinds.items()}
 
 
 @exercise
@@ -323,34 +325,40 @@ def rejected(answer):
                 "count, not per cent, and no sum: a plan that is unsafe *and* too dear counts "
                 "once."))
         given.append(share)
-    right, unsafe, dear, both, grams, far, beside, wide, tenth, either = np.transpose(
-        [_shares(*trial) for _, trial in _trials()])
+    shares = [_shares(*trial) for _, trial in _trials()]
+    found = {name: np.array([each[name] for each in shares]) for name in shares[0]}
+    right = found["rejected"]
+    target = ("Those are the plans that miss the target, or burn too much. Not safe is also what "
+              "breaks a limit on its way: use `safe(report)`.")
     judge(np.array(given), right, [
         (1 - right, "That is the share of the plans that are *not* rejected."),
-        (unsafe, "Those are the plans that are not safe; those that burn more than 1 % over "
-                 "`least` are rejected, too."),
-        (dear, "Either you count only the plans that burn too much (those that are not safe are "
-               "rejected, too), or you correct more than 5 times (the default of `correct` is 8), "
-               "after which all are safe."),
-        (both, "That needs a plan to be unsafe *and* too dear; one of the two is enough: `|`."),
-        (grams, "That allows too little fuel: rejected is what burns more than 1 % over `least`, "
-                "that is more than 1.01 times `least`."),
-        (unsafe + dear, "A plan that is unsafe *and* too dear counts once: `|`, not a sum."),
-        *((misses, "Those are the plans that miss the target, or burn too much. Not safe is also "
-                   "what breaks a limit on its way: use `safe(report)`.")
-          for misses in (far, beside)),
-        (tenth, "That allows too much fuel: 1 % over `least` is 1.01 times `least`."),
-        (either, "A plan that is unsafe *and* too dear is rejected, too: `|`, not `^`."),
-        (wide, "You call safe what ends within 10 m, at 5 m/s; `safe(report)` asks for more."),
-        *((np.array([_shares(*trial, k)[0] for _, trial in _trials()]),
+        (found["unsafe"], "Those are the plans that are not safe; those that burn more than 1 % "
+                          "over `least` are rejected, too."),
+        (found["dear"], "Either you count only the plans that burn too much (those that are not "
+                        "safe are rejected, too), or you correct more than 5 times (the default "
+                        "of `correct` is 8), after which all are safe."),
+        (found["both"], "That needs a plan to be unsafe *and* too dear; one of the two is enough: "
+                        "`|`."),
+        (found["grams"], "That allows too little fuel: rejected is what burns more than 1 % over "
+                         "`least`, that is more than 1.01 times `least`."),
+        (found["unsafe"] + found["dear"],
+         "A plan that is unsafe *and* too dear counts once: `|`, not a sum."),
+        (found["far"], target),
+        (found["far or fast"], target),
+        (found["tenth"], "That allows too much fuel: 1 % over `least` is 1.01 times `least`."),
+        (found["either"], "A plan that is unsafe *and* too dear is rejected, too: `|`, not `^`."),
+        (found["wide"], "You call safe what ends within 10 m, at 5 m/s; `safe(report)` asks for "
+                        "more."),
+        *((np.array([_shares(*trial, k)["rejected"] for _, trial in _trials()]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
            + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
           for k in (0, 1, 2, 3, 4, 6, 7, 8)),
     ], "; ".join(f"{what}: you give {mine:.0%}, it should be {share:.0%}"
                  for (what, _), mine, share in zip(_trials(), given, right)) + ".", 1e-6)
-    shares = ", ".join(f"{share:.0%} of {what}" for (what, _), share in zip(_trials()[:3], right))
-    return (f"rejected are {shares}. But not safe are only {unsafe[2]:.0%} of the last: with the "
-            "correction even that plan nearly always lands, and what is left to learn is the fuel.")
+    each = ", ".join(f"{share:.0%} of {what}" for (what, _), share in zip(_trials()[:3], right))
+    return (f"rejected are {each}. But not safe are only {found['unsafe'][2]:.0%} of the last: "
+            "with the correction even that plan nearly always lands, and what is left to learn is "
+            "the fuel.")
 
 
 # seconds between two plans: the least and the largest share of 40 flights that may land
