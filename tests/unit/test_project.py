@@ -266,6 +266,25 @@ def test_no_marker_and_no_claim_stands_in_the_readers_sight(notebook):
 
 @pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
                          ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_what_is_tagged_to_be_hidden_is_folded_and_nothing_else(path):
+    for cell in _code(_notebook(path)):
+        folded = cell["metadata"].get("jupyter", {}).get("source_hidden", False)
+        assert folded == bool({"claim", "hide-input"} & {*_tags(cell)}), _source(cell)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
+                         ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_what_can_be_unfolded_is_read_as_markdown(path):
+    """Without the empty lines it is HTML: backticks and stars are then shown as they are."""
+    for cell in _notebook(path)["cells"]:
+        source, details = _source(cell), r"<details><summary>[^\n]+</summary>\n\n\S"
+        assert len(re.findall("<details>", source)) == len(re.findall(details, source)), source
+        assert len(re.findall("</details>", source)) == len(
+            re.findall(r"\S\n\n</details>(?:\n\n|\n?\Z)", source)), source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
+                         ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_line_of_code_is_wider_than_half_a_screen(path):
     wide = [line for cell in _code(_notebook(path)) for line in _source(cell).splitlines()
             if len(line) > 88 and not line.startswith("%pip")]

@@ -78,6 +78,15 @@ def browser(path):
             made.close()
 
 
+RAW = r"""() => [...document.querySelectorAll('.jp-MarkdownCell .jp-RenderedMarkdown')].flatMap(cell => {
+    const missing = [...cell.querySelectorAll('img')].filter(each => each.complete && !each.naturalWidth);
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll('code, pre, mjx-container').forEach(each => each.remove());
+    const texts = [...copy.querySelectorAll('*')].flatMap(each => [...each.childNodes]).filter(each => each.nodeType === 3);
+    return [...texts.map(each => each.data).filter(text => /[`$\\]|\*\*|<\/?[a-z]+>/.test(text)),
+            ...missing.map(each => each.src), ...[...cell.querySelectorAll('mjx-merror')].map(each => each.textContent)]; })"""
+
+
 class Notebook:
     """A notebook in JupyterLab in a page, with all its cells run, or as it is stored."""
 
@@ -98,6 +107,10 @@ class Notebook:
         kinds = ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr")
         shown = [text for kind in kinds for text in self.page.locator(f'[data-mime-type="{kind}"]').all_inner_texts()]
         return [text for text in shown if "it/s" not in text and "step/s" not in text]  # a progress bar is no error
+
+    def raw_signs(self):
+        """Texts of the notebook that show signs of Markdown or TeX, and its pictures that are missing."""
+        return self.page.evaluate(RAW)
 
     def explorables(self):
         """Those that compute in the page, all drawn."""

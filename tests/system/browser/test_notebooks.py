@@ -51,7 +51,7 @@ def test_a_notebook_runs_and_its_widgets_work_by_keyboard(made, name):
             lab.work(section, notebook.page.keyboard)
             _drag(section, notebook.page)
             section.screenshot(path=lab.SCREENSHOTS / f"{name}_live_{number}.png")
-        assert notebook.failed_outputs() == [] and notebook.errors == []
+        assert notebook.failed_outputs() == [] and notebook.raw_signs() == [] and notebook.errors == []
         assert notebook.save()
         assert "Traceback" not in pathlib.Path(log).read_text()
     finally:

@@ -222,7 +222,9 @@ MISTAKES = {  # the verdicts that common mistakes give, and what to say
          "(Or is a limit too small? It is 1 m and 0.5 m/s.)"),
         (lambda m: np.hypot(*m.position[:2]) > 1 or np.linalg.norm(m.speed) > 0.5,
          "The altitude at the end counts, too."),
-        (lambda m: (m.position > 0).any() or (m.speed > 0).any(), NO_TOLERANCE)],
+        (lambda m: (m.position > 0).any() or (m.speed > 0).any(), NO_TOLERANCE),
+        (lambda m: True, "You find it in every landing. The velocity is `states[-1, 3:6]`; the "
+                         "seventh number is the mass.")],
 }
 
 
@@ -328,6 +330,7 @@ def rejected(answer):
     shares = [_shares(*trial) for _, trial in _trials()]
     found = {name: np.array([each[name] for each in shares]) for name in shares[0]}
     right = found["rejected"]
+    fuel = np.allclose(given[3:], right[3:], atol=1e-6)  # right where there is fuel to spare
     target = ("Those are the plans that miss the target, or burn too much. Not safe is also what "
               "breaks a limit on its way: use `safe(report)`.")
     judge(np.array(given), right, [
@@ -354,7 +357,8 @@ def rejected(answer):
            + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
           for k in (0, 1, 2, 3, 4, 6, 7, 8)),
     ], "; ".join(f"{what}: you give {mine:.0%}, it should be {share:.0%}"
-                 for (what, _), mine, share in zip(_trials(), given, right)) + ".", 1e-6)
+                 for (what, _), mine, share in zip(_trials(), given, right)) + "."
+        + " Is the limit of the fuel 1.01 times each plan's own `least`?" * fuel, 1e-6)
     each = ", ".join(f"{share:.0%} of {what}" for (what, _), share in zip(_trials()[:3], right))
     return (f"rejected are {each}. But not safe are only {found['unsafe'][2]:.0%} of the last: "
             "with the correction even that plan nearly always lands, and what is left to learn is "

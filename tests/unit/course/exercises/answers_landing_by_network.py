@@ -68,7 +68,8 @@ def share(value="(unsafe | dear).double().mean()", iterations=5):
         landed = arrived(system.rollout(x0, correct(system, x0, guess, iterations))[:, -1])
         return eval(value, {"unsafe": ~safe(report), "report": report, "safe": safe,
                             "landed": landed, "dear": report["fuel"] > 1.01 * least,
-                            "over": report["fuel"] / least - 1, "np": np, "torch": torch})
+                            "over": report["fuel"] / least - 1, "least": least, "np": np,
+                            "torch": torch})
     return answer
 
 
@@ -135,6 +136,7 @@ WRONG = {
         (audit(fuel="norm(fall - burnt) > 1e-3 * norm(burnt)"), "the *same* step"),
         (audit(fuel="(abs(fall - burnt) > 1e-3 * craft.burn_rate * craft.most_thrust * h).any()"),
          "you miss"),
+        (audit(target="norm(end[:3]) > 1 or norm(end[3:]) > 0.5"), "the seventh number"),
         (audit(target="norm(end[:3]) > 1.1 or norm(end[3:6]) > 0.5"), "you miss"),
         (audit(target="(np.linalg.norm(states[:, :3], axis=1) > 1).all() or norm(end[3:6]) > 0.5"),
          "you miss"),
@@ -194,6 +196,9 @@ WRONG = {
         (share("(~landed | dear).double().mean()"), "it should be"),
         (share("(unsafe | (over > 0.1)).double().mean()"), "too much fuel"),
         (share("(unsafe ^ dear).double().mean()"), "not `^`"),
+        (share("(unsafe | (over > 0.02)).double().mean()"), "Is the limit of the fuel"),
+        (share("(unsafe | (report['fuel'] > 1.01 * least.mean())).double().mean()"),
+         "each plan's own `least`"),
         (share("(~safe(report, (10, 5)) | dear).double().mean()"), "within 10 m, at 5 m/s"),
         (share("(unsafe | dear).sum()"), "at most 1"),
         (share("100 * (unsafe | dear).double().mean()"), "at most 1"),
