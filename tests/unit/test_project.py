@@ -291,6 +291,17 @@ def test_no_line_of_code_is_wider_than_half_a_screen(path):
     assert wide == []
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
+                         ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_no_printed_line_is_wider_than_half_a_screen(path):
+    """JupyterLab breaks longer lines within words."""
+    outputs = [output for cell in _code(_notebook(path)) for output in cell["outputs"]]
+    texts = [output["text"] for output in outputs if output["output_type"] == "stream"]
+    texts += [output["data"]["text/plain"] for output in outputs
+              if {*output.get("data", ())} == {"text/plain"}]
+    assert [line for text in texts for line in "".join(text).splitlines() if len(line) > 88] == []
+
+
 def test_it_can_be_parameterised_and_checks_its_parameters(notebook):
     cells = _code(notebook)
     (tagged,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]

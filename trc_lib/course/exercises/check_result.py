@@ -9,10 +9,13 @@ import dis
 import functools
 import inspect
 import os
+import textwrap
 import traceback
 
 import numpy as np
 import torch
+
+COLUMNS = 88  # of a verdict: JupyterLab breaks longer lines within words
 
 
 class Wrong(Exception):
@@ -28,7 +31,9 @@ class CheckResult:
 
     def __repr__(self):
         verdict = {True: "Right", False: "Not yet", None: "Not attempted"}[self.passed]
-        return f"{verdict}: {self.message}"
+        return "\n".join(
+            textwrap.fill(line, COLUMNS, break_long_words=False, break_on_hyphens=False)
+            for line in f"{verdict}: {self.message}".splitlines())
 
 
 UNREADABLE = "What your function returns cannot be read. Its first line says what to return."

@@ -57,17 +57,26 @@ def test_there_are_three_to_five_in_each_chapter():
     assert all(3 <= count <= 5 for count in counts.values()), counts
 
 
+def reads_well(verdict):
+    """Whether what is shown is the message, in lines that need not be broken within words."""
+    lines = repr(verdict).splitlines()
+    return (verdict.message.split() == " ".join(lines).split(": ", 1)[1].split()
+            and all(len(line) <= 88 or " " not in line.strip() for line in lines))
+
+
 @pytest.mark.filterwarnings("error")  # a learner would see it above "Right"
 @pytest.mark.parametrize(("check", "answer"), RIGHT)
 def test_right_answers_pass(check, answer):
     verdict = check(answer)
     assert verdict.passed is True, verdict
+    assert reads_well(verdict)
 
 
 @pytest.mark.parametrize(("check", "answer", "word"), WRONG)
 def test_wrong_answers_are_refused_with_what_is_wrong(check, answer, word):
     verdict = check(answer)
     assert verdict.passed is False and word in verdict.message, verdict
+    assert reads_well(verdict)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
