@@ -293,6 +293,18 @@ def test_no_line_of_code_is_wider_than_half_a_screen(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
                          ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_all_pictures_are_in_the_style_of_the_course(path):
+    """Some modules of the course set it when they are imported."""
+    sources = [_source(cell) for cell in _code(_notebook(path))]
+    styled = re.compile(r"trc_lib\.course\.style"
+                        r"|from trc_lib\.course\S* import .*"
+                        r"\b(plots|diagrams|descents|pictures|widgets)\b")
+    drawing = next((i for i, source in enumerate(sources) if "plt." in source), len(sources))
+    assert drawing == len(sources) or any(map(styled.search, sources[:drawing + 1]))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + SOLUTIONS,
+                         ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_printed_line_is_wider_than_half_a_screen(path):
     """JupyterLab breaks longer lines within words."""
     outputs = [output for cell in _code(_notebook(path)) for output in cell["outputs"]]
