@@ -302,9 +302,10 @@ def _trials():
             ("a slower plan for all, held to three times the fuel", (x0, slow, 3 * least)))
 
 
-def _shares(x0, guess, least, iterations=5):
-    """The share of plans that are rejected, and the shares that common mistakes reject."""
-    system = powered_descent().teacher.system
+@functools.cache
+def _shares(trial, iterations=5):
+    """Of a trial's plans the share that is rejected, and the shares that mistakes reject."""
+    (_, (x0, guess, least)), system = _trials()[trial], powered_descent().teacher.system
     report = check(system, x0, correct(system, x0, guess, iterations))
     unsafe, dear = ~safe(report), report["fuel"] > 1.01 * least
     far = report["position"] >= 1
@@ -327,7 +328,7 @@ def rejected(answer):
                 "count, not per cent, and no sum: a plan that is unsafe *and* too dear counts "
                 "once."))
         given.append(share)
-    shares = [_shares(*trial) for _, trial in _trials()]
+    shares = [_shares(trial) for trial in range(len(given))]
     found = {name: np.array([each[name] for each in shares]) for name in shares[0]}
     right = found["rejected"]
     fuel = np.allclose(given[3:], right[3:], atol=1e-6)  # right where there is fuel to spare
@@ -352,7 +353,7 @@ def rejected(answer):
         (found["either"], "A plan that is unsafe *and* too dear is rejected, too: `|`, not `^`."),
         (found["wide"], "You call safe what ends within 10 m, at 5 m/s; `safe(report)` asks for "
                         "more."),
-        *((np.array([_shares(*trial, k)["rejected"] for _, trial in _trials()]),
+        *((np.array([_shares(trial, k)["rejected"] for trial in range(len(given))]),
            f"These are the shares after {k or 'no'} iterations of `correct`; give it 5."
            + " (Or is the limit of the fuel wrong? It is 1.01 times `least`.)" * (k == 0))
           for k in (0, 1, 2, 3, 4, 6, 7, 8)),
