@@ -238,10 +238,13 @@ def visits(site, address, chromium):
         widths = {}
         for width in (360, 1000):
             page.set_viewport_size({"width": width, "height": 800})
-            widths[width] = page.evaluate("""async () => {  // when the drawers of the theme have slid to their places
-                await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
-                const slides = document.getAnimations().filter(each => each instanceof CSSTransition);
-                await Promise.allSettled(slides.map(each => each.finished));
+            widths[width] = page.evaluate("""async () => {  // drawers of the theme slide to their places, a busy machine's late
+                for (const last = performance.now() + 3000; performance.now() < last;) {
+                    await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+                    const slides = document.getAnimations().filter(each => each instanceof CSSTransition);
+                    await Promise.allSettled(slides.map(each => each.finished));
+                    if (!slides.length && document.documentElement.scrollWidth <= innerWidth) break;
+                }
                 return document.documentElement.scrollWidth; }""")
         made[name] = Visit([*requests], [*failures], size, ready, widths)
     page.close()
